@@ -1,0 +1,100 @@
+# Every target sets up what it needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | sha256sum | cut -c1-12)
+WORLD := python3 tests/world/world.py
+SCENARIO ?= default
+DIFY_VERSION ?= 1.12.1
+DEMO_SOURCE ?= auto
+DEMO_PORT ?= 8080
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
+export PYTHONPATH := $(CURDIR)/collections
+export DIFY_RELEASES_DIR ?= $(CURDIR)/../shared/dify-releases
+
+PYTHON_DIRS := $(wildcard plugins tests tools molecule roles)
+
+.PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule scenarios \
+	test test-long bench demo demo-down clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(READY) ## .venv with the pinned tools
+
+$(READY):
+	tools/bootstrap python
+	[ -x $(VENV)/bin/python ] || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	rm -f $(VENV)/.ready-* && touch $@
+
+lock: $(READY) ## write constraints.txt anew from .venv
+	{ head -n 1 constraints.txt; pip freeze --exclude setuptools --exclude pip | sort -f; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+lint: $(READY) docs-lint ## ruff, mypy, yamllint, ansible-lint (production), changelog and docs
+	ruff check .
+	ruff format --check .
+	mypy $(PYTHON_DIRS)
+	yamllint --strict .
+	ansible-lint --strict
+	antsibull-changelog lint
+
+format: $(READY) ## let ruff format and sort the Python files
+	ruff check --fix .
+	ruff format .
+
+docs-lint: $(READY)
+	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --skip-rstcheck .
+
+unit: $(READY) ## unit tests and gates, no container
+	tools/bootstrap tests
+	pytest -n auto tests/unit tests/gates
+
+gates: $(READY)
+	pytest tests/gates
+
+build: $(READY) ## build the collection, install the build elsewhere, syntax-check its playbooks
+	tools/build-check
+
+sanity: build ## ansible-test sanity over the installed build
+	tools/sanity
+
+engine: $(READY) # the collection's own docker role puts an engine here where none answers
+	@docker info >/dev/null 2>&1 || ansible-playbook tests/world/control.yml
+
+world: engine ## build the world (cached) and start it
+	tools/bootstrap tests
+	$(WORLD) build
+	$(WORLD) up
+
+world-down: ## stop the world and remove its containers, volumes and networks
+	$(WORLD) down
+
+molecule: engine ## one Molecule scenario: make molecule SCENARIO=default
+	tools/bootstrap tests
+	molecule test --scenario-name $(SCENARIO)
+
+test: $(READY) ## everything that CI runs
+	tools/stages test
+
+test-long: $(READY) ## test, the other scenarios, and the demo of four releases
+	tools/stages test-long
+
+bench: $(READY) ## module executions and seconds of a no-op run, beside geerlingguy.docker
+	tools/bench
+
+demo: $(READY) ## a running Dify on http://127.0.0.1:$(DEMO_PORT)
+	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) tools/demo up
+
+demo-down: ## remove the demo: containers, volumes, networks, state (cached images stay)
+	tools/demo down
+
+clean: demo-down ## also remove build outputs, .venv, and the cached images and files
+	tools/demo purge
+	rm -rf build $(VENV) .ansible .mypy_cache .ruff_cache .pytest_cache
