@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What stands in the way of a Dify release on a host, as sentences.
+
+Pure: facts in (the shape that C(stack_facts) returns), sentences out. The role asks once and refuses with all of them,
+so that an operator mends a host in one round and not in five.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["refusals"]
+
+_TAG = re.compile(r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$")
+
+
+def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Sentences in the order in which an operator should read them; an empty list means go ahead.
+
+    Args:
+        facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
+        wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(home), C(project), C(ports)
+            (list of int), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(compose_min).
+    """
+    return [
+        *_version(wanted),
+        *_size(facts, wanted),
+        *_disk(facts, wanted),
+        *_ports(facts, wanted),
+        *_other_release(facts, wanted),
+    ]
+
+
+def _version(wanted: dict[str, Any]) -> list[str]:
+    version = str(wanted["version"])
+    if not _TAG.match(version):
+        return [f"dify_version is '{version}', which is not a release tag. Give one such as 1.12.1, without a leading v."]
+    if wanted["known"] or wanted.get("allow_unknown"):
+        return []
+    return [
+        f"Dify {version} is not among the releases this collection knows, so its database head and its settings cannot be "
+        f"checked. Choose a known one ({wanted.get('nearest', '')}), take a newer llmops.stack, or set "
+        "dify_allow_unknown_version: true to go on with the rules of the nearest one."
+    ]
+
+
+def _size(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    found = []
+    cpus = int(facts.get("cpu", {}).get("count", 0))
+    if cpus and cpus < int(wanted["min_cpus"]):
+        found.append(
+            f"The host has {cpus} CPU and Dify needs {wanted['min_cpus']}. Give it more, or lower dify_min_cpus to try."
+        )
+    memory = int(facts.get("memory", {}).get("total_mb", 0))
+    if memory and memory < int(wanted["min_memory_mb"]):
+        found.append(
+            f"The host has {memory} MB of memory and Dify needs {wanted['min_memory_mb']} MB. Give it more, or lower "
+            "dify_min_memory_mb to try."
+        )
+    return found
+
+
+def _disk(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """A finished host has its images already, so only the first start asks for the room that they need."""
+    if facts.get("dify", {}).get("containers"):
+        return []
+    found = []
+    seen: set[str] = set()
+    for path, disk in sorted(facts.get("disks", {}).items()):
+        mount = str(disk.get("mount", path))
+        if mount in seen:
+            continue
+        seen.add(mount)
+        free = int(disk.get("free_mb", 0))
+        if free < int(wanted["min_disk_mb"]):
+            found.append(
+                f"{path} (on {mount}) has {free} MB free and a first install needs {wanted['min_disk_mb']} MB. Make room, "
+                "put dify_home or docker_data_root on a larger disk, or lower dify_min_disk_mb."
+            )
+    return found
+
+
+def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    found = []
+    for port in wanted["ports"]:
+        owner = facts.get("ports", {}).get(str(port))
+        if not owner:
+            continue
+        container = str(owner.get("container") or "")
+        if container.startswith(f"{wanted['project']}-"):
+            continue
+        if container:
+            who = f"the container {container}"
+        else:
+            who = f"{owner.get('process') or 'a process'} (pid {owner.get('pid') or 'unknown'})"
+        found.append(
+            f"Port {port} is taken by {who}. Stop it, or give Dify another port (dify_http_port, dify_https_port, "
+            "dify_plugin_daemon_port)."
+        )
+    return found
+
+
+def _other_release(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    dify = facts.get("dify", {})
+    current = str(dify.get("current") or "")
+    if not current or current == str(wanted["version"]) or not dify.get("containers"):
+        return []
+    return [
+        f"Dify {current} is running here and dify_version asks for {wanted['version']}. This version of llmops.stack installs "
+        "a release but does not migrate the data of a running one. Set dify_version back to "
+        f"{current} to keep it."
+    ]

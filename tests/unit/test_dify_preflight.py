@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
+
+FACTS = {
+    "cpu": {"count": 4},
+    "memory": {"total_mb": 8000},
+    "disks": {
+        "/opt/dify": {"mount": "/", "total_mb": 90000, "free_mb": 50000},
+        "/var/lib/docker": {"mount": "/", "total_mb": 90000, "free_mb": 50000},
+    },
+    "ports": {},
+    "dify": {"current": "", "releases": {}, "containers": []},
+}
+WANTED = {
+    "version": "1.12.1",
+    "known": True,
+    "allow_unknown": False,
+    "nearest": "1.12.1",
+    "project": "dify",
+    "ports": [80, 443, 5002],
+    "min_cpus": 2,
+    "min_memory_mb": 3700,
+    "min_disk_mb": 20000,
+}
+
+
+def facts(**changes: object) -> dict:
+    return {**copy.deepcopy(FACTS), **changes}
+
+
+def wanted(**changes: object) -> dict:
+    return {**WANTED, **changes}
+
+
+def test_a_good_host_is_not_refused() -> None:
+    assert refusals(facts(), wanted()) == []
+
+
+@pytest.mark.parametrize("tag", ["v1.12.1", "latest", "main", "1.12", "1.12.1; rm -rf /"])
+def test_what_is_not_a_tag_is_refused_with_an_example(tag: str) -> None:
+    (sentence,) = refusals(facts(), wanted(version=tag))
+    assert tag in sentence and "such as 1.12.1" in sentence
+
+
+def test_an_unknown_tag_needs_a_word_from_the_operator() -> None:
+    (sentence,) = refusals(facts(), wanted(version="9.9.9", known=False))
+    assert "9.9.9" in sentence and "dify_allow_unknown_version" in sentence
+    assert refusals(facts(), wanted(version="9.9.9", known=False, allow_unknown=True)) == []
+
+
+def test_every_shortage_is_named_in_one_round() -> None:
+    small = facts(
+        cpu={"count": 1},
+        memory={"total_mb": 1000},
+        disks={"/opt/dify": {"mount": "/opt", "total_mb": 9000, "free_mb": 100}},
+    )
+    text = " ".join(refusals(small, wanted()))
+    assert "1 CPU" in text and "1000 MB of memory" in text and "/opt/dify (on /opt) has 100 MB" in text
+
+
+def test_one_full_filesystem_is_named_once() -> None:
+    full = {path: {"mount": "/", "total_mb": 9000, "free_mb": 100} for path in ("/opt/dify", "/var/lib/docker")}
+    assert len(refusals(facts(disks=full), wanted())) == 1
+
+
+def test_a_running_host_is_not_asked_for_the_room_of_a_first_install() -> None:
+    low = {"/opt/dify": {"mount": "/", "total_mb": 9000, "free_mb": 100}}
+    running = {"current": "1.12.1", "releases": {}, "containers": [{"name": "dify-api-1"}]}
+    assert refusals(facts(disks=low, dify=running), wanted()) == []
+
+
+def test_a_taken_port_names_its_owner_and_our_own_does_not_count() -> None:
+    by_process = {"80": {"pid": 17, "process": "apache2", "container": ""}}
+    (sentence,) = refusals(facts(ports=by_process), wanted())
+    assert "Port 80 is taken by apache2 (pid 17)" in sentence and "dify_http_port" in sentence
+    by_stranger = {"80": {"pid": 18, "process": "docker-proxy", "container": "shop-nginx-1"}}
+    assert "container shop-nginx-1" in refusals(facts(ports=by_stranger), wanted())[0]
+    ours = {"80": {"pid": 19, "process": "docker-proxy", "container": "dify-nginx-1"}}
+    assert refusals(facts(ports=ours), wanted()) == []
+
+
+def test_a_running_release_is_never_exchanged_by_the_way() -> None:
+    running = {"current": "1.11.4", "releases": {}, "containers": [{"name": "dify-api-1"}]}
+    (sentence,) = refusals(facts(dify=running), wanted())
+    assert "1.11.4 is running" in sentence
+    assert refusals(facts(dify=running), wanted(version="1.11.4")) == []
+    # an install that never got as far as containers may still change its mind
+    assert refusals(facts(dify={"current": "1.11.4", "containers": []}), wanted()) == []
