@@ -1,0 +1,98 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The table of the world's service images: which context serves which names of Docker Hub.
+
+What a release needs is read from its own compose file, so a new folder in DIFY_RELEASES_DIR needs no edit here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from _images import GoBinary, Image
+from _settings import RELEASES, WorldError
+
+# Programs that Debian packages; their stock tags are the same in every release.
+PACKAGED = {
+    "postgres": "library/postgres:15-alpine",
+    "redis": "library/redis:6-alpine",
+    "nginx": "library/nginx:latest",
+    "squid": "ubuntu/squid:latest",
+    "busybox": "library/busybox:latest",
+}
+WEAVIATE = "semitechnologies/weaviate"
+# Repository -> the program of the stand-in context.
+STAND_INS = {
+    "langgenius/dify-api": "api",
+    "langgenius/dify-web": "web",
+    "langgenius/dify-plugin-daemon": "plugin_daemon",
+    "langgenius/dify-sandbox": "sandbox",
+    "langgenius/dify-agent-backend": "agent_backend",
+    "langgenius/dify-agent-local-sandbox": "local_sandbox",
+}
+# The api image stopped running as root here; 1001 is also the owner that its storage needs.
+API_AS_1001 = (1, 10, 1)
+
+_IMAGE_LINE = re.compile(r"^\s+image:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """'1.10.1' and '1.10.1-rc1' -> (1, 10, 1)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version.split("-")[0]))
+
+
+def known_tags(releases: Path = RELEASES) -> list[str]:
+    """The Dify tags that release data is there for, oldest first."""
+    compose_files = releases.glob("*/docker/docker-compose.yaml")
+    return sorted((path.parents[1].name for path in compose_files), key=version_key)
+
+
+def table(tags: Collection[str] | None = None, releases: Path = RELEASES) -> tuple[Image, ...]:
+    """Every image that these Dify tags (all known ones by default) name in their stock setup."""
+    known = known_tags(releases)
+    unknown = sorted(set(tags or ()) - set(known))
+    if unknown or not known:
+        raise WorldError(
+            f"No release data in {releases} for {', '.join(unknown) or 'any Dify tag'} "
+            f"(there is: {', '.join(known) or 'none'}). "
+            "Set DIFY_RELEASES_DIR to a folder that holds <tag>/docker/docker-compose.yaml."
+        )
+    wanted = known if tags is None else [tag for tag in known if tag in tags]
+    return (*_packaged(), *_from_compose(releases, wanted))
+
+
+def _packaged() -> Iterator[Image]:
+    for context, tag in PACKAGED.items():
+        yield Image(name=context, context=context, tags=(tag,))
+
+
+def _from_compose(releases: Path, tags: list[str]) -> Iterator[Image]:
+    named: dict[str, None] = {}  # a set that keeps the order
+    for tag in tags:
+        text = (releases / tag / "docker" / "docker-compose.yaml").read_text(encoding="utf-8")
+        named.update(dict.fromkeys(_IMAGE_LINE.findall(text)))
+    for reference in named:
+        repository, _, version = reference.partition(":")
+        if repository == WEAVIATE:
+            yield _weaviate(reference, version)
+        elif repository in STAND_INS:
+            yield _stand_in(reference, STAND_INS[repository], version)
+
+
+def _weaviate(reference: str, version: str) -> Image:
+    return Image(
+        name=f"weaviate-{version}",
+        context="weaviate",
+        tags=(reference,),
+        binaries=(GoBinary("weaviate-server", "github.com/weaviate/weaviate/cmd/weaviate-server", version),),
+    )
+
+
+def _stand_in(reference: str, program: str, tag: str) -> Image:
+    args = {"STANDIN": program, "STANDIN_VERSION": tag.removesuffix("-local")}
+    if program == "api" and version_key(tag) >= API_AS_1001:
+        args["RUN_AS"] = "1001:1001"
+    return Image(name=f"{reference.split('/')[1].replace(':', '-')}", context="standin", tags=(reference,), args=args)
