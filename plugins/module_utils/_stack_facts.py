@@ -1,0 +1,551 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection; it may change without notice.
+
+"""One look at a host. Nothing in here may fail: what cannot be seen is reported as empty, with the reason beside it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import time
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from urllib.parse import quote
+
+# Where the Docker CLI looks for plugins, in its order; the first hit is the one that runs.
+PLUGIN_DIRS = (
+    "root/.docker/cli-plugins",
+    "usr/local/lib/docker/cli-plugins",
+    "usr/local/libexec/docker/cli-plugins",
+    "usr/lib/docker/cli-plugins",
+    "usr/libexec/docker/cli-plugins",
+)
+BIN_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "snap/bin")
+PACKAGES = (
+    "docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin",
+    "docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "docker-doc", "containerd", "runc",
+    "moby-engine", "docker", "docker-client", "docker-common", "docker-latest", "docker-engine", "podman-docker",
+    "nvidia-container-toolkit", "python3-apt", "python3-requests", "ca-certificates", "iptables", "apparmor",
+)  # fmt: skip
+PENDING_FILE = "run/llmops.stack/docker-pending"
+USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
+GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
+GPU_NODES = {
+    "nvidia": re.compile(r"^(nvidia\d+|nvidiactl|nvidia-uvm|dxg)$"),
+    "amd": re.compile(r"^(kfd|dri/renderD\d+)$"),
+}
+RELEASE_MARKER = ".llmops-release.json"
+
+Runner = t.Callable[..., "tuple[int, str]"]
+
+
+def run_command(argv: list[str], timeout: float = 5.0) -> tuple[int, str]:
+    """Run a program; rc 127 and no output when it is missing, stuck or not allowed."""
+    env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            timeout=timeout, env=env, check=False, text=True, errors="replace",
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return 127, ""
+    return done.returncode, done.stdout
+
+
+def mask_urls(value: t.Any) -> t.Any:
+    """The same structure with every user:password@ in a URL blanked: proxies and mirrors may carry credentials."""
+    if isinstance(value, str):
+        return USERINFO.sub("***@", value)
+    if isinstance(value, list):
+        return [mask_urls(item) for item in value]
+    if isinstance(value, dict):
+        return {key: mask_urls(item) for key, item in value.items()}
+    return value
+
+
+def version_number(text: str) -> str:
+    """The first dotted number in a program's answer: '2.26.1' from 'Docker Compose version v2.26.1-ds1'."""
+    found = re.search(r"\d+\.\d+(?:\.\d+)?", text)
+    return found.group(0) if found else ""
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, separator, value = line.strip().partition("=")
+        if separator and not key.startswith("#"):
+            values[key] = value.strip().strip("'\"")
+    return values
+
+
+def describe_os(text: str, machine: str) -> dict[str, str]:
+    """What a package manager needs to know; `base` is the distribution whose packages fit a derivative."""
+    release = parse_os_release(text)
+    own = release.get("ID", "").lower()
+    line = [own, *release.get("ID_LIKE", "").lower().split()]
+    base, family = own, own.capitalize()
+    if "debian" in line or "ubuntu" in line:
+        family = "Debian"
+        base = "ubuntu" if "ubuntu" in line else "debian"
+    elif {"rhel", "centos", "fedora"} & set(line):
+        family = "RedHat"
+        base = own if own in ("rhel", "fedora", "amzn") else "centos"
+    version = release.get("VERSION_ID", "")
+    codename = release.get("VERSION_CODENAME", "")
+    if base != own:
+        codename = release.get(f"{base.upper()}_CODENAME", codename)
+    return {
+        "family": family,
+        "distribution": own,
+        "base": base,
+        "version": version,
+        "major": version.split(".")[0],
+        "codename": codename,
+        "pretty": release.get("PRETTY_NAME", own),
+        "arch": ARCHITECTURES.get(machine, machine),
+        "machine": machine,
+    }
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    kilobytes = {name: int(amount) for name, amount in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    total = kilobytes.get("MemTotal", 0)
+    return {"total_mb": total // 1024, "available_mb": kilobytes.get("MemAvailable", total) // 1024}
+
+
+def parse_mounts(mountinfo: str) -> list[str]:
+    """Mount points, the most specific first."""
+    points = set()
+    for line in mountinfo.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 4:
+            points.add(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal.group(1), 8)), fields[4]))
+    return sorted(points, key=len, reverse=True)
+
+
+def mount_of(path: str, mounts: list[str]) -> str:
+    for point in mounts:
+        if path == point or path.startswith(point.rstrip("/") + "/"):
+            return point
+    return "/"
+
+
+def parse_listeners(table: str) -> dict[int, str]:
+    """Listening TCP ports and the inode of their socket, from /proc/net/tcp or tcp6."""
+    listeners: dict[int, str] = {}
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == "0A":
+            listeners.setdefault(int(fields[1].rsplit(":", 1)[1], 16), fields[9])
+    return listeners
+
+
+def parse_daemon_json(text: str) -> dict[str, t.Any]:
+    """Parsed daemon.json, or where and why it is not one."""
+    state: dict[str, t.Any] = {"exists": True, "valid": False, "content": {}, "error": ""}
+    if not text.strip():  # dockerd takes an empty file for an empty configuration
+        return {**state, "valid": True}
+    try:
+        content = json.loads(text)
+    except ValueError as exc:
+        line, column = getattr(exc, "lineno", 0), getattr(exc, "colno", 0)
+        return {**state, "error": f"line {line}, column {column}: {getattr(exc, 'msg', 'not UTF-8 text')}"}
+    if not isinstance(content, dict):
+        return {**state, "error": f"line 1: expected an object {{…}}, found {type(content).__name__}"}
+    return {**state, "valid": True, "content": mask_urls(content)}
+
+
+def engine_origin(packages: dict[str, str], path: str) -> str:
+    if "docker-ce" in packages:
+        return "docker"
+    if {"docker.io", "moby-engine", "docker", "docker-engine"} & set(packages):
+        return "distro"
+    return "unknown" if path else ""
+
+
+class _UnixHTTPConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class DockerSocket:
+    """The three questions asked of the engine, over its socket: no CLI start-up, no plugin, one deadline."""
+
+    def __init__(self, path: str, deadline: float) -> None:
+        self.path = path
+        self.until = time.monotonic() + deadline
+
+    def get(self, url: str) -> t.Any:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer in time")
+        connection = _UnixHTTPConnection(self.path, left)
+        try:
+            connection.request("GET", url)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 200:
+                raise OSError(f"{url.split('?')[0]} answered {answer.status}")
+            return json.loads(body)
+        finally:
+            connection.close()
+
+
+class StackFacts:
+    """Collects the facts of one host; `root` and `run` let a test hand in a made-up one."""
+
+    def __init__(
+        self,
+        root: str = "/",
+        paths: t.Sequence[str] = (),
+        ports: t.Sequence[int] = (),
+        dify_home: str = "/opt/dify",
+        dify_project: str = "dify",
+        deadline: float = 5.0,
+        run: Runner = run_command,
+    ) -> None:
+        self.root = root
+        self.paths = list(paths)
+        self.ports = set(ports)
+        self.dify_home = dify_home
+        self.dify_project = dify_project
+        self.deadline = deadline
+        self.run = run
+
+    def collect(self) -> dict[str, t.Any]:
+        machine = self._os()
+        with ThreadPoolExecutor(max_workers=6) as pool:  # every line is one wait on a program or a socket
+            packages = pool.submit(self._packages, machine["family"])
+            units = pool.submit(self._units)
+            daemon = pool.submit(self._ask_engine)
+            compose = pool.submit(self._compose)
+            ollama = pool.submit(self._ollama_version)
+            dockerd_version = pool.submit(self._dockerd_version)
+        containers = daemon.result()["containers"]
+        engine = self._engine(packages.result(), units.result(), daemon.result(), dockerd_version.result())
+        return {
+            "os": machine,
+            "cpu": {"count": len(os.sched_getaffinity(0))},
+            "memory": parse_meminfo(self._read("proc/meminfo")),
+            "disks": self._disks(engine["data_root"]),
+            "gpus": self._gpus(),
+            "security": self._security(),
+            "systemd": os.path.isdir(self._at("run/systemd/system")),
+            "python": {"requests": _distribution_version("requests")},
+            "engine": engine,
+            "compose": compose.result(),
+            "daemon_json": self._daemon_json(),
+            "docker_group": self._group("docker"),
+            "ports": self._ports(containers),
+            "dify": self._dify(daemon.result()["project"]),
+            "ollama": {
+                "version": ollama.result(),
+                "active": units.result().get("ollama.service", {}).get("ActiveState") == "active",
+            },
+        }
+
+    # -- files -----------------------------------------------------------------
+
+    def _at(self, path: str) -> str:
+        return os.path.join(self.root, path.lstrip("/"))
+
+    def _read(self, path: str) -> str:
+        try:
+            with open(self._at(path), encoding="utf-8", errors="replace") as handle:
+                return handle.read()
+        except OSError:
+            return ""
+
+    def _list(self, path: str) -> list[str]:
+        try:
+            return sorted(os.listdir(self._at(path)))
+        except OSError:
+            return []
+
+    def _which(self, name: str) -> str:
+        for directory in BIN_DIRS:
+            if os.access(self._at(f"{directory}/{name}"), os.X_OK):
+                return f"/{directory}/{name}"
+        return ""
+
+    # -- the machine -----------------------------------------------------------
+
+    def _os(self) -> dict[str, str]:
+        return describe_os(self._read("etc/os-release") or self._read("usr/lib/os-release"), platform.machine())
+
+    def _disks(self, data_root: str) -> dict[str, t.Any]:
+        mounts = parse_mounts(self._read("proc/self/mountinfo"))
+        wanted = ["/", self.dify_home, data_root or "/var/lib/docker", *self.paths]
+        disks = {}
+        for path in dict.fromkeys(wanted):
+            there = path
+            while there != "/" and not os.path.isdir(self._at(there)):  # a path still to be made lives with its parent
+                there = os.path.dirname(there)
+            try:
+                room = os.statvfs(self._at(there))
+            except OSError:
+                continue
+            disks[path] = {
+                "mount": mount_of(os.path.realpath(there) if self.root == "/" else there, mounts),
+                "total_mb": room.f_blocks * room.f_frsize // 1048576,
+                "free_mb": room.f_bavail * room.f_frsize // 1048576,
+            }
+        return disks
+
+    def _gpus(self) -> list[dict[str, t.Any]]:
+        devices = self._list("dev") + [f"dri/{name}" for name in self._list("dev/dri")]
+        nodes = {
+            vendor: [f"/dev/{name}" for name in devices if pattern.match(name)] for vendor, pattern in GPU_NODES.items()
+        }
+        gpus = []
+        for slot in self._list("sys/bus/pci/devices"):
+            base = f"sys/bus/pci/devices/{slot}"
+            vendor = GPU_VENDORS.get(self._read(f"{base}/vendor").strip(), "")
+            kind = self._read(f"{base}/class").strip()
+            # 0x03 is a display controller; AMD's Instinct cards call themselves processing accelerators (0x12)
+            if not vendor or not (kind.startswith("0x03") or (vendor == "amd" and kind.startswith("0x12"))):
+                continue
+            link = self._at(f"{base}/driver")
+            gpus.append({
+                "vendor": vendor,
+                "pci": slot,
+                "device": self._read(f"{base}/device").strip(),
+                "driver": os.path.basename(os.readlink(link)) if os.path.islink(link) else "",
+                "nodes": nodes[vendor],
+            })
+        if not gpus and nodes["nvidia"]:  # a container or WSL is given the device nodes without the bus
+            gpus.append({"vendor": "nvidia", "pci": "", "device": "", "driver": "nvidia", "nodes": nodes["nvidia"]})
+        return gpus
+
+    def _security(self) -> dict[str, t.Any]:
+        enforce = self._read("sys/fs/selinux/enforce").strip()
+        return {
+            "apparmor": os.path.isdir(self._at("sys/kernel/security/apparmor")),
+            "selinux": {"1": "enforcing", "0": "permissive"}.get(enforce, "disabled"),
+        }
+
+    def _group(self, name: str) -> list[str]:
+        found = re.search(rf"^{re.escape(name)}:[^:]*:[^:]*:(.*)$", self._read("etc/group"), re.MULTILINE)
+        return [member for member in found.group(1).split(",") if member] if found else []
+
+    def _packages(self, family: str) -> dict[str, str]:
+        if family == "Debian":
+            argv = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\\n", *PACKAGES]
+            lines = self.run(argv, timeout=self.deadline)[1].splitlines()
+            return {line.split()[1]: line.split()[2] for line in lines if re.match(r"[ih]i\s+\S+ \S+$", line)}
+        if family == "RedHat":
+            argv = ["rpm", "-q", "--qf", "%{NAME} %{VERSION}-%{RELEASE}\\n", *PACKAGES]
+            lines = self.run(argv, timeout=self.deadline)[1].splitlines()
+            return {line.split()[0]: line.split()[1] for line in lines if line.count(" ") == 1}
+        return {}
+
+    def _units(self) -> dict[str, dict[str, str]]:
+        if not os.path.isdir(self._at("run/systemd/system")):
+            return {}
+        properties = "--property=Id,ActiveState,UnitFileState"
+        text = self.run(["systemctl", "show", properties, "docker.service", "ollama.service"], timeout=self.deadline)[1]
+        blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+        return {block["Id"]: block for block in blocks if "Id" in block}
+
+    # -- Docker ----------------------------------------------------------------
+
+    def _ask_engine(self) -> dict[str, t.Any]:
+        state: dict[str, t.Any] = {"info": {}, "version": "", "containers": [], "project": [], "error": ""}
+        path = next((p for p in ("run/docker.sock", "var/run/docker.sock") if os.path.exists(self._at(p))), "")
+        if not path:
+            return state
+        engine = DockerSocket(self._at(path), self.deadline)
+        try:
+            state["version"] = engine.get("/version").get("Version", "")
+            state["info"] = engine.get("/info")
+            state["containers"] = engine.get("/containers/json?all=true")
+            state["project"] = [
+                engine.get(f"/containers/{quote(container['Id'])}/json")
+                for container in state["containers"]
+                if (container.get("Labels") or {}).get("com.docker.compose.project") == self.dify_project
+            ]
+        except (FileNotFoundError, ConnectionRefusedError):
+            state["error"] = f"/{path} is there, but nothing listens on it"
+        except PermissionError:
+            state["error"] = f"no permission to ask /{path}; run the play with become"
+        except (socket.timeout, TimeoutError):
+            state["error"] = f"/{path} did not answer within {self.deadline:g} s"
+        except (OSError, ValueError, http.client.HTTPException) as exc:
+            state["error"] = f"/{path}: {exc}"
+        return state
+
+    def _dockerd_version(self) -> str:
+        path = self._which("dockerd")
+        return version_number(self.run([path, "--version"], timeout=self.deadline)[1]) if path else ""
+
+    def _engine(
+        self, packages: dict[str, str], units: dict[str, dict[str, str]], daemon: dict[str, t.Any], installed: str
+    ) -> dict[str, t.Any]:
+        info, path = daemon["info"], self._which("dockerd")
+        registries = info.get("RegistryConfig") or {}
+        insecure = sorted(
+            name for name, index in (registries.get("IndexConfigs") or {}).items() if not index.get("Secure", True)
+        )
+        return {
+            "installed": bool(path or daemon["version"]),
+            "path": path,
+            "version": version_number(daemon["version"]) or installed,
+            "running": bool(daemon["version"]),
+            "enabled": units.get("docker.service", {}).get("UnitFileState", "").startswith("enabled"),
+            "origin": engine_origin(packages, path or daemon["version"]),
+            "packages": packages,
+            "repositories": self._repositories(),
+            "cgroup_driver": info.get("CgroupDriver", ""),
+            "storage_driver": info.get("Driver", ""),
+            "data_root": info.get("DockerRootDir", ""),
+            "live_restore": bool(info.get("LiveRestoreEnabled")),
+            "swarm": (info.get("Swarm") or {}).get("LocalNodeState", "inactive") not in ("", "inactive"),
+            "containers": {"total": info.get("Containers", 0), "running": info.get("ContainersRunning", 0)},
+            "registry_mirrors": [mask_urls(url).rstrip("/") for url in registries.get("Mirrors") or []],
+            "insecure_registries": insecure,
+            "runtimes": sorted(info.get("Runtimes") or {}),
+            "error": mask_urls(daemon["error"]),
+        }
+
+    def _repositories(self) -> dict[str, list[str]]:
+        """Package sources that name a Docker or NVIDIA toolkit repository: file → addresses."""
+        found: dict[str, list[str]] = {}
+        for directory in ("etc/apt/sources.list.d", "etc/yum.repos.d"):
+            for name in self._list(directory):
+                if not name.endswith((".list", ".sources", ".repo")):
+                    continue
+                text = re.sub(r"(?m)^\s*#.*$", "", self._read(f"{directory}/{name}"))
+                urls = [url for url in re.findall(r"https?://[^\s\]]+", text) if re.search(r"/linux/|nvidia", url)]
+                urls = [mask_urls(url).rstrip("/") for url in urls if not url.endswith(("gpg", "gpgkey", ".asc"))]
+                if urls:
+                    found[f"/{directory}/{name}"] = sorted(set(urls))
+        return found
+
+    def _daemon_json(self) -> dict[str, t.Any]:
+        path = "etc/docker/daemon.json"
+        pending = self._read(PENDING_FILE).strip()
+        if not os.path.lexists(self._at(path)):
+            return {"exists": False, "valid": True, "content": {}, "error": "", "pending": pending}
+        try:
+            with open(self._at(path), encoding="utf-8") as handle:
+                return {**parse_daemon_json(handle.read()), "pending": pending}
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+            return {"exists": True, "valid": False, "content": {}, "error": str(reason), "pending": pending}
+
+    def _compose(self) -> dict[str, str]:
+        state = {"version": "", "path": "", "v1_version": ""}
+        for directory in PLUGIN_DIRS:
+            path = f"/{directory}/docker-compose"
+            if os.access(self._at(path), os.X_OK):
+                text = self.run([path, "version", "--short"], timeout=self.deadline)[1]
+                state.update(path=path, version=version_number(text))
+                break
+        standalone = self._which("docker-compose")
+        if standalone and self._read(standalone)[:2] == "#!":  # v1 is a Python script, v2 a binary (or a link to it)
+            text = self.run([standalone, "version", "--short"], timeout=self.deadline)[1]
+            number = version_number(text)
+            state["v1_version"] = number if number.startswith("1.") else ""
+        return state
+
+    # -- who holds which port --------------------------------------------------
+
+    def _ports(self, containers: list[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
+        inodes: dict[int, str] = {}
+        for table in ("proc/net/tcp", "proc/net/tcp6"):
+            for port, inode in parse_listeners(self._read(table)).items():
+                inodes.setdefault(port, inode)
+        published = {
+            binding["PublicPort"]: (container.get("Names") or ["/?"])[0].lstrip("/")
+            for container in containers
+            for binding in container.get("Ports") or []
+            if binding.get("PublicPort") and binding.get("Type") == "tcp"
+        }
+        wanted = (set(inodes) | set(published)) & self.ports if self.ports else set(inodes) | set(published)
+        owners = self._socket_owners({inodes[port] for port in wanted if port in inodes})
+        ports = {}
+        for port in sorted(wanted):
+            pid, process = owners.get(inodes.get(port, ""), (0, ""))
+            ports[str(port)] = {"pid": pid, "process": process, "container": published.get(port, "")}
+        return ports
+
+    def _socket_owners(self, inodes: set[str]) -> dict[str, tuple[int, str]]:
+        owners: dict[str, tuple[int, str]] = {}
+        links = {f"socket:[{inode}]": inode for inode in inodes}
+        for pid in filter(str.isdigit, self._list("proc")):
+            if len(owners) == len(inodes):
+                break
+            for descriptor in self._list(f"proc/{pid}/fd"):
+                try:
+                    inode = links.get(os.readlink(self._at(f"proc/{pid}/fd/{descriptor}")))
+                except OSError:  # the process ended, or closed it, while being looked at
+                    continue
+                if inode and inode not in owners:
+                    owners[inode] = (int(pid), self._read(f"proc/{pid}/comm").strip())
+        return owners
+
+    # -- Dify and Ollama -------------------------------------------------------
+
+    def _dify(self, project: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+        releases = {}
+        for tag in self._list(f"{self.dify_home}/releases"):
+            folder = f"{self.dify_home}/releases/{tag}"
+            if tag.startswith(".") or not os.path.isdir(self._at(folder)):
+                continue
+            try:
+                marker = json.loads(self._read(f"{folder}/{RELEASE_MARKER}") or "{}")
+            except ValueError:
+                marker = {}
+            marker = marker if isinstance(marker, dict) else {}
+            compose_file = os.path.isfile(self._at(f"{folder}/docker-compose.yaml"))
+            releases[tag] = {"complete": bool(marker) and compose_file, "checksum": str(marker.get("sha256", ""))}
+        current = self._at(f"{self.dify_home}/current")
+        return {
+            "home": self.dify_home,
+            "current": os.path.basename(os.readlink(current)) if os.path.islink(current) else "",
+            "releases": releases,
+            "containers": sorted((_describe_container(one) for one in project), key=lambda one: one["name"]),
+        }
+
+    def _ollama_version(self) -> str:
+        path = self._which("ollama")
+        if not path:
+            return ""
+        # a client without a server says so in one line and its own version in the next
+        lines = self.run([path, "--version"], timeout=self.deadline)[1].splitlines()
+        return next((number for number in map(version_number, lines) if number), "")
+
+
+def _describe_container(detail: dict[str, t.Any]) -> dict[str, t.Any]:
+    state, config = detail.get("State") or {}, detail.get("Config") or {}
+    return {
+        "name": detail.get("Name", "").lstrip("/"),
+        "service": (config.get("Labels") or {}).get("com.docker.compose.service", ""),
+        "image": config.get("Image", ""),
+        "state": state.get("Status", ""),
+        "health": (state.get("Health") or {}).get("Status", ""),
+        "exit_code": state.get("ExitCode", 0),
+        "restarts": detail.get("RestartCount", 0),
+    }
+
+
+def _distribution_version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,186 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_facts
+short_description: One look at a host of the LLM stack
+version_added: 0.1.0
+description:
+  - Collects in one execution what every role of the collection decides on. Operating system, CPU, memory, disks, GPUs,
+    Docker Engine, Compose, C(daemon.json), listening ports and their owners, Dify's releases and containers, Ollama.
+  - Never fails because something is missing. What cannot be seen is empty, with the reason beside it.
+  - Needs nothing but Python on the host and reads the engine through its socket. Passwords in URLs are blanked.
+  - Run it with C(become). Without it the owners of ports and the engine's state stay unknown.
+attributes:
+  check_mode:
+    description: Can run in check_mode and return changed status prediction without modifying target.
+    support: full
+  diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in check_mode), when in diff mode.
+    support: N/A
+    details:
+      - Nothing is ever changed.
+  facts:
+    description: Action returns an C(ansible_facts) dictionary that will update existing host facts.
+    support: full
+options:
+  paths:
+    description:
+      - Directories whose file system is measured, besides C(/), O(dify_home) and the engine's data root.
+      - A directory that does not exist yet is measured where it would be made.
+    type: list
+    elements: path
+    default: []
+  ports:
+    description:
+      - TCP ports to report if something listens on them.
+      - Empty reports every listening or published TCP port.
+    type: list
+    elements: int
+    default: []
+  dify_home:
+    description: Directory that holds Dify's releases.
+    type: path
+    default: /opt/dify
+  dify_project:
+    description: Name of Dify's Compose project.
+    type: str
+    default: dify
+  deadline:
+    description: Seconds that the engine and each program asked may take to answer.
+    type: float
+    default: 5.0
+author:
+  - llmops.stack contributors (@llmops)
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  llmops.stack.stack_facts:
+
+- name: Say who holds the web port
+  ansible.builtin.debug:
+    msg: "{{ ansible_facts['llmops_stack'].ports['80'] | default('nobody') }}"
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: Facts to add to C(ansible_facts).
+  returned: always
+  type: dict
+  contains:
+    llmops_stack:
+      description: What was seen on the host.
+      returned: always
+      type: dict
+      contains:
+        os:
+          description: >-
+            Keys C(family) (C(Debian), C(RedHat) or another name), C(distribution), C(base) (the distribution whose packages fit),
+            C(version), C(major), C(codename), C(pretty), C(arch) (C(amd64), C(arm64), ...) and C(machine).
+          returned: always
+          type: dict
+          sample: {family: Debian, distribution: debian, base: debian, version: "13", major: "13", codename: trixie,
+                   pretty: Debian GNU/Linux 13 (trixie), arch: amd64, machine: x86_64}
+        cpu:
+          description: Key C(count), the processors this host may use.
+          returned: always
+          type: dict
+          sample: {count: 4}
+        memory:
+          description: Keys C(total_mb) and C(available_mb).
+          returned: always
+          type: dict
+          sample: {total_mb: 16384, available_mb: 9000}
+        disks:
+          description: For each path the C(mount) it lives on, C(total_mb) and C(free_mb).
+          returned: always
+          type: dict
+          sample: {/opt/dify: {mount: /, total_mb: 100000, free_mb: 70000}}
+        gpus:
+          description: >-
+            NVIDIA and AMD devices with C(vendor), C(pci), C(device), C(driver) (empty where the kernel loaded none) and C(nodes).
+          returned: always
+          type: list
+          elements: dict
+          sample: [{vendor: nvidia, pci: "0000:01:00.0", device: "0x2204", driver: nvidia, nodes: [/dev/nvidia0]}]
+        security:
+          description: Keys C(apparmor) (bool) and C(selinux) (C(enforcing), C(permissive) or C(disabled)).
+          returned: always
+          type: dict
+          sample: {apparmor: true, selinux: disabled}
+        systemd:
+          description: Whether systemd is the init system that runs.
+          returned: always
+          type: bool
+        python:
+          description: Key C(requests), the version of that library for the Python that runs modules, or an empty string.
+          returned: always
+          type: dict
+          sample: {requests: "2.32.3"}
+        engine:
+          description: >-
+            Docker Engine. C(installed), C(path), C(version), C(running) (it answered), C(enabled), C(origin)
+            (C(docker), C(distro), C(unknown) or empty), C(packages), C(repositories), C(cgroup_driver), C(storage_driver), C(data_root),
+            C(live_restore), C(swarm), C(containers), C(registry_mirrors), C(insecure_registries), C(runtimes) and C(error).
+          returned: always
+          type: dict
+        compose:
+          description: >-
+            C(version) and C(path) of the v2 plugin that the Docker CLI would use, C(v1_version) of the old Python program.
+          returned: always
+          type: dict
+          sample: {version: "2.40.3", path: /usr/local/lib/docker/cli-plugins/docker-compose, v1_version: ""}
+        daemon_json:
+          description: >-
+            C(exists), C(valid), C(content) with passwords in URLs blanked, C(error) with the position, and C(pending)
+            (C(restart) or C(reload) where a change has landed that the engine was never told of).
+          returned: always
+          type: dict
+        docker_group:
+          description: Members of the group C(docker).
+          returned: always
+          type: list
+          elements: str
+        ports:
+          description: For each TCP port that is taken, C(pid), C(process) and C(container).
+          returned: always
+          type: dict
+          sample: {"80": {pid: 812, process: docker-proxy, container: dify-nginx-1}}
+        dify:
+          description: >-
+            C(home), C(current) (the release that runs), C(releases) with C(complete) and C(checksum) for each tag, and C(containers)
+            with C(name), C(service), C(image), C(state), C(health), C(exit_code) and C(restarts).
+          returned: always
+          type: dict
+        ollama:
+          description: C(version) of the program and whether its unit is C(active).
+          returned: always
+          type: dict
+          sample: {version: "0.32.15", active: true}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts import StackFacts
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "dify_home": {"type": "path", "default": "/opt/dify"},
+            "dify_project": {"type": "str", "default": "dify"},
+            "deadline": {"type": "float", "default": 5.0},
+        },
+        supports_check_mode=True,
+    )
+    module.exit_json(changed=False, ansible_facts={"llmops_stack": StackFacts(**module.params).collect()})
+
+
+if __name__ == "__main__":
+    main()
