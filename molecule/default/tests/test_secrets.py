@@ -1,0 +1,50 @@
+"""No generated secret is in the -vvv log of the runs before this: check, install, no-op, check, verify."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pathlib
+import re
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+LOG = ROOT / "build" / "logs" / "default-vvv.log"
+testinfra_hosts = ["docker://llmops-node1"]
+
+
+def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from strings(inner, f"{name}.{key}".strip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from strings(inner, f"{name}[{number}]")
+    elif isinstance(value, str):
+        yield name, value
+
+
+@pytest.fixture(scope="module")
+def log() -> str:
+    return LOG.read_text(errors="replace")
+
+
+def test_the_log_is_of_a_full_run_at_vvv(log: str) -> None:
+    assert re.search(r"TASK \[llmops\.stack\.dify : .*pull", log, re.IGNORECASE)
+    assert re.search(r"TASK \[llmops\.stack\.dify : .*sign of life", log)
+    assert "invocation:" in log or '"invocation"' in log
+    assert log.count("PLAY RECAP") >= 5
+
+
+def test_no_secret_is_in_it(host: Any, log: str) -> None:
+    secrets = dict(strings(json.loads(host.check_output("cat /opt/dify/secrets.json"))))
+    assert len(secrets) >= 5
+    for name, value in secrets.items():
+        assert len(value) >= 16, f"{name} is too short to be a secret"
+        encoded = base64.b64encode(value.encode()).decode().rstrip("=")[:-1]
+        for form in (value, urllib.parse.quote(value, safe=""), encoded):
+            assert form not in log, f"the value of {name} is in {LOG.name}"  # its name, never its value
