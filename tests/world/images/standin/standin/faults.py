@@ -1,0 +1,49 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Faults on command: a JSON object in a file, read whenever somebody asks, so that a test can switch them at any time.
+
+    {"migration": "fail", "start": "slow:30", "api": "hang", "head": "0123456789ab"}
+
+A key may be limited to one process of an image: "worker.start" beats "start" in the process that runs as "worker".
+"""
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+PLACES = {
+    "api": "/app/api/storage/.standin.json",
+    "plugin_daemon": "/app/storage/.standin.json",
+    "sandbox": "/dependencies/.standin.json",
+}
+
+
+def path() -> Path:
+    return Path(os.environ.get("STANDIN_FAULTS") or PLACES.get(os.environ.get("STANDIN", ""), "/standin.json"))
+
+
+def get(name: str, process: str = "") -> str:
+    """The value of a fault, "" when it is not set. A broken file is loud: a test must not pass because of a typo."""
+    try:
+        content = json.loads(path().read_text(encoding="utf-8"))
+    except (FileNotFoundError, PermissionError, NotADirectoryError):
+        return ""
+    return str(content.get(f"{process}.{name}", content.get(name, "")) or "")
+
+
+def seconds(value: str, kind: str = "slow") -> float:
+    """30.0 of "slow:30", 0.0 of anything else."""
+    name, _, amount = value.partition(":")
+    return float(amount or 5) if name == kind else 0.0
+
+
+def at_start(process: str) -> None:
+    value = get("start", process)
+    if value == "crash":
+        sys.stderr.write("Traceback (most recent call last):\nRuntimeError: told to crash at start\n")
+        raise SystemExit(1)
+    time.sleep(seconds(value))
