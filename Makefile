@@ -87,7 +87,7 @@ test-long: $(READY) ## test, the other scenarios, and the demo of four releases
 	tools/stages test-long
 
 bench: $(READY) ## module executions and seconds of a no-op run, beside geerlingguy.docker
-	tools/bench
+	python tests/bench/bench.py
 
 demo: $(READY) ## a running Dify on http://127.0.0.1:$(DEMO_PORT)
 	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) tools/demo up
