@@ -168,7 +168,7 @@ def parse_version(tag: str) -> tuple[int, int, int, int, int]:
     """
     found = _TAG.match(tag)
     if not found:
-        raise ValueError(f"'{tag}' is not a release tag of Dify; tags look like 1.12.1 or 1.10.1-fix.1, with no leading v")
+        raise ValueError(f"'{tag}' is not a release tag of Dify; tags look like 1.12.1 or 1.10.1-fix.1, no leading v")
     major, minor, patch, stage, number = found.groups()
     return int(major), int(minor), int(patch), _STAGE[stage], int(number or 0)
 
