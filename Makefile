@@ -95,6 +95,6 @@ demo: $(READY) ## a running Dify on http://127.0.0.1:$(DEMO_PORT)
 demo-down: ## remove the demo: containers, volumes, networks, state (cached images stay)
 	tools/demo down
 
-clean: demo-down ## also remove build outputs, .venv, and the cached images and files
+clean: ## demo-down, and remove build outputs, .venv, cached images and files
 	tools/demo purge
 	rm -rf build $(VENV) .ansible .mypy_cache .ruff_cache .pytest_cache
