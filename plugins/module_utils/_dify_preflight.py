@@ -11,12 +11,9 @@ so that an operator mends a host in one round and not in five.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 __all__ = ["refusals"]
-
-_TAG = re.compile(r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?$")
 
 
 def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
@@ -25,7 +22,7 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(home), C(project), C(ports)
-            (list of int), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(compose_min).
+            (list of int), C(min_cpus), C(min_memory_mb), C(min_disk_mb).
     """
     return [
         *_version(wanted),
@@ -38,8 +35,6 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _version(wanted: dict[str, Any]) -> list[str]:
     version = str(wanted["version"])
-    if not _TAG.match(version):
-        return [f"dify_version is '{version}', which is not a release tag. Give one such as 1.12.1, without a leading v."]
     if wanted["known"] or wanted.get("allow_unknown"):
         return []
     return [
