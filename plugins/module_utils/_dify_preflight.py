@@ -22,7 +22,7 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(home), C(project), C(ports)
-            (list of int), C(min_cpus), C(min_memory_mb), C(min_disk_mb).
+            (list of int), C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb).
     """
     return [
         *_version(wanted),
@@ -66,7 +66,10 @@ def _disk(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         return []
     found = []
     seen: set[str] = set()
-    for path, disk in sorted(facts.get("disks", {}).items()):
+    for path in wanted["paths"]:
+        disk = facts.get("disks", {}).get(path)
+        if not disk:
+            continue
         mount = str(disk.get("mount", path))
         if mount in seen:
             continue

@@ -14,6 +14,7 @@ FACTS = {
     "disks": {
         "/opt/dify": {"mount": "/", "total_mb": 90000, "free_mb": 50000},
         "/var/lib/docker": {"mount": "/", "total_mb": 90000, "free_mb": 50000},
+        "/": {"mount": "/", "total_mb": 90000, "free_mb": 50000},
     },
     "ports": {},
     "dify": {"current": "", "releases": {}, "containers": []},
@@ -25,6 +26,7 @@ WANTED = {
     "nearest": "1.12.1",
     "project": "dify",
     "ports": [80, 443, 5002],
+    "paths": ["/opt/dify", "/var/lib/docker"],
     "min_cpus": 2,
     "min_memory_mb": 3700,
     "min_disk_mb": 20000,
@@ -62,6 +64,14 @@ def test_every_shortage_is_named_in_one_round() -> None:
 def test_one_full_filesystem_is_named_once() -> None:
     full = {path: {"mount": "/", "total_mb": 9000, "free_mb": 100} for path in ("/opt/dify", "/var/lib/docker")}
     assert len(refusals(facts(disks=full), wanted())) == 1
+
+
+def test_a_small_root_does_not_matter_where_the_data_is_elsewhere() -> None:
+    disks = {
+        "/": {"mount": "/", "total_mb": 4000, "free_mb": 900},
+        "/opt/dify": {"mount": "/data", "total_mb": 90000, "free_mb": 50000},
+    }
+    assert refusals(facts(disks=disks), wanted()) == []
 
 
 def test_a_running_host_is_not_asked_for_the_room_of_a_first_install() -> None:
