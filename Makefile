@@ -20,7 +20,7 @@ export DIFY_RELEASES_DIR ?= $(CURDIR)/../shared/dify-releases
 PYTHON_DIRS := $(wildcard plugins tests tools molecule roles)
 
 .PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule scenarios \
-	test test-long bench demo demo-down clean
+	test test-long bench demo-matrix demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ docs-lint: $(READY)
 
 unit: $(READY) ## unit tests and gates, no container
 	tools/bootstrap tests
-	pytest -n auto tests/unit tests/gates
+	pytest -n auto
 
 gates: $(READY)
 	pytest tests/gates
@@ -79,6 +79,12 @@ world-down: ## stop the world and remove its containers, volumes and networks
 molecule: engine ## one Molecule scenario: make molecule SCENARIO=default
 	tools/bootstrap tests
 	molecule test --scenario-name $(SCENARIO)
+
+scenarios: $(READY) ## bad input and interrupted runs, against the finished node of Molecule's default scenario
+	pytest tests/scenarios
+
+demo-matrix: $(READY) # make demo of a release of each era
+	pytest tests/demo
 
 test: $(READY) ## everything that CI runs
 	tools/stages test

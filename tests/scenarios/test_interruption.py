@@ -1,0 +1,51 @@
+"""A run that is killed leaves a node that the next run brings to the end."""
+
+from __future__ import annotations
+
+import json
+
+from node import containers, kill_when, on_node, play
+
+COMPOSE = "docker compose --project-directory /opt/dify/current -p dify"
+
+
+def finishes() -> None:
+    run = play()
+    assert run.status == 0, run.output[-6000:]
+    states = {
+        line.split()[0]: line.split()[1]
+        for line in on_node(f"{COMPOSE} ps --format '{{{{.Service}}}} {{{{.State}}}}'").splitlines()
+    }
+    assert {"api", "worker", "web", "db_postgres", "plugin_daemon", "nginx"} <= states.keys()
+    assert set(states.values()) == {"running"}
+    again = play()
+    assert again.status == 0
+    assert again.changed == 0, again.output[-6000:]
+
+
+def test_killed_while_images_are_pulled() -> None:
+    secrets = on_node("sha256sum /opt/dify/secrets.json")
+    on_node(f"{COMPOSE} down && docker image prune --all --force")
+    kill_when("Pull the images", delay=6)
+    finishes()
+    assert on_node("sha256sum /opt/dify/secrets.json") == secrets
+
+
+def test_killed_while_containers_come_up() -> None:
+    mark = "create table kept (what text); insert into kept values ('still here')"
+    sql = f"{COMPOSE} exec -T db_postgres psql -U postgres -d dify -At -c"
+    on_node(f'{sql} "{mark}"')
+    on_node(f"{COMPOSE} down")
+    kill_when("Bring the containers to what compose says", delay=4)
+    finishes()
+    assert on_node(f"{sql} 'select what from kept'") == "still here"
+    on_node(f"{sql} 'drop table kept'")
+
+
+def test_killed_while_a_release_is_unpacked() -> None:
+    """Half a release is never taken for a whole one: the marker file comes last."""
+    on_node("rm /opt/dify/current/.llmops-release.json")
+    kill_when("Fetch and unpack the release")
+    finishes()
+    assert json.loads(on_node("cat /opt/dify/current/.llmops-release.json"))["tag"] == "1.12.1"
+    assert containers()
