@@ -19,8 +19,8 @@ export DIFY_RELEASES_DIR ?= $(CURDIR)/../shared/dify-releases
 
 PYTHON_DIRS := $(wildcard plugins tests tools molecule roles)
 
-.PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule scenarios \
-	test test-long bench demo-matrix demo demo-down clean
+.PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule node scenarios \
+	demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,11 +76,17 @@ world: engine ## build the world (cached) and start it
 world-down: ## stop the world and remove its containers, volumes and networks
 	$(WORLD) down
 
-molecule: engine ## one Molecule scenario: make molecule SCENARIO=default
+molecule: engine ## one Molecule scenario: make molecule SCENARIO=default (KEEP=1 keeps its node)
 	tools/bootstrap tests
-	molecule test --scenario-name $(SCENARIO)
+	mkdir -p build/logs
+	molecule destroy --scenario-name $(SCENARIO)
+	molecule test --scenario-name $(SCENARIO) $(if $(KEEP),--destroy=never)
 
-scenarios: $(READY) ## bad input and interrupted runs, against the finished node of Molecule's default scenario
+node: engine # the node of Molecule's default scenario; one that runs already is left as it is
+	tools/bootstrap tests
+	$(WORLD) up --node node1=trixie:18080
+
+scenarios: node ## bad input and interrupted runs, on the node of Molecule's default scenario
 	pytest tests/scenarios
 
 demo-matrix: $(READY) # make demo of a release of each era
@@ -89,13 +95,13 @@ demo-matrix: $(READY) # make demo of a release of each era
 test: $(READY) ## everything that CI runs
 	tools/stages test
 
-test-long: $(READY) ## test, the other scenarios, and the demo of four releases
+test-long: $(READY) ## test, the other scenarios, and the demo of five releases
 	tools/stages test-long
 
-bench: $(READY) ## module executions and seconds of a no-op run, beside geerlingguy.docker
+bench: node ## module executions and seconds of a no-op run, beside geerlingguy.docker
 	python tests/bench/bench.py
 
-demo: $(READY) ## a running Dify on http://127.0.0.1:$(DEMO_PORT)
+demo: $(READY) ## a running Dify on http://127.0.0.1:8080
 	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) tools/demo up
 
 demo-down: ## remove the demo: containers, volumes, networks, state (cached images stay)

@@ -52,9 +52,8 @@ class TestBeforeAnythingIsTouched:
         refused("404", "1.12.99.tar.gz", "dify_archive_url", **variables)
 
     def test_truncated_archive(self) -> None:
-        on_node(
-            f'cd /tmp && python3 -c \'import urllib.request as u; open("whole", "wb").write(u.urlopen("{ARCHIVE}").read())\''
-        )
+        fetch = f'import urllib.request as u; open("whole", "wb").write(u.urlopen("{ARCHIVE}").read())'
+        on_node(f"cd /tmp && python3 -c '{fetch}'")
         on_node("cd /tmp && head -c $(($(stat -c %s whole) / 2)) whole > truncated.tar.gz && rm whole")
         refused("/tmp/truncated.tar.gz", "again", **ELSEWHERE | {"dify_archive_url": "/tmp/truncated.tar.gz"})
         assert on_node("ls /opt/elsewhere/releases 2>/dev/null || true") == ""
@@ -90,10 +89,11 @@ class TestBeforeAnythingIsTouched:
             on_node("mv /root/daemon.json /etc/docker/daemon.json")
 
     def test_full_disk(self) -> None:
-        """A file system of 300 kB: the archive fits nowhere. A loop device where the node may have one, else a tmpfs."""
+        """A file system of 300 kB, on a loop device where the node may have one, else a tmpfs."""
         on_node(
             """mkdir -p /opt/elsewhere && truncate -s 300k /tmp/small.img && mkfs.ext4 -q /tmp/small.img
-            mount -o loop /tmp/small.img /opt/elsewhere 2>/dev/null || mount -t tmpfs -o size=300k tmpfs /opt/elsewhere"""
+            mount -o loop /tmp/small.img /opt/elsewhere 2>/dev/null ||
+              mount -t tmpfs -o size=300k tmpfs /opt/elsewhere"""
         )
         try:
             refused("/opt/elsewhere", "space", **ELSEWHERE)
