@@ -52,7 +52,7 @@ format: $(READY) ## let ruff format and sort the Python files
 docs-lint: $(READY)
 	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --skip-rstcheck .
 
-unit: $(READY) ## unit tests and gates, no container
+unit: $(READY) ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
 	pytest -n auto
 
@@ -68,23 +68,19 @@ sanity: build ## ansible-test sanity over the installed build
 engine: $(READY) # the collection's own docker role puts an engine here where none answers
 	@docker info >/dev/null 2>&1 || ansible-playbook tests/world/control.yml
 
-world: engine ## build the world (cached) and start it
-	tools/bootstrap tests
-	$(WORLD) build
-	$(WORLD) up
+world: engine ## build the world's upstream (cached) and start it
+	$(WORLD) up --dify $(DIFY_VERSION)
 
 world-down: ## stop the world and remove its containers, volumes and networks
 	$(WORLD) down
 
 molecule: engine ## one Molecule scenario: make molecule SCENARIO=default (KEEP=1 keeps its node)
-	tools/bootstrap tests
 	mkdir -p build/logs
 	molecule destroy --scenario-name $(SCENARIO)
 	molecule test --scenario-name $(SCENARIO) $(if $(KEEP),--destroy=never)
 
 node: engine # the node of Molecule's default scenario; one that runs already is left as it is
-	tools/bootstrap tests
-	$(WORLD) up --node node1=trixie:18080
+	$(WORLD) up --dify 1.12.1 --node node1=trixie:18080
 
 scenarios: node ## bad input and interrupted runs, on the node of Molecule's default scenario
 	pytest tests/scenarios
