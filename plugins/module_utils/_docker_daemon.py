@@ -45,6 +45,11 @@ def wanted_config(found: Config, config: Config, baseline: Config) -> Config:
     return deep_merge(deep_merge(baseline, found), config)
 
 
+def with_proxies(config: Config, proxies: Config) -> Config:
+    named = {f"{kind}-proxy": proxies[kind] for kind in ("http", "https", "no") if proxies.get(kind)}
+    return deep_merge(config, {"proxies": named}) if named else config
+
+
 def changed_keys(before: Config, after: Config) -> list[str]:
     return sorted(key for key in {*before, *after} if before.get(key) != after.get(key))
 
@@ -71,6 +76,23 @@ def keep_containers(before: Config, after: Config) -> bool:
     A new data-root is the exception: the engine would not find them again.
     """
     return bool(after.get("live-restore")) and before.get("data-root") == after.get("data-root")
+
+
+def follows(info: Config, config: Config) -> bool:
+    """Whether a reloaded engine reports what the file says, as far as its /info tells."""
+    if not info:
+        return False
+    if "live-restore" in config and bool(info.get("LiveRestoreEnabled")) != config["live-restore"]:
+        return False
+    if "debug" in config and bool(info.get("Debug")) != config["debug"]:
+        return False
+    registries = info.get("RegistryConfig") or {}
+    mirrors = {url.rstrip("/") for url in registries.get("Mirrors") or []}
+    if "registry-mirrors" in config and mirrors != {url.rstrip("/") for url in config["registry-mirrors"]}:
+        return False
+    known = {*(registries.get("IndexConfigs") or {}), *(registries.get("InsecureRegistryCIDRs") or [])}
+    named = {name for name in config.get("insecure-registries", []) if "/" not in name}
+    return named <= known and set(config.get("runtimes", {})) <= set(info.get("Runtimes") or {})
 
 
 def dump(config: Config) -> str:

@@ -38,6 +38,20 @@ options:
     description: Settings for which O(config) and the existing file have no value of their own.
     type: dict
     default: {}
+  proxies:
+    description:
+      - Proxies of the engine itself (from Docker 23.0 on). They have an option of their own because they may carry passwords.
+    type: dict
+    suboptions:
+      http:
+        description: Proxy for C(http) addresses.
+        type: str
+      https:
+        description: Proxy for C(https) addresses.
+        type: str
+      no:
+        description: Comma-separated hosts that are reached without a proxy.
+        type: str
   path:
     description: The configuration file.
     type: path
@@ -78,9 +92,9 @@ changed_keys:
   sample: [registry-mirrors]
 """
 
+import http.client
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -117,7 +131,8 @@ class DockerDaemon:
     def run(self) -> dict[str, t.Any]:
         text = self._read()
         before = self._parse(text)
-        after = rules.wanted_config(before, self.module.params["config"], self.module.params["baseline"])
+        config = rules.with_proxies(self.module.params["config"], self.module.params["proxies"] or {})
+        after = rules.wanted_config(before, config, self.module.params["baseline"])
         keys = rules.changed_keys(before, after)
         running, enabled = self._answers(2.0), self._enabled()
         action = rules.stronger(rules.needed_action(before, after), self._pending()) if running else "start"
@@ -136,14 +151,12 @@ class DockerDaemon:
             self._mark(action)
             self._land(rules.dump(after))
         try:
-            self._apply(action, gently=rules.keep_containers(before, after))
+            self._apply(action, after, gently=rules.keep_containers(before, after))
         except DaemonError as exc:
-            if keys:
-                self._put_back(text)
-                raise DaemonError(
-                    f"{exc} The previous {self.path} is back and the engine runs with it. Changed were: {', '.join(keys)}."
-                ) from exc
-            raise
+            if not keys:
+                raise
+            outcome = self._put_back(text, action, before)
+            raise DaemonError(f"{exc} Changed were: {', '.join(keys)}. The previous {self.path} is back{outcome}.") from exc
         self._unmark()
         if not enabled:
             self._command(["systemctl", "enable", "docker.service"], "enable the service")
@@ -178,8 +191,9 @@ class DockerDaemon:
 
     def _validate(self, config: rules.Config) -> None:
         """Let dockerd judge the file where it can (from 23.0 on); an older one only starts or does not."""
-        version = run_command([str(self.dockerd), "--help"])[1]
-        if "--validate" not in version:
+        if "--validate" not in run_command([str(self.dockerd), "--help"])[1]:
+            if "proxies" in config:
+                raise DaemonError("This engine is older than 23.0 and knows no proxies in daemon.json. Nothing was changed.")
             return
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as candidate:  # mode 0600
             candidate.write(rules.dump(config))
@@ -204,13 +218,17 @@ class DockerDaemon:
             handle.write(text)
         return name
 
-    def _put_back(self, text: str | None) -> None:
+    def _put_back(self, text: str | None, action: str, config: rules.Config) -> str:
         if text is None:
             os.unlink(self.path)
         else:
             self._land(text)
-        self._restart()
+        try:
+            self._apply("restart" if action == "start" else action, config, gently=False)
+        except DaemonError:
+            return ", but the engine does not run with it either"
         self._unmark()
+        return " and the engine runs with it"
 
     # -- what a killed run left to do ------------------------------------------
 
@@ -237,25 +255,35 @@ class DockerDaemon:
     def _answers(self, deadline: float) -> bool:
         try:
             return bool(DockerSocket(SOCKET, deadline).get("/version"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             return False
 
     def _enabled(self) -> bool:
         return not self.systemd or run_command(["systemctl", "is-enabled", "docker.service"])[0] == 0
 
-    def _apply(self, action: str, gently: bool) -> None:
+    def _apply(self, action: str, config: rules.Config, gently: bool) -> None:
         if action == "start":
             self._start()
         elif action == "reload":
-            self._reload()
+            self._reload(config)
         elif action == "restart":
             if gently:
-                self._reload()
+                self._reload({"live-restore": True})
             self._restart()
 
-    def _reload(self) -> None:
+    def _reload(self, config: rules.Config) -> None:
         os.kill(self._pid(), signal.SIGHUP)
-        self._wait("follow the reload")
+        until = time.monotonic() + min(self.deadline, 15.0)
+        while not rules.follows(self._info(), config):
+            if time.monotonic() > until:
+                raise DaemonError(f"Docker Engine did not take over the new configuration.{self._last_words()}")
+            time.sleep(0.2)
+
+    def _info(self) -> dict[str, t.Any]:
+        try:
+            return t.cast("dict[str, t.Any]", DockerSocket(SOCKET, 5.0).get("/info"))
+        except (OSError, ValueError, http.client.HTTPException):
+            return {}
 
     def _start(self) -> None:
         if self.systemd:
@@ -325,6 +353,14 @@ def main() -> None:
         argument_spec={
             "config": {"type": "dict", "default": {}},
             "baseline": {"type": "dict", "default": {}},
+            "proxies": {
+                "type": "dict",
+                "options": {
+                    "http": {"type": "str", "no_log": True},
+                    "https": {"type": "str", "no_log": True},
+                    "no": {"type": "str"},
+                },
+            },
             "path": {"type": "path", "default": "/etc/docker/daemon.json"},
             "log_file": {"type": "path", "default": "/var/log/dockerd.log"},
             "deadline": {"type": "float", "default": 60.0},
@@ -335,7 +371,7 @@ def main() -> None:
         result = DockerDaemon(module).run()
     except DaemonError as exc:
         module.fail_json(msg=str(exc))
-    except (OSError, socket.error) as exc:
+    except OSError as exc:
         module.fail_json(msg=f"Cannot configure Docker Engine: {exc}")
     module.exit_json(**result)
 
