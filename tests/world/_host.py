@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the control machine knows about the way out (proxies, own certificate authorities, apt) and must hand on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from _engine import run
+from _settings import WorldError, say
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
+OWN_AUTHORITIES = (Path("/usr/local/share/ca-certificates"), Path("/etc/pki/ca-trust/source/anchors"))
+BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
+APT_KEYS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
+
+
+def proxies() -> dict[str, str]:
+    """Proxy variables of this machine in both spellings; the world's own names never go through a proxy."""
+    found: dict[str, str] = {}
+    for name in PROXY_VARIABLES:
+        value = os.environ.get(name) or os.environ.get(name.upper())
+        if value:
+            found[name] = value
+    if not found:
+        return {}
+    found["no_proxy"] = ",".join(filter(None, [found.get("no_proxy", ""), "localhost,127.0.0.1,upstream,172.16.0.0/12"]))
+    return found | {name.upper(): value for name, value in found.items()}
+
+
+def authorities() -> list[Path]:
+    """Certificates that were added to this machine, as a proxy that inspects TLS needs them."""
+    return sorted(path for folder in OWN_AUTHORITIES if folder.is_dir() for path in folder.rglob("*.crt"))
+
+
+def bundle() -> Path | None:
+    named = os.environ.get("SSL_CERT_FILE")
+    return next((path for path in ([Path(named)] if named else []) + list(BUNDLES) if path.is_file()), None)
+
+
+def apt_settings() -> list[str]:
+    """This machine's apt settings that decide whether a download works, as lines of an apt.conf."""
+    if not shutil.which("apt-config"):
+        return []
+    lines = []
+    for line in run("apt-config", "dump", "--no-empty").splitlines():
+        if line.split(" ", 1)[0] in APT_KEYS:
+            lines.append(line)
+    return lines
+
+
+def debian_mirror() -> str:
+    """The mirror this machine itself uses, so that mmdebstrap need not know one; empty where it is not a Debian."""
+    if not shutil.which("apt-get"):
+        return ""
+    for line in run("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", check=False).splitlines():
+        origin, label, *uri = line.split()
+        if (origin, label) == ("Debian", "Debian") and uri:
+            return uri[0].rstrip("/")
+    return ""
+
+
+def require(*programs: str) -> None:
+    """Installs Debian packages (named like the program) that this machine lacks."""
+    missing = [name for name in programs if not shutil.which(name)]
+    if not missing:
+        return
+    wanted = " ".join(missing)
+    if not shutil.which("apt-get"):
+        raise WorldError(f"This machine lacks {wanted}. Install it with your package manager and try again.")
+    if os.geteuid():
+        raise WorldError(f"This machine lacks {wanted}. Run `sudo apt-get install -y {wanted}` and try again.")
+    say(f"installing {wanted} on this machine")
+    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    if subprocess.run(install, capture_output=True, check=False, **quiet).returncode:
+        run("apt-get", "update", **quiet)
+        run(*install, **quiet)
+
+
+def container_options() -> list[str]:
+    """Options of `docker run` that hand the proxies on."""
+    return [f"--env={name}={value}" for name, value in proxies().items()]
+
+
+def build_options() -> list[str]:
+    """The same for `docker build`, where these are predefined arguments and leave no trace in the image."""
+    return [f"--build-arg={name}={value}" for name, value in proxies().items()]

@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes: containers that behave like freshly installed hosts with systemd."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import time
+from dataclasses import dataclass
+from io import BytesIO
+
+import _host
+from _build import Builder
+from _engine import docker, inspect, labelled, run, systemd_options
+from _settings import LABEL, NETWORK, WorldError, node_container, say, step
+
+SYSTEMS = {"trixie": "node-trixie", "bookworm": "node-bookworm", "redhat": "node-redhat"}
+BOOT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Node:
+    """`node1=trixie:8080`: the name, what it runs, and the port of 127.0.0.1 that leads to its port 80 (0: none)."""
+
+    name: str
+    system: str
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Node:
+        found = re.fullmatch(r"([a-z][a-z0-9-]+)=([a-z]+)(?::(\d+))?", text)
+        if not found or found[2] not in SYSTEMS:
+            raise WorldError(
+                f"--node {text} is not understood; write NAME=SYSTEM or NAME=SYSTEM:PORT, with a NAME of two or more of "
+                f"a-z 0-9 -, and SYSTEM one of {', '.join(SYSTEMS)}"
+            )
+        return cls(found[1], found[2], int(found[3] or 0))
+
+
+def existing() -> list[Node]:
+    """The nodes that there are, running or not, by name."""
+    nodes = []
+    for container in labelled("container"):
+        found = inspect("container", container)
+        labels = found["Config"]["Labels"] if found else {}
+        if "llmops.node" in labels:
+            nodes.append(Node(labels["llmops.node"], labels["llmops.system"], int(labels["llmops.port"])))
+    return sorted(nodes, key=lambda node: node.name)
+
+
+def ensure(wanted: list[Node], builder: Builder) -> None:
+    """Starts the nodes that are missing, one after another: booting at once starves a small machine."""
+    there = {node.name: node for node in existing()}
+    options: list[str] | None = None
+    for node in wanted:
+        if node.name in there:
+            _keep(node, there[node.name])
+            continue
+        image = builder.ensure(SYSTEMS[node.system])
+        if options is None:
+            options = systemd_options(image)
+        with step(f"node {node.name} ({node.system})"):
+            _start(node, image, options)
+
+
+def _keep(node: Node, old: Node) -> None:
+    if old != node:
+        raise WorldError(
+            f"{node.name} is there already, with {old.system} and host port {old.port or 'none'}. "
+            f"Remove it first: world.py down {node.name}"
+        )
+    container = node_container(node.name)
+    found = inspect("container", container)
+    if found and not found["State"]["Running"]:
+        docker("start", container)
+        _wait_for_systemd(container)
+
+
+def _start(node: Node, image: str, options: list[str]) -> None:
+    container = node_container(node.name)
+    labels = {"llmops.node": node.name, "llmops.system": node.system, "llmops.port": str(node.port)}
+    command = ["create", "--name", container, "--hostname", node.name, "--label", LABEL]
+    command += [f"--label={key}={value}" for key, value in labels.items()]
+    command += ["--network", NETWORK, "--cgroupns", "private", "--stop-signal", "SIGRTMIN+3"]
+    command += ["--tmpfs", "/run", "--tmpfs", "/run/lock", *options, *_host.container_options()]
+    # systemd 257 gives up on control groups v1 unless told that it is meant.
+    command += ["--env=container=docker", "--env=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"]
+    # An overlay cannot lie on an overlay, so what the inner engine stores needs a real file system.
+    for folder in ("docker", "containerd"):
+        volume = f"{container}-{folder}"
+        docker("volume", "create", "--label", LABEL, volume)
+        command += ["--volume", f"{volume}:/var/lib/{folder}"]
+    if node.port:
+        command += ["--publish", f"127.0.0.1:{node.port}:80"]
+    docker(*command, image)
+    try:
+        _hand_on_authorities(container)
+        docker("start", container)
+        _wait_for_systemd(container)
+    except WorldError:
+        remove(node.name)
+        raise
+    if _host.authorities():
+        docker("exec", container, "update-ca-certificates")
+
+
+def _hand_on_authorities(container: str) -> None:
+    certificates = _host.authorities()
+    if not certificates:
+        return
+    buffer = BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number, path in enumerate(certificates):
+            archive.add(path, f"usr/local/share/ca-certificates/{number}-{path.name}")
+    docker("cp", "-", f"{container}:/", stdin=buffer.getvalue())
+
+
+def _wait_for_systemd(container: str) -> None:
+    deadline = time.monotonic() + BOOT_SECONDS
+    state = ""
+    while time.monotonic() < deadline:
+        # --wait answers when the boot is over; before the bus is there it fails at once.
+        state = docker("exec", container, "systemctl", "is-system-running", "--wait", check=False, timeout=BOOT_SECONDS).strip()
+        if state in ("running", "degraded"):
+            if state == "degraded":
+                failed = docker("exec", container, "systemctl", "--failed", "--plain", "--no-legend", check=False)
+                say(f"{container} is up but degraded: {', '.join(line.split()[0] for line in failed.splitlines())}")
+            return
+        time.sleep(0.5)
+    logs = run("docker", "logs", "--tail", "20", container, check=False)
+    raise WorldError(f"systemd in {container} is not up after {BOOT_SECONDS} s (it says {state or 'nothing'}):\n{logs}")
+
+
+def remove(name: str) -> None:
+    container = node_container(name)
+    docker("rm", "-f", "-v", container, check=False)
+    docker("volume", "rm", "-f", f"{container}-docker", f"{container}-containerd", check=False)

@@ -1,0 +1,73 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fault switches of the stand-ins: small JSON files that they read at start and at every request."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from _engine import docker, running
+from _settings import WorldError, node_container
+
+FILE = ".standin.json"
+# On a volume, so that a fault can be set before the service has ever started.
+VOLUMES = {
+    "api": "app/storage",
+    "worker": "app/storage",
+    "worker_beat": "app/storage",
+    "plugin_daemon": "plugin_daemon",
+    "sandbox": "sandbox/dependencies",
+}
+# These have no volume; their file lives in the container.
+INSIDE = {"web": "/standin.json", "agent_backend": "/standin.json", "local_sandbox": "/standin.json"}
+
+
+def switch(node: str, service: str, settings: list[str], home: str = "/opt/dify") -> dict[str, Any]:
+    """Changes what a stand-in is told; `key=` removes a key, no setting at all only shows the file."""
+    container = node_container(node)
+    if not running(container):
+        raise WorldError(f"{node} is not running; world.py status shows what is")
+    if service in VOLUMES:
+        path = f"{home}/volumes/{VOLUMES[service]}/{FILE}"
+        prefix: tuple[str, ...] = ("exec", "-i", container)
+    elif service in INSIDE:
+        path = INSIDE[service]
+        prefix = ("exec", "-i", container, "docker", "exec", "-i", _inner(container, service))
+    else:
+        raise WorldError(f"No stand-in is called {service}; there are {', '.join([*VOLUMES, *INSIDE])}")
+    told = _read(prefix, path)
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key:
+            raise WorldError(f"{setting!r} is not key=value")
+        told.pop(key, None)
+        if value:
+            told[key] = _value(value)
+    if settings:
+        # Renamed into place: a request may read it at this very moment.
+        script = f"mkdir -p $(dirname {shlex.quote(path)}) && cat >{path}.new && mv {path}.new {path}"
+        docker(*prefix, "sh", "-c", script, stdin=(json.dumps(told) + "\n").encode())
+    return told
+
+
+def _read(prefix: tuple[str, ...], path: str) -> dict[str, Any]:
+    text = docker(*prefix, "sh", "-c", f"cat {path} 2>/dev/null || true").strip()
+    return json.loads(text) if text else {}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _inner(container: str, service: str) -> str:
+    label = f"label=com.docker.compose.service={service}"
+    found = docker("exec", container, "docker", "ps", "--filter", label, "--format", "{{.Names}}").split()
+    if not found:
+        raise WorldError(f"No container of the service {service} runs on {container}")
+    return found[0]

@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The world: an upstream and nodes in containers, for tests and the demo. See README.md beside this file."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import _archives
+import _inventory
+import _nodes
+import _repos
+import _switch
+import _upstream
+import images
+from _build import Builder
+from _engine import docker, inspect, labelled, published_port, require_engine, running
+from _gobuild import ensure as ensure_binary
+from _images import Image
+from _settings import CACHE, INVENTORY, NETWORK, STATE, UPSTREAM, WorldError, say
+
+
+def build(options: argparse.Namespace) -> None:
+    table, builder = _prepare(options.dify)
+    _make(table, builder, nodes=_nodes.SYSTEMS.values())
+
+
+def up(options: argparse.Namespace) -> None:
+    wanted = [_nodes.Node.parse(text) for text in options.node]
+    table, builder = _prepare(options.dify)
+    if options.bare:
+        table = []
+    _make(table, builder, nodes={_nodes.SYSTEMS[node.system] for node in wanted}, archives=not options.bare)
+    _upstream.start(builder)
+    _upstream.push(table, builder)
+    _nodes.ensure(wanted, builder)
+    _inventory.write()
+    say(f"the world is up; inventory: {INVENTORY}")
+
+
+def _prepare(tags: list[str]) -> tuple[list[Image], Builder]:
+    table = list(images.table(tags or None))
+    return table, Builder(table)
+
+
+def _make(table: list[Image], builder: Builder, nodes: Iterable[str], archives: bool = True) -> None:
+    """Builds what is missing, two things at a time: half of the work waits for the network."""
+    builder.ensure("upstream")
+    jobs: list[Callable[[], object]] = [lambda name=name: builder.ensure(name) for name in nodes]
+    jobs += [lambda: _repos.ensure(builder), lambda: _repos.compose_release(builder)]
+    jobs += [lambda binary=binary: ensure_binary(binary, builder) for image in table for binary in image.binaries]
+    jobs += [lambda image=image: builder.ensure(image.name) for image in table]
+    if archives:
+        jobs.append(_archives.ensure)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        pending = [pool.submit(job) for job in jobs]
+        try:
+            for one in pending:
+                one.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def down(options: argparse.Namespace) -> None:
+    if options.node:
+        for name in options.node:
+            _nodes.remove(name)
+        _inventory.write()
+        return
+    for container in labelled("container"):
+        docker("rm", "-f", "-v", container)
+    for kind in ("volume", "network"):
+        for name in labelled(kind):
+            docker(kind, "rm", name)
+    if options.images:
+        for name in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "llmops-world/*").split():
+            docker("rmi", "-f", name, check=False)
+    INVENTORY.unlink(missing_ok=True)
+    say("no container, volume or network of the world is left")
+    _stop_engine()
+
+
+def _stop_engine() -> None:
+    """Stops the engine if it was started for the world alone; who does so leaves its process id in build/world/."""
+    file = STATE / "dockerd.pid"
+    if not file.is_file():
+        return
+    number = int(file.read_text().strip() or 0)
+    command = Path(f"/proc/{number}/comm")
+    if number and command.is_file() and command.read_text().strip() == "dockerd":
+        os.kill(number, signal.SIGTERM)
+        say("stopped the engine that was started for the world")
+    file.unlink()
+
+
+def status(_options: argparse.Namespace) -> None:
+    if not running(UPSTREAM):
+        print("upstream   not running")
+    else:
+        http, registry = (published_port(UPSTREAM, port) for port in (80, 5000))
+        print(f"upstream   http://127.0.0.1:{http}   registry http://127.0.0.1:{registry}   (nodes: http://upstream, :5000)")
+    for node in _nodes.existing():
+        found = inspect("container", f"llmops-{node.name}")
+        state = found["State"]["Status"] if found else "gone"
+        address = found["NetworkSettings"]["Networks"].get(NETWORK, {}).get("IPAddress", "") if found else ""
+        print(f"{node.name:10} {state}   {node.system}   {address}   {f'http://127.0.0.1:{node.port}' if node.port else ''}")
+
+
+def inventory(_options: argparse.Namespace) -> None:
+    _inventory.write()
+    print(INVENTORY.read_text(), end="")
+
+
+def switch(options: argparse.Namespace) -> None:
+    print(json.dumps(_switch.switch(options.node, options.service, options.setting), indent=2))
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="world.py", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(function.__name__, help=text, description=text)
+        made.set_defaults(run=function)
+        return made
+
+    tags = {"action": "append", "default": [], "metavar": "TAG", "help": "only images of this Dify tag (repeatable)"}
+    command(build, "build everything: images, repositories, archives").add_argument("--dify", **tags)
+    made = command(up, "start the upstream and the named nodes; builds what is missing")
+    made.add_argument("--node", action="append", default=[], metavar="NAME=SYSTEM[:PORT]",
+                      help=f"a node, its system ({', '.join(_nodes.SYSTEMS)}) and the local port for its port 80")  # fmt: skip
+    made.add_argument("--dify", **tags)
+    made.add_argument("--bare", action="store_true", help="without Dify's images and archives: package repositories only")
+    made = command(down, "remove the named nodes, or everything that runs")
+    made.add_argument("node", nargs="*")
+    made.add_argument("--images", action="store_true", help="remove the built images as well")
+    command(status, "show what runs and where")
+    command(inventory, "write the inventory and print it")
+    made = command(switch, "tell a stand-in on a node to misbehave; KEY= takes it back")
+    made.add_argument("node")
+    made.add_argument("service")
+    made.add_argument("setting", nargs="*", metavar="KEY=VALUE")
+    return parser
+
+
+def main() -> int:
+    options = arguments().parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    try:
+        require_engine()
+        with (CACHE / "lock").open("w") as lock:
+            if options.run in (build, up, down):
+                _take(lock)
+            options.run(options)
+    except WorldError as problem:
+        print(f"world.py: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _take(lock: IO[str]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("waiting for another world.py to end")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
