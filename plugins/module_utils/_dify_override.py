@@ -137,8 +137,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         compose: the release's parsed compose file, not interpolated.
         settings: C(env) (the rendered .env as a mapping), C(profiles), C(files) (path relative to the release: sha256),
             C(env_files) (name of an optional env file: the keys its example knows), C(overrides) (the operator's keys),
-            C(registry), C(log_max_size), C(log_max_file), C(compose_override). All but C(env) and C(profiles) may be left
-            out.
+            C(registry), C(log_max_size), C(log_max_file), C(compose_override). C(env) and C(profiles) are required.
     """
     env = settings["env"]
     services: dict[str, dict[str, Any]] = {}
@@ -175,8 +174,8 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
 def _environment(name: str, service: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
     found = dict(_LITERALS.get(name, {}))
-    # EXPOSE_PLUGIN_DEBUGGING_PORT may carry an address for the published port; where the release hands the same variable
-    # to a program, the program wants a number.
+    # EXPOSE_PLUGIN_DEBUGGING_PORT may carry an address for the published port; where the release hands the same
+    # variable to a program, the program wants a number.
     exposed = settings["env"].get("EXPOSE_PLUGIN_DEBUGGING_PORT", "")
     if ":" in exposed:
         for key, value in environment(service).items():
@@ -202,8 +201,8 @@ def _env_files(service: Mapping[str, Any]) -> list[str]:
 def _digest(service: Mapping[str, Any], files: Mapping[str, str]) -> str:
     """One sum over the release's files that a service mounts.
 
-    The mounts name paths below the C(current) link, which stay the same from release to release; the label is what makes
-    compose recreate a service whose template changed, and only that one.
+    The mounts name paths below the C(current) link, which stay the same from release to release; the label is what
+    makes compose recreate a service whose template changed, and only that one.
     """
     sources = data_free_sources(service)
     mounted = sorted(path for path in files for one in sources if path == one or path.startswith(one + "/"))
