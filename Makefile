@@ -17,8 +17,6 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export DIFY_RELEASES_DIR ?= $(CURDIR)/../shared/dify-releases
 
-PYTHON_DIRS := $(wildcard plugins tests tools molecule roles)
-
 .PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule node scenarios \
 	demo-matrix test test-long bench demo demo-down clean
 
@@ -40,7 +38,7 @@ lock: $(READY) ## write constraints.txt anew from .venv
 lint: $(READY) docs-lint ## ruff, mypy, yamllint, ansible-lint (production), changelog and docs
 	ruff check .
 	ruff format --check .
-	mypy $(PYTHON_DIRS)
+	mypy plugins tests molecule conftest.py tools/stages
 	yamllint --strict .
 	ansible-lint --strict
 	antsibull-changelog lint
