@@ -24,7 +24,8 @@ def tags() -> list[str]:
     found = sorted(path.parent.parent.name for path in RELEASES.glob("*/docker/docker-compose.yaml"))
     if not found:
         raise WorldError(
-            f"No Dify release data in {RELEASES}. Set DIFY_RELEASES_DIR to a folder with <tag>/docker/docker-compose.yaml."
+            f"No Dify release data in {RELEASES}. "
+            "Set DIFY_RELEASES_DIR to a folder with <tag>/docker/docker-compose.yaml."
         )
     return found
 
@@ -56,7 +57,10 @@ def pack(tag: str) -> bytes:
     buffer = io.BytesIO()
     # GitHub's archives begin with a global header that carries the commit; readers have to cope with it.
     options = {"format": tarfile.PAX_FORMAT, "pax_headers": {"comment": content_hash([tag]).ljust(40, "0")}}
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w", **options) as archive:
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", **options) as archive,
+    ):
         for folder in _folders(files):
             archive.addfile(_entry(f"dify-{tag}/{folder}".rstrip("/"), 0o775, tarfile.DIRTYPE))
         for name, content in sorted(files.items()):

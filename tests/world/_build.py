@@ -74,8 +74,10 @@ class Builder:
         files = [(name, path) for name, path in tree(context)]
         files += [(f"bin/{binary.name}", _gobuild.ensure(binary, self)) for binary in image.binaries]
         for source in image.repo_files:
-            files += [(f"repo/{source}" if (REPO / source).is_file() else f"repo/{source}/{name}", path)
-                      for name, path in tree(REPO / source)]
+            files += [
+                (f"repo/{source}" if (REPO / source).is_file() else f"repo/{source}/{name}", path)
+                for name, path in tree(REPO / source)
+            ]
         options = [f"--build-arg=BASE={base}", *(f"--build-arg={key}={value}" for key, value in image.args.items())]
         with step(f"image {image.name}"):
             docker("build", "--label", LABEL, "--tag", full, *options, *_host.build_options(), "-", stdin=_pack(files))
@@ -103,4 +105,3 @@ def _pack(files: list[tuple[str, Path]]) -> bytes:
             with path.open("rb") as source:
                 archive.addfile(entry, source)
     return buffer.getvalue()
-

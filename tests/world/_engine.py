@@ -38,7 +38,9 @@ def run(*command: str, stdin: bytes | None = None, check: bool = True, timeout: 
 def require_engine() -> None:
     if not shutil.which("docker"):
         raise WorldError(NO_ENGINE.format(reason="the docker command is not there"))
-    done = subprocess.run(["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, check=False, timeout=60
+    )
     if done.returncode or not done.stdout.strip():
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise WorldError(NO_ENGINE.format(reason=lines[-1] if lines else "docker info is silent"))

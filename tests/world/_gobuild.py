@@ -48,7 +48,10 @@ def ensure(binary: GoBinary, builder: Builder) -> Path:
 def _ensure(binary: GoBinary, target: Path, builder: Builder) -> None:
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with step(f"{binary.name} {binary.version} from its Go module"), tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        with (
+            step(f"{binary.name} {binary.version} from its Go module"),
+            tempfile.TemporaryDirectory(dir=CACHE) as scratch,
+        ):
             built = Path(scratch) / binary.name
             if _go_here():
                 script = _script(binary, built)
@@ -88,14 +91,21 @@ def _script(binary: GoBinary, target: Path) -> str:
 def _in_container(binary: GoBinary, target: Path, builder: Builder) -> None:
     image = builder.ensure("go-builder")
     options = _host.container_options()
-    options += [f"--env={name}={value}" for name, value in os.environ.items() if name in ("GOPROXY", "GOSUMDB", "GONOSUMDB")]
+    options += [
+        f"--env={name}={value}" for name, value in os.environ.items() if name in ("GOPROXY", "GOSUMDB", "GONOSUMDB")
+    ]
     authorities = _host.bundle()
     if authorities:
         options.append(f"--volume={authorities.resolve()}:/etc/ssl/certs/ca-certificates.crt:ro")
     script = f"mkdir /build\ncd /build\n({_script(binary, Path('/build/out'))}) >&2\ncat /build/out"
     with target.open("wb") as out:
-        done = subprocess.run(["docker", "run", "--rm", *options, image, "sh", "-euc", script], stdout=out,
-                              stderr=subprocess.PIPE, check=False, timeout=1800)
+        done = subprocess.run(
+            ["docker", "run", "--rm", *options, image, "sh", "-euc", script],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=1800,
+        )
     if done.returncode:
         tail = "\n".join(done.stderr.decode(errors="replace").splitlines()[-25:])
         raise WorldError(f"building {binary.name} {binary.version} ended with {done.returncode}:\n{tail}")

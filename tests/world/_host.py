@@ -28,7 +28,9 @@ def proxies() -> dict[str, str]:
             found[name] = value
     if not found:
         return {}
-    found["no_proxy"] = ",".join(filter(None, [found.get("no_proxy", ""), "localhost,127.0.0.1,upstream,172.16.0.0/12"]))
+    found["no_proxy"] = ",".join(
+        filter(None, [found.get("no_proxy", ""), "localhost,127.0.0.1,upstream,172.16.0.0/12"])
+    )
     return found | {name.upper(): value for name, value in found.items()}
 
 

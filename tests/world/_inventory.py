@@ -18,6 +18,7 @@ def text() -> str:
         "ansible_python_interpreter": "/usr/bin/python3",
         "stack_mirror": "http://upstream",
         "docker_repo_key_fingerprint": _repos.fingerprint(),
+        "compose_checksum": _repos.compose_checksum(),
     }
     lines += [f'    {name}: "{value}"' for name, value in variables.items() if value]
     lines += ["  children:", "    dify:", "      hosts:" if nodes else "      hosts: {}"]

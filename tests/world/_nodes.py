@@ -33,8 +33,8 @@ class Node:
         found = re.fullmatch(r"([a-z][a-z0-9-]+)=([a-z]+)(?::(\d+))?", text)
         if not found or found[2] not in SYSTEMS:
             raise WorldError(
-                f"--node {text} is not understood; write NAME=SYSTEM or NAME=SYSTEM:PORT, with a NAME of two or more of "
-                f"a-z 0-9 -, and SYSTEM one of {', '.join(SYSTEMS)}"
+                f"--node {text} is not understood; write NAME=SYSTEM or NAME=SYSTEM:PORT, with a NAME of two or "
+                f"more of a-z 0-9 -, and SYSTEM one of {', '.join(SYSTEMS)}"
             )
         return cls(found[1], found[2], int(found[3] or 0))
 
@@ -122,7 +122,9 @@ def _wait_for_systemd(container: str) -> None:
     state = ""
     while time.monotonic() < deadline:
         # --wait answers when the boot is over; before the bus is there it fails at once.
-        state = docker("exec", container, "systemctl", "is-system-running", "--wait", check=False, timeout=BOOT_SECONDS).strip()
+        state = docker(
+            "exec", container, "systemctl", "is-system-running", "--wait", check=False, timeout=BOOT_SECONDS
+        ).strip()
         if state in ("running", "degraded"):
             if state == "degraded":
                 failed = docker("exec", container, "systemctl", "--failed", "--plain", "--no-legend", check=False)

@@ -16,19 +16,22 @@ from pathlib import Path
 import _gobuild
 import _host
 from _build import Builder
-from _engine import docker
-from _settings import CACHE, COMPOSE_VERSION, MACHINE, WorldError, step
+from _engine import docker, run
+from _settings import CACHE, COMPOSE_VERSION, IMAGES, MACHINE, WorldError, step, tree_hash
 from _upstream import WWW
 
 KEY = CACHE / "key.asc"
 TOOL = "/usr/local/lib/repos"
+COMPOSE_FILE = (
+    WWW / "github/docker/compose/releases/download" / f"v{COMPOSE_VERSION}" / f"docker-compose-linux-{MACHINE}"
+)
 FINGERPRINT = WWW / "docker-ce" / "key.fingerprint"
 
 
 def ensure(builder: Builder) -> None:
     image = builder.ensure("upstream")
     stamp = CACHE / "repos.stamp"
-    made_with = f"{image} {_gobuild.COMPOSE.file_name}\n"
+    made_with = f"{tree_hash(IMAGES / 'upstream' / 'repos')} {_gobuild.COMPOSE.file_name}\n"
     if stamp.is_file() and stamp.read_text() == made_with and FINGERPRINT.is_file():
         return
     compose = _gobuild.ensure(_gobuild.COMPOSE, builder)
@@ -60,8 +63,7 @@ def _build(image: str, compose: Path) -> None:
         if done.returncode:
             tail = "\n".join(done.stderr.decode(errors="replace").splitlines()[-25:])
             raise WorldError(f"making the package repositories ended with {done.returncode}:\n{tail}")
-        with tarfile.open(made) as archive:
-            archive.extractall(scratch)
+        run("tar", "-C", scratch, "-xf", str(made))
         WWW.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(WWW / "docker-ce", ignore_errors=True)
         Path(scratch, "docker-ce").rename(WWW / "docker-ce")
@@ -70,11 +72,10 @@ def _build(image: str, compose: Path) -> None:
 def compose_release(builder: Builder) -> None:
     """The release binary of Compose with its checksum, where GitHub has it."""
     source = _gobuild.ensure(_gobuild.COMPOSE, builder)
-    folder = WWW / "github" / "docker" / "compose" / "releases" / "download" / f"v{COMPOSE_VERSION}"
-    target = folder / f"docker-compose-linux-{MACHINE}"
+    target = COMPOSE_FILE
     if target.is_file() and target.stat().st_size == source.stat().st_size:
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, target)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     Path(f"{target}.sha256").write_text(f"{digest} *{target.name}\n")
@@ -83,3 +84,9 @@ def compose_release(builder: Builder) -> None:
 def fingerprint() -> str:
     """The fingerprint of the key that signs the repositories; empty before they are made."""
     return FINGERPRINT.read_text().strip() if FINGERPRINT.is_file() else ""
+
+
+def compose_checksum() -> str:
+    """The checksum of the world's own Compose, which is not bit for bit the published one."""
+    published = Path(f"{COMPOSE_FILE}.sha256")
+    return published.read_text().split()[0] if published.is_file() else ""

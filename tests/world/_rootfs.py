@@ -76,12 +76,13 @@ def _command(wanted: dict[str, Any], archive: Path) -> list[str]:
     command.append('--aptopt=Acquire::Languages "none"')
     # mmdebstrap itself never installs recommended packages; what it builds should behave like its kind.
     recommends = "true" if wanted["recommends"] else "false"
-    command.append(f'--customize-hook=echo \'APT::Install-Recommends "{recommends}";\' '
-                   '>"$1/etc/apt/apt.conf.d/90recommends"')
+    command.append(
+        f'--customize-hook=echo \'APT::Install-Recommends "{recommends}";\' >"$1/etc/apt/apt.conf.d/90recommends"'
+    )
     if "overlay" in wanted:
         command.append(f"--customize-hook=sync-in {IMAGES / wanted['overlay']} /")
         command.append('--customize-hook=chroot "$1" systemctl enable world-cgroups.service')
         command.append(f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED)}')
         command.append('--customize-hook=rm -f "$1/usr/sbin/policy-rc.d" "$1/etc/machine-id" "$1/etc/hostname"')
         command.append('--customize-hook=: >"$1/etc/machine-id"')
-    return command + [wanted["suite"], str(archive), *filter(None, [_host.debian_mirror()])]
+    return [*command, wanted["suite"], str(archive), *filter(None, [_host.debian_mirror()])]

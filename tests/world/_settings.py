@@ -66,7 +66,7 @@ def content_hash(parts: Iterable[str | bytes]) -> str:
 
 
 def tree(folder: Path) -> list[tuple[str, Path]]:
-    """Every file below a folder as (relative name, path), in a stable order, without editors' and Python's leftovers."""
+    """Every file below a folder as (relative name, path), sorted, without what editors and Python leave behind."""
     if folder.is_file():
         return [(folder.name, folder)]
     found = [
@@ -79,7 +79,5 @@ def tree(folder: Path) -> list[tuple[str, Path]]:
 
 def tree_hash(folder: Path) -> str:
     return content_hash(
-        part
-        for name, path in tree(folder)
-        for part in (name, str(os.access(path, os.X_OK)), path.read_bytes())
+        part for name, path in tree(folder) for part in (name, str(os.access(path, os.X_OK)), path.read_bytes())
     )

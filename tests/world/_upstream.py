@@ -43,11 +43,28 @@ def start(builder: Builder) -> None:
     ensure_network()
     docker("volume", "create", "--label", LABEL, REGISTRY_VOLUME)
     docker(
-        "run", "-d", "--name", UPSTREAM, "--hostname", "upstream", "--label", LABEL,
-        "--network", NETWORK, "--network-alias", "upstream",
-        "--publish", "127.0.0.1::80", "--publish", "127.0.0.1::5000",
-        "--volume", f"{WWW}:/srv/www:ro", "--volume", f"{REGISTRY_VOLUME}:/var/lib/registry", image,
-    )  # fmt: skip
+        "run",
+        "-d",
+        "--name",
+        UPSTREAM,
+        "--hostname",
+        "upstream",
+        "--label",
+        LABEL,
+        "--network",
+        NETWORK,
+        "--network-alias",
+        "upstream",
+        "--publish",
+        "127.0.0.1::80",
+        "--publish",
+        "127.0.0.1::5000",
+        "--volume",
+        f"{WWW}:/srv/www:ro",
+        "--volume",
+        f"{REGISTRY_VOLUME}:/var/lib/registry",
+        image,
+    )
     _wait(f"http://127.0.0.1:{published_port(UPSTREAM, 5000)}/v2/", 60)
     say("the upstream answers")
 

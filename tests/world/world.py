@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -30,7 +31,7 @@ from _build import Builder
 from _engine import docker, inspect, labelled, published_port, require_engine, running
 from _gobuild import ensure as ensure_binary
 from _images import Image
-from _settings import CACHE, INVENTORY, NETWORK, STATE, UPSTREAM, WorldError, say
+from _settings import CACHE, INVENTORY, STATE, UPSTREAM, WorldError, node_container, say
 
 
 def build(options: argparse.Namespace) -> None:
@@ -59,10 +60,10 @@ def _prepare(tags: list[str]) -> tuple[list[Image], Builder]:
 def _make(table: list[Image], builder: Builder, nodes: Iterable[str], archives: bool = True) -> None:
     """Builds what is missing, two things at a time: half of the work waits for the network."""
     builder.ensure("upstream")
-    jobs: list[Callable[[], object]] = [lambda name=name: builder.ensure(name) for name in nodes]
-    jobs += [lambda: _repos.ensure(builder), lambda: _repos.compose_release(builder)]
-    jobs += [lambda binary=binary: ensure_binary(binary, builder) for image in table for binary in image.binaries]
-    jobs += [lambda image=image: builder.ensure(image.name) for image in table]
+    jobs: list[Callable[[], object]] = [partial(builder.ensure, name) for name in nodes]
+    jobs += [partial(_repos.ensure, builder), partial(_repos.compose_release, builder)]
+    jobs += [partial(ensure_binary, binary, builder) for image in table for binary in image.binaries]
+    jobs += [partial(builder.ensure, image.name) for image in table]
     if archives:
         jobs.append(_archives.ensure)
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -112,12 +113,14 @@ def status(_options: argparse.Namespace) -> None:
         print("upstream   not running")
     else:
         http, registry = (published_port(UPSTREAM, port) for port in (80, 5000))
-        print(f"upstream   http://127.0.0.1:{http}   registry http://127.0.0.1:{registry}   (nodes: http://upstream, :5000)")
+        print(
+            f"upstream   running   http://127.0.0.1:{http} (for nodes http://upstream), registry 127.0.0.1:{registry}"
+        )
     for node in _nodes.existing():
-        found = inspect("container", f"llmops-{node.name}")
+        found = inspect("container", node_container(node.name))
         state = found["State"]["Status"] if found else "gone"
-        address = found["NetworkSettings"]["Networks"].get(NETWORK, {}).get("IPAddress", "") if found else ""
-        print(f"{node.name:10} {state}   {node.system}   {address}   {f'http://127.0.0.1:{node.port}' if node.port else ''}")
+        address = f"http://127.0.0.1:{node.port}" if node.port else ""
+        print(f"{node.name:10} {state}   {node.system}   {address}".rstrip())
 
 
 def inventory(_options: argparse.Namespace) -> None:
@@ -138,13 +141,18 @@ def arguments() -> argparse.ArgumentParser:
         made.set_defaults(run=function)
         return made
 
-    tags = {"action": "append", "default": [], "metavar": "TAG", "help": "only images of this Dify tag (repeatable)"}
-    command(build, "build everything: images, repositories, archives").add_argument("--dify", **tags)
-    made = command(up, "start the upstream and the named nodes; builds what is missing")
-    made.add_argument("--node", action="append", default=[], metavar="NAME=SYSTEM[:PORT]",
-                      help=f"a node, its system ({', '.join(_nodes.SYSTEMS)}) and the local port for its port 80")  # fmt: skip
-    made.add_argument("--dify", **tags)
-    made.add_argument("--bare", action="store_true", help="without Dify's images and archives: package repositories only")
+    build_command = command(build, "build everything: images, repositories, archives")
+    up_command = command(up, "start the upstream and the named nodes; builds what is missing")
+    for made in (build_command, up_command):
+        made.add_argument("--dify", action="append", default=[], metavar="TAG", help="only this Dify tag (repeatable)")
+    up_command.add_argument(
+        "--node",
+        action="append",
+        default=[],
+        metavar="NAME=SYSTEM[:PORT]",
+        help=f"a node, its system ({', '.join(_nodes.SYSTEMS)}) and the local port that leads to its port 80",
+    )
+    up_command.add_argument("--bare", action="store_true", help="package repositories only, nothing of Dify")
     made = command(down, "remove the named nodes, or everything that runs")
     made.add_argument("node", nargs="*")
     made.add_argument("--images", action="store_true", help="remove the built images as well")

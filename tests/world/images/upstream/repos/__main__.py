@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Makes Docker's package repositories out of Debian's own engine.
 
-Runs in the upstream image: `python3 repos key` prints a new private key; `python3 repos build < inputs.tar > www.tar` turns
-the key and the Compose binary into /docker-ce as download.docker.com lays it out. Only the two archives pass in and out,
-so it works with any engine, also with one that cannot mount this machine's folders.
+Runs in the upstream image: `python3 repos key` prints a new private key; `python3 repos build < inputs.tar > www.tar`
+turns the key and the Compose binary into the folder docker-ce, laid out as Docker's own site. Only the two archives
+pass in and out, so it works with any engine, also with one that cannot mount this machine's folders.
 """
 
 from __future__ import annotations

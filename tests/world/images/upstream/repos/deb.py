@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The apt repository: packages named, versioned and laid out as on download.docker.com."""
+"""The apt repository: packages named, versioned and laid out as on Docker's own site."""
 
 from __future__ import annotations
 
@@ -78,8 +78,14 @@ def repository(packages: list[Package], codename: str, number: str, site: Path) 
     listing = _output("apt-ftparchive", "packages", str(pool.relative_to(site)), cwd=site)
     (index / "Packages").write_text(listing + "\n\n")
     subprocess.run(["gzip", "-kn", index / "Packages"], check=True)
-    fields = {"Origin": "Docker", "Label": "Docker CE", "Suite": codename, "Codename": codename,
-              "Architectures": architecture, "Components": "stable"}  # fmt: skip
+    fields = {
+        "Origin": "Docker",
+        "Label": "Docker CE",
+        "Suite": codename,
+        "Codename": codename,
+        "Architectures": architecture,
+        "Components": "stable",
+    }
     options = [f"--option=APT::FTPArchive::Release::{key}={value}" for key, value in fields.items()]
     release = dist / "Release"
     release.write_text(_output("apt-ftparchive", *options, "release", str(dist)) + "\n")
@@ -110,7 +116,9 @@ def _build(package: Package, suffix: str, architecture: str, pool: Path) -> None
     control = package.root / "DEBIAN"
     control.mkdir()
     (control / "control").write_text("".join(f"{key}: {value}\n" for key, value in lines.items() if value))
-    configuration = sorted(f"/{path.relative_to(package.root)}" for path in package.root.glob("etc/**/*") if path.is_file())
+    configuration = sorted(
+        f"/{path.relative_to(package.root)}" for path in package.root.glob("etc/**/*") if path.is_file()
+    )
     if configuration:
         (control / "conffiles").write_text("\n".join(configuration) + "\n")
     if package.name in SERVICES:

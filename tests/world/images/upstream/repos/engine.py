@@ -66,8 +66,12 @@ def packages(codename: str, work: Path, compose: Path) -> list[Package]:
     buildx_plugin.add(next(buildx.root.rglob("cli-plugins/docker-buildx")), f"{PLUGINS}/docker-buildx")
 
     version = subprocess.run([compose, "version", "--short"], capture_output=True, text=True, check=True).stdout.strip()
-    compose_plugin = Package("docker-compose-plugin", version.lstrip("v"), "Docker Compose plugin for the Docker CLI",
-                             work / "docker-compose-plugin")  # fmt: skip
+    compose_plugin = Package(
+        "docker-compose-plugin",
+        version.lstrip("v"),
+        "Docker Compose plugin for the Docker CLI",
+        work / "docker-compose-plugin",
+    )
     compose_plugin.add(compose, f"{PLUGINS}/docker-compose")
     return [containerd_io, docker_ce, docker_cli, buildx_plugin, compose_plugin]
 
@@ -121,7 +125,9 @@ class _Apt:
         root = self._folder / name
         subprocess.run(["dpkg-deb", "--extract", archive, root], check=True)
         version, depends = (
-            subprocess.run(["dpkg-deb", "--field", archive, key], capture_output=True, text=True, check=True).stdout.strip()
+            subprocess.run(
+                ["dpkg-deb", "--field", archive, key], capture_output=True, text=True, check=True
+            ).stdout.strip()
             for key in ("Version", "Depends")
         )
         libraries = [entry for entry in re.split(r",\s*", depends) if entry.startswith("lib")]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The dnf repository: the same files as RPMs, signed, laid out as on download.docker.com."""
+"""The dnf repository: the same files as RPMs, signed, laid out as on Docker's own site."""
 
 from __future__ import annotations
 
