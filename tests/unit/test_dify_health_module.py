@@ -1,0 +1,110 @@
+"""The module itself: options in, JSON out, and no secret in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.llmops.stack.plugins.modules import dify_health
+from ansible_collections.llmops.stack.tests.unit.servers.daemon import KEY, PLUGIN, TENANT, FakeDaemon
+from ansible_collections.llmops.stack.tests.unit.servers.dify import APP_KEY, FakeDify
+from ansible_collections.llmops.stack.tests.unit.servers.scripted import Scripted
+
+Run = Callable[..., dict[str, Any]]
+MODEL_SECRET = "model-api-key-777"
+MODEL = {
+    "plugin_id": PLUGIN,
+    "provider": "ollama",
+    "model": "llama3.2",
+    "credentials": {
+        "base_url": "http://ollama-host:11434",
+        "mode": "chat",
+        "context_size": 4096,
+        "vision_support": False,
+        "api_key": MODEL_SECRET,
+    },
+}
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(**arguments: Any) -> dict[str, Any]:
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            dify_health.main()
+        out = capsys.readouterr().out
+        assert not any(secret in out for secret in (KEY, APP_KEY, MODEL_SECRET))
+        return json.loads(out)
+
+    return call
+
+
+def test_all_of_it(run: Run) -> None:
+    with Scripted(FakeDify()).running() as dify, Scripted(FakeDaemon()).running() as daemon:
+        result = run(
+            url=dify.url + "/",
+            plugin_daemon_url=daemon.url,
+            plugin_daemon_key=KEY,
+            tenant_id=TENANT,
+            expect_plugins=[PLUGIN],
+            probe="llm",
+            probe_model=MODEL,
+            app_key=APP_KEY,
+        )
+        sent = daemon.asked(f"/plugin/{TENANT}/dispatch/llm/invoke")[0].json()["data"]
+    assert result["healthy"] is True
+    assert result["changed"] is False
+    assert result["version"] == "1.12.1"
+    assert {one["name"]: one["status"] for one in result["checks"]}["llm"] == "ok"
+    assert all(set(one) == {"name", "status", "detail", "advice", "seconds"} for one in result["checks"])
+    # Plugins take strings; and a word of a credential must not blank out a word of a sentence.
+    assert sent["credentials"] == {
+        "base_url": "http://ollama-host:11434",
+        "mode": "chat",
+        "context_size": "4096",
+        "vision_support": "false",
+        "api_key": MODEL_SECRET,
+    }
+    assert "answered a chat" in result["checks"][-1]["detail"]
+
+
+def test_the_message_is_finding_and_next_step(run: Run) -> None:
+    with Scripted(FakeDify(version="1.11.4")).running() as dify:
+        result = run(url=dify.url, expect_version="1.12.1", deadline=0)
+    assert result["failed"] is True
+    assert result["msg"] == (
+        f"Dify at {dify.url} is not healthy: api: Dify 1.11.4 runs, expected was 1.12.1. "
+        "Recreate the api and worker containers from the images of the wanted release."
+    )
+    assert result["checks"][0]["status"] == "failed"
+
+
+def test_without_fail_it_only_says_so(run: Run) -> None:
+    result = run(url="http://127.0.0.1:1", plugin_daemon_url="http://127.0.0.1:1", deadline=0, fail=False)
+    assert result["healthy"] is False
+    assert "failed" not in result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"url": "dify.example.com"}, "url must begin with http"),
+        ({"plugin_daemon_url": "plugin_daemon:5002"}, "plugin_daemon_url must begin with http"),
+        ({"tenant_id": "default"}, "tenant_id must be a UUID"),
+        ({"probe": "model"}, "probe_model"),
+        ({"probe": "llm"}, "app_key"),
+        ({"successes": 0}, "successes must be greater than 0"),
+        ({"interval": -1}, "interval must not be negative"),
+    ],
+)
+def test_bad_options(run: Run, arguments: dict[str, Any], said: str) -> None:
+    result = run(**arguments)
+    assert result["failed"] is True
+    assert said in result["msg"]
+
+
+def test_requests_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dify_health, "HAS_REQUESTS", False)
+    assert "Failed to import the required Python library (requests)" in run()["msg"]
