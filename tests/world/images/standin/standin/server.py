@@ -96,8 +96,7 @@ class Router:
         self.routes: list[tuple[re.Pattern[str], str, Handler]] = []
 
     def add(self, methods: str, pattern: str, handler: Handler) -> None:
-        expression = re.sub(r"<path:(\w+)>", r"(?P<\1>.+?)", pattern)
-        expression = re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", expression)
+        expression = re.sub(r"<(path:)?(\w+)>", lambda part: f"(?P<{part[2]}>{'.+?' if part[1] else '[^/]+'})", pattern)
         compiled = re.compile(f"{expression}$")
         for method in methods.split():
             self.routes.append((compiled, method, handler))

@@ -91,8 +91,9 @@ SINCE = {
     "decode_with_query": "1.16.0",
     "meta_per_identifier": "1.16.0",
     "install_reply_task": "1.16.0",
-    "auto_upgrade_routes": "1.16.0",
+    "auto_upgrade_routes": "1.15.0",
     "plugin_category_list": "1.16.0",
+    "task_plugin_source": "1.16.0",
     "uninstall_reads_list": "1.12.1",
     "provider_cache": "1.16.0",
     "schema_cache": "1.8.0",
@@ -102,7 +103,9 @@ SINCE = {
     "short_model_types": "1.14.0",  # llm instead of text-generation in the tables
     "non_string_credential_500": "1.14.0",
     "validate_error_null": "1.16.0",
-    "default_model_read_back": "1.14.0",
+    "provider_name_key": "1.16.0",
+    "dark_icons": "1.12.1",
+    "has_invalid_balancing_key": "1.8.0",
     # apps and chat
     "import_app_mode": "1.0.0",
     "older_dsl_warns": "1.0.0",
@@ -116,16 +119,27 @@ SINCE = {
     "plugin_exception_invalid_param": "1.8.0",
     "provider_label_in_errors": "1.16.0",
     "v1_site": "1.0.0",
+    "tracing_in_app": "1.12.1",
+    "old_dsl_asks_marketplace": "1.7.0",
+    "dependency_version": "1.12.1",
+    "lean_stream_metadata": "1.16.0",
+    "empty_lists_in_stream": "1.16.0",
+    "title_later": "1.8.0",
+    "cancels_abandoned_stream": "1.16.0",
+    "authorization_scheme_text": "1.16.0",
+    "did_you_mean": "1.12.1",
     "blocking_title_delay": "1.8.0",
 }
 UNTIL = {
     "app_dsl_version_feature": "1.15.0",
     "workspace_current_by_get": "1.11.4",
     "migration_logs_traceback": "1.7.2",
-    "preferences_routes": "1.15.0",
+    "preferences_routes": "1.14.2",
     "blocking_title_delay": "1.13.3",
     "schema_before_chat": "1.7.2",
 }
+
+LONG_MODEL_TYPES = {"llm": "text-generation", "text-embedding": "embeddings", "rerank": "reranking"}
 
 DSL = (("1.16.0", "0.7.0"), ("1.14.0", "0.6.0"), ("1.10.0", "0.5.0"), ("1.7.0", "0.3.1"), ("1.0.0", "0.1.5"), ("0", "0.1.5"))
 PYDANTIC = (("1.14.0", "2.12"), ("0", "2.11"))

@@ -9,10 +9,10 @@ import time
 import traceback
 
 from standin import faults, versions
-from standin.api import basics, cache, replies, session, settings, workspaces
+from standin.api import apps, basics, cache, dsl, models, plugins, replies, service, session, settings, workspaces
 from standin.server import Request, Response, Router, html_error, serve
 
-AREAS = (basics, session, workspaces)
+AREAS = (basics, session, workspaces, plugins, models, dsl, apps, service)
 TYPED_ROUTES = ("/console/api/setup", "/console/api/init", "/console/api/version")
 
 
