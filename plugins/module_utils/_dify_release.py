@@ -1,0 +1,518 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""Releases as folders below a home: fetched, checked, unpacked next to each other, and never half there.
+
+A release is unpacked under a hidden name and renamed at the end, so a folder that has the name of a tag is whole. What
+an interrupted run leaves behind (a partial download, a hidden folder) is used or removed by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import tarfile
+import time
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Callable
+from urllib.parse import unquote, urlsplit
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, missing_files
+
+try:
+    import requests
+except ImportError:
+    HAS_REQUESTS = False
+    REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    HAS_REQUESTS = True
+    REQUESTS_IMPORT_ERROR = None
+
+try:
+    import yaml
+except ImportError:
+    HAS_YAML = False
+    YAML_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    HAS_YAML = True
+    YAML_IMPORT_ERROR = None
+
+__all__ = [
+    "COMPOSE_FILE",
+    "HAS_REQUESTS",
+    "HAS_YAML",
+    "MARKER",
+    "REQUESTS_IMPORT_ERROR",
+    "SHIPPED_VOLUMES",
+    "YAML_IMPORT_ERROR",
+    "ReleaseError",
+    "Store",
+    "load_compose",
+    "sha256_of",
+    "write_atomically",
+]
+
+MARKER = ".llmops-release.json"
+COMPOSE_FILE = "docker-compose.yaml"
+TEMPLATE = ".env.example"
+# The data folder as the archive ships it; C(volumes) in a release is a link to the data that all releases share.
+SHIPPED_VOLUMES = "volumes.shipped"
+
+# The docker folder of any release has less than one MB.
+_MAX_UNPACKED = 256 * 1024 * 1024
+_CHUNK = 256 * 1024
+
+
+class ReleaseError(Exception):
+    """What went wrong and what to do about it; nothing of the release was left behind."""
+
+
+def load_compose(text: str, path: str) -> dict[str, Any]:
+    """The compose file as data, not interpolated."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        compose = yaml.load(text, Loader=loader)  # noqa: S506 - both loaders are the safe ones
+    except yaml.YAMLError as exc:
+        raise ReleaseError(f"{path} is not YAML: {exc}") from exc
+    if not isinstance(compose, dict) or not isinstance(compose.get("services"), dict):
+        raise ReleaseError(f"{path} has no services, so it is not the compose file of a Dify release.")
+    return compose
+
+
+def sha256_of(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(_CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_atomically(path: str, text: str, mode: int) -> None:
+    """The whole text or the old file, also after a power cut; the mode is right from the first byte on."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(os.path.dirname(path))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """The releases below one home."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.releases = os.path.join(home, "releases")
+        self.volumes = os.path.join(home, "volumes")
+        self.current_link = os.path.join(home, "current")
+
+    def path(self, tag: str) -> str:
+        return os.path.join(self.releases, tag)
+
+    def marker(self, tag: str) -> dict[str, Any]:
+        """What was noted when the release was unpacked; empty without a readable note."""
+        try:
+            with open(os.path.join(self.path(tag), MARKER), encoding="utf-8") as file:
+                noted = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return noted if isinstance(noted, dict) else {}
+
+    def lacks(self, tag: str) -> list[str]:
+        """Files of the archive that are not in the release folder any more."""
+        return [
+            name for name in self.marker(tag).get("files", {}) if not os.path.isfile(os.path.join(self.path(tag), name))
+        ]
+
+    def is_complete(self, tag: str) -> bool:
+        return self.marker(tag).get("tag") == tag and not self.lacks(tag)
+
+    def current(self) -> str:
+        try:
+            return os.path.basename(os.readlink(self.current_link).rstrip("/"))
+        except OSError:
+            return ""
+
+    def missing_volume_files(self, tag: str) -> list[str]:
+        """Files that the release ships for the data folder and that it does not have."""
+        shipped = os.path.join(self.path(tag), SHIPPED_VOLUMES)
+        found = []
+        for folder, _folders, names in os.walk(shipped):
+            for name in names:
+                relative = os.path.relpath(os.path.join(folder, name), shipped)
+                if not os.path.lexists(os.path.join(self.volumes, relative)):
+                    found.append(relative)
+        return sorted(found)
+
+    def seed_volumes(self, tag: str) -> list[str]:
+        """Copy those files; a file that is there may have been edited, and is never touched."""
+        missing = self.missing_volume_files(tag)
+        with self.room():
+            for relative in missing:
+                target = os.path.join(self.volumes, relative)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with open(os.path.join(self.path(tag), SHIPPED_VOLUMES, relative), encoding="utf-8") as file:
+                    write_atomically(target, file.read(), 0o644)
+        return missing
+
+    def activate(self, tag: str) -> None:
+        """Let C(current) point to the release, in one step."""
+        temporary = os.path.join(self.home, f".current.{os.getpid()}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        os.symlink(os.path.join("releases", tag), temporary)
+        os.replace(temporary, self.current_link)
+
+    def remove(self, tag: str) -> None:
+        """Take the release away under a hidden name first, so that a half removed one never looks whole."""
+        hidden = os.path.join(self.releases, f".{tag}.removed")
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.rename(self.path(tag), hidden)
+        shutil.rmtree(hidden)
+
+    def install(self, tag: str, source: str, checksum: str, deadline: float) -> dict[str, Any]:
+        """Fetch and unpack; C(deadline) is a moment of C(time.monotonic).
+
+        Returns:
+            C(sha256) of the archive, C(bytes_downloaded), C(warnings).
+        """
+        with self.room():
+            os.makedirs(self.releases, exist_ok=True)
+            self._clear_leftovers(tag)
+            local = local_path(source)
+            fetch = None if local else _Download(source, os.path.join(self.home, f".{tag}.part"), deadline)
+            try:
+                archive = local or fetch.run()  # type: ignore[union-attr]
+                if not os.path.isfile(archive):
+                    raise ReleaseError(f"there is no archive at {archive}. Correct dify_archive_url.")
+                digest = sha256_of(archive)
+                if checksum and digest != checksum.lower().split(":")[-1]:
+                    raise ReleaseError(
+                        f"the archive of Dify {tag} at {source} has the sha256 {digest}, and {checksum} was expected. "
+                        "If it was packed anew on purpose, correct dify_archive_checksum; if not, do not use it."
+                    )
+                warnings = self._unpack(tag, archive, source, digest)
+            except BaseException as exc:
+                # A download that was cut off is continued by the next run; any other trouble starts from nothing.
+                if fetch and not isinstance(exc, (_Interrupted, KeyboardInterrupt, SystemExit)):
+                    fetch.forget()
+                raise
+            if fetch:
+                fetch.forget()
+            return {"sha256": digest, "bytes_downloaded": fetch.received if fetch else 0, "warnings": warnings}
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Writing below the home; what the system refuses comes out as a sentence."""
+        try:
+            yield
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise ReleaseError(f"{exc.strerror or exc} ({exc.filename or self.home}).") from exc
+            raise ReleaseError(
+                f"the disk with {self.home} is full ({shutil.disk_usage(_existing(self.home)).free // 1024} KB free). "
+                "Nothing was left behind. Make room, or put dify_home on a larger disk."
+            ) from exc
+
+    def _clear_leftovers(self, tag: str) -> None:
+        for name in os.listdir(self.releases):
+            if name.startswith(".") and name.endswith((".unpacking", ".removed")):
+                shutil.rmtree(os.path.join(self.releases, name), ignore_errors=True)
+        for name in os.listdir(self.home):
+            if re.match(r"^\..+\.part(\.json)?$", name) and not name.startswith(f".{tag}.part"):
+                os.unlink(os.path.join(self.home, name))
+
+    def _unpack(self, tag: str, archive: str, source: str, digest: str) -> list[str]:
+        work = os.path.join(self.releases, f".{tag}.unpacking")
+        try:
+            files = _extract(archive, work, source)
+            for name in (COMPOSE_FILE, TEMPLATE):
+                if name not in files:
+                    raise ReleaseError(
+                        f"{source} is not a release archive of Dify: it has no dify-*/docker/{name}. "
+                        "dify_archive_url must name the source archive of a tag, as GitHub packs it."
+                    )
+            path = os.path.join(work, COMPOSE_FILE)
+            with open(path, encoding="utf-8") as file:
+                compose = load_compose(file.read(), f"docker/{COMPOSE_FILE} of {source}")
+            _check_mounts(compose, files, tag, source)
+            os.symlink(os.path.join("..", "..", "volumes"), os.path.join(work, "volumes"))
+            note = {"tag": tag, "source": _without_login(source), "sha256": digest, "files": files}
+            write_atomically(os.path.join(work, MARKER), json.dumps(note, indent=1, sort_keys=True) + "\n", 0o644)
+            self._put_in_place(tag, work, files)
+            os.makedirs(self.volumes, exist_ok=True)
+            return _odd_images(compose, tag)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _put_in_place(self, tag: str, work: str, files: Mapping[str, str]) -> None:
+        target = self.path(tag)
+        if not os.path.lexists(target):
+            os.rename(work, target)
+        elif not self.marker(tag):
+            raise ReleaseError(
+                f"{target} is there but was not unpacked by this module. Move it away; it may hold what you need."
+            )
+        else:
+            # The release lost files; what was rendered into it or put there by hand stays.
+            for name in [*self.lacks(tag), MARKER]:
+                os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
+                os.replace(os.path.join(work, name), os.path.join(target, name))
+        _sync_folder(self.releases)
+
+
+def local_path(source: str) -> str:
+    """The path that a source names on this host, empty for a URL."""
+    if source.startswith("file://"):
+        return unquote(urlsplit(source).path)
+    return "" if "://" in source else source
+
+
+def _existing(path: str) -> str:
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _without_login(source: str) -> str:
+    return re.sub(r"://[^/@]*@", "://", source)
+
+
+def _extract(archive: str, work: str, source: str) -> dict[str, str]:
+    """Unpack the docker folder; returns path: sha256 of each file."""
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    files: dict[str, str] = {}
+    size = 0
+    try:
+        with tarfile.open(archive, "r:*") as packed:
+            for member in packed:
+                parts = member.name.split("/")
+                if member.name.startswith("/") or ".." in parts:
+                    raise ReleaseError(
+                        f"{source} holds a path that leads out of the archive: {member.name!r}. Do not use it."
+                    )
+                if len(parts) < 3 or not parts[0].startswith("dify-") or parts[1] != "docker":
+                    continue
+                if member.isdir():
+                    continue
+                if not member.isreg():
+                    raise ReleaseError(f"{source} holds {member.name!r}, which is no plain file. Do not use it.")
+                if parts[2] == "volumes":
+                    parts[2] = SHIPPED_VOLUMES
+                size += member.size
+                if size > _MAX_UNPACKED:
+                    raise ReleaseError(f"{source} unpacks to more than {_MAX_UNPACKED >> 20} MB. Do not use it.")
+                content = packed.extractfile(member)
+                assert content is not None
+                name = "/".join(parts[2:])
+                files[name] = _write(os.path.join(work, *parts[2:]), content, 0o755 if member.mode & 0o100 else 0o644)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise
+        raise ReleaseError(
+            f"the archive at {source} is truncated or damaged ({exc}). "
+            "Put a whole one there, or let dify_archive_url name another source."
+        ) from exc
+    return files
+
+
+def _write(path: str, content: IO[bytes], mode: int) -> str:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        for chunk in iter(lambda: content.read(_CHUNK), b""):
+            digest.update(chunk)
+            file.write(chunk)
+        os.fchmod(file.fileno(), mode)
+    return digest.hexdigest()
+
+
+def _check_mounts(compose: Mapping[str, Any], files: Mapping[str, str], tag: str, source: str) -> None:
+    services = active_services(compose, ["weaviate", "postgresql", "collaboration"])
+    missing = missing_files(compose, services, files)
+    if missing:
+        listed = ", ".join(f"{name} (for {service})" for service, names in missing.items() for name in names)
+        raise ReleaseError(
+            f"the archive of Dify {tag} at {source} lacks files that its own compose file mounts: {listed}. "
+            "Use the unchanged source archive of the tag."
+        )
+
+
+def _odd_images(compose: Mapping[str, Any], tag: str) -> list[str]:
+    image = str(compose["services"].get("api", {}).get("image", ""))
+    if image.rpartition(":")[2] == tag:
+        return []
+    return [
+        f"The archive that was given for Dify {tag} starts the API from {image or 'no image'}: is it the right one?"
+    ]
+
+
+class _Interrupted(ReleaseError):
+    """The rest can be fetched later."""
+
+
+class _Download:
+    """One file over HTTP into a partial file that survives the process, with its source noted beside it."""
+
+    def __init__(self, url: str, part: str, deadline: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.url = url
+        self.part = part
+        self.note = f"{part}.json"
+        self.deadline = deadline
+        self.sleep = sleep
+        self.received = 0
+
+    def forget(self) -> None:
+        for path in (self.part, self.note):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def run(self) -> str:
+        """Fetch until all is there or the time is up; a cut connection is taken up where it broke."""
+        with self._until_deadline():
+            return self._run()
+
+    @contextlib.contextmanager
+    def _until_deadline(self) -> Iterator[None]:
+        """An alarm, because a timeout of a socket starts anew with every byte that trickles in."""
+
+        def ring(_number: int, _frame: Any) -> None:
+            raise _Interrupted(
+                f"{_without_login(self.url)} was not fetched in time; what arrived is kept ({self.received} bytes in "
+                "this run) and the next one goes on from there. Raise dify_download_timeout, or set stack_mirror to a "
+                "nearer host."
+            )
+
+        before = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, max(0.01, self.deadline - time.monotonic()))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _run(self) -> str:
+        idle = 0
+        while True:
+            before = self.received
+            try:
+                self._attempt()
+            except requests.exceptions.InvalidSchema as exc:
+                raise ReleaseError(f"{_without_login(self.url)} is no URL. Correct dify_archive_url.") from exc
+            except requests.exceptions.RequestException as exc:
+                idle = 0 if self.received > before else idle + 1
+                if idle >= 3:
+                    raise self._trouble(exc) from exc
+                self.sleep(2.0**idle)
+            else:
+                return self.part
+
+    def _attempt(self) -> None:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "llmops.stack"}
+        start = self._resume_at(headers)
+        with requests.get(self.url, headers=headers, stream=True, timeout=(10, 30)) as answer:
+            if answer.status_code == 416:
+                # The partial file is longer than what the server has now.
+                self.forget()
+                raise requests.exceptions.ConnectionError("the file changed while it was fetched")
+            self._check_status(answer.status_code)
+            if answer.status_code != 206:
+                start = 0
+            self._write_note(answer.headers)
+            expected = answer.headers.get("Content-Length", "")
+            got = 0
+            with open(self.part, "r+b" if start else "wb") as file:
+                file.truncate(start)
+                file.seek(start)
+                for chunk in answer.iter_content(_CHUNK):
+                    file.write(chunk)
+                    got += len(chunk)
+                    self.received += len(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if expected.isdigit() and got != int(expected):
+                raise requests.exceptions.ConnectionError(f"{got} of {expected} bytes arrived")
+
+    def _resume_at(self, headers: dict[str, str]) -> int:
+        try:
+            size = os.path.getsize(self.part)
+            with open(self.note, encoding="utf-8") as file:
+                note = json.load(file)
+        except (OSError, ValueError):
+            return 0
+        if not size or note.get("url") != self.url or not note.get("validator"):
+            return 0
+        headers["Range"] = f"bytes={size}-"
+        headers["If-Range"] = note["validator"]
+        return size
+
+    def _write_note(self, headers: Mapping[str, str]) -> None:
+        etag = headers.get("ETag", "")
+        validator = "" if etag.startswith("W/") else etag or headers.get("Last-Modified", "")
+        write_atomically(self.note, json.dumps({"url": self.url, "validator": validator}), 0o600)
+
+    def _check_status(self, status: int) -> None:
+        shown = _without_login(self.url)
+        if status in (404, 410):
+            raise ReleaseError(
+                f"there is no release at {shown} (HTTP {status}). Check dify_version against "
+                "https://github.com/langgenius/dify/tags; if a mirror serves the archives, check that it has this tag."
+            )
+        if status in (401, 403, 407):
+            raise ReleaseError(f"{shown} refuses access (HTTP {status}). Check the login, proxy or mirror behind it.")
+        if status >= 500 or status == 429:
+            raise requests.exceptions.ConnectionError(f"the server answered HTTP {status}")
+        if status not in (200, 206):
+            raise ReleaseError(f"{shown} answered HTTP {status}, which is no archive. Check dify_archive_url.")
+
+    def _trouble(self, exc: Exception) -> ReleaseError:
+        host = urlsplit(self.url).netloc.rpartition("@")[2]
+        if self.received:
+            return _Interrupted(
+                f"the download of {_without_login(self.url)} broke off again and again ({_reason(exc)}); what arrived "
+                "is kept and the next run goes on from there."
+            )
+        return _Interrupted(
+            f"{host} cannot be used as a source of release archives: {_reason(exc)}. If this host has no way to it, "
+            "set stack_mirror to a host that serves it, or dify_archive_url to a URL or a file that is within reach."
+        )
+
+
+def _reason(exc: BaseException) -> str:
+    """The innermost words: requests wraps urllib3 wraps the socket."""
+    seen: set[int] = set()
+    inner: BaseException = exc
+    while id(inner) not in seen:
+        seen.add(id(inner))
+        candidates = [getattr(inner, "reason", None), inner.__cause__, inner.__context__, *inner.args]
+        inner = next((one for one in candidates if isinstance(one, BaseException)), inner)
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror
+    return re.sub(r"<[^>]*>:? ?", "", str(inner)) or type(inner).__name__
