@@ -15,6 +15,7 @@ DEMO_PORT ?= 8080
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
+export MOLECULE_COMMAND_BORDERS := false
 export DIFY_RELEASES_DIR ?= $(CURDIR)/../shared/dify-releases
 
 .PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule node scenarios \
