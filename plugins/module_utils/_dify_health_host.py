@@ -100,7 +100,9 @@ def _ask_database(look: Look, containers: list[Container]) -> Database:
     values = [line.split("=", 1) for line in out.split() if "=" in line]
     heads = [value for name, value in values if name == "head"]
     tenant = next((value for name, value in values if name == "tenant"), "")
-    error = "" if heads else (last_line(err.split("tenants", 1)[0]) or f"no answer (exit code {code})")
+    # psql shows the place of an error below it, and the second question's error below the first one's.
+    told = [line for line in err.splitlines() if re.search("error|fatal", line, re.IGNORECASE)]
+    error = "" if heads else ((told or [last_line(err)])[0] or f"no answer (exit code {code})")
     return Database(heads, tenant, look.clean(error))
 
 
@@ -195,7 +197,7 @@ def check_containers(look: Look) -> Result:
         return failed("; ".join(text for text, _advice in problems[:_NAMED]) + rest, problems[0][1])
     running = sum(one.running for one in found)
     done = len(found) - running
-    return ok(f"{running} containers run" + (f", {done} did its job and ended." if done else "."))
+    return ok(f"Running: {running}, done and ended: {done}")
 
 
 def _problem(look: Look, one: Container) -> list[tuple[str, str]]:

@@ -24,10 +24,12 @@ description:
   - An installation without an owner account is healthy. V(setup) says so.
 attributes:
   check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
     support: full
     details:
       - Nothing is changed in either mode, so all checks run, except V(llm), whose chat leaves a conversation in Dify.
   diff_mode:
+    description: Will return details on what has changed (or possibly needs changing in C(check_mode)), in diff mode.
     support: none
     details:
       - There is nothing to compare.
