@@ -49,7 +49,7 @@ options:
       https:
         description: Proxy for C(https) addresses.
         type: str
-      no:
+      "no":
         description: Comma-separated hosts that are reached without a proxy.
         type: str
   path:
