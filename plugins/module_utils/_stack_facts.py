@@ -246,7 +246,7 @@ class StackFacts:
             "gpus": self._gpus(),
             "security": self._security(),
             "systemd": os.path.isdir(self._at("run/systemd/system")),
-            "python": {"requests": _distribution_version("requests")},
+            "python": {"requests": _distribution_version("requests"), "yaml": _distribution_version("PyYAML")},
             "engine": engine,
             "compose": compose.result(),
             "daemon_json": self._daemon_json(),

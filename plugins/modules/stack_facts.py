@@ -118,10 +118,11 @@ ansible_facts:
           returned: always
           type: bool
         python:
-          description: Key C(requests), the version of that library for the Python that runs modules, or an empty string.
+          description: >-
+            Keys C(requests) and C(yaml), the versions of these libraries for the Python that runs modules, or empty strings.
           returned: always
           type: dict
-          sample: {requests: "2.32.3"}
+          sample: {requests: "2.32.3", yaml: "6.0.2"}
         engine:
           description: >-
             Docker Engine. C(installed), C(path), C(version), C(running) (it answered), C(enabled), C(origin)
