@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health import CHECKS, check_health
-from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine import Options, Verdict, explain
+from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine import Look, Options, Verdict, explain
+from ansible_collections.llmops.stack.plugins.module_utils._dify_health_host import check_containers
 from ansible_collections.llmops.stack.tests.unit.servers import daemon as wire
 from ansible_collections.llmops.stack.tests.unit.servers import dify as web
 from ansible_collections.llmops.stack.tests.unit.servers.daemon import KEY, PLUGIN, TENANT, FakeDaemon
@@ -377,15 +378,13 @@ def test_an_old_restart_is_no_failure(stack: Stack) -> None:
 
 
 def test_a_restart_between_two_looks_is_one(stack: Stack) -> None:
-    def answer(request: Request) -> Reply:
-        if request.path == "/console/api/ping":
-            state("worker", restarts=len(stack.dify_server.asked(request.path)))(stack.docker)
-            stack.docker.write()
-        return FakeDify()(request)
-
-    stack.dify_server.answer = answer
-    verdict = stack.check(probe="none", successes=3, deadline=1.6, interval=0.1)
-    assert "was restarted while it was watched" in failure(verdict, "containers")[0]
+    first = Look(stack.options)
+    assert check_containers(first).status == "ok"
+    state("worker", restarts=1)(stack.docker)
+    stack.docker.write()
+    second = Look(stack.options, previous=first)
+    assert "worker was restarted while it was watched" in check_containers(second).detail
+    assert check_containers(Look(stack.options, previous=second)).status == "ok"
 
 
 def test_one_off_containers_are_not_looked_at(stack: Stack) -> None:
