@@ -79,7 +79,7 @@ molecule: engine ## one Molecule scenario: make molecule SCENARIO=default (KEEP=
 	molecule test --scenario-name $(SCENARIO) $(if $(KEEP),--destroy=never)
 
 node: engine # the node of Molecule's default scenario; one that runs already is left as it is
-	$(WORLD) up --dify 1.12.1 --node node1=trixie:18080
+	$(WORLD) up --dify 1.12.1 --node dify1=trixie:18180
 
 scenarios: node ## bad input and interrupted runs, on the node of Molecule's default scenario
 	pytest tests/scenarios

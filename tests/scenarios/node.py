@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NODE = "node1"
+NODE = "dify1"
 CONTAINER = f"llmops-{NODE}"
 INVENTORIES = (ROOT / "build" / "world" / "inventory.yml", ROOT / "molecule" / "default" / "inventory.yml")
 PLAYBOOK = ["ansible-playbook", *(f"--inventory={path}" for path in INVENTORIES), f"--limit={NODE}"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-NODE = "llmops-node1"
+NODE = "llmops-dify1"
 VERSION = "1.12.1"
 SERVICES = {
     "api",

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 LOG = ROOT / "build" / "logs" / "default-vvv.log"
-testinfra_hosts = ["docker://llmops-node1"]
+testinfra_hosts = ["docker://llmops-dify1"]
 
 
 def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
