@@ -112,6 +112,13 @@ class Started:
         done = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, check=True)
         return done.stdout + done.stderr
 
+    def logged(self, text: str, deadline: float = 10) -> None:
+        """Waits for a line in the log, which arrives a little after what it tells of."""
+        end = time.monotonic() + deadline
+        while text not in self.logs():
+            assert time.monotonic() < end, f"no {text!r} in\n{self.logs()}"
+            time.sleep(0.2)
+
     def stop(self) -> int:
         docker("stop", "--time", "10", self.name)
         return int((inspect("container", self.name) or {})["State"]["ExitCode"])
@@ -216,7 +223,7 @@ def test_postgres(tag: str, name: str, service: dict[str, Any], start: Start, tm
 def test_postgres_without_a_password_says_so(start: Start) -> None:
     database = start("db", {"image": "postgres:15-alpine"})
     assert docker("wait", database.name, timeout=60).strip() == "1"
-    assert "POSTGRES_PASSWORD" in database.logs()
+    database.logged("POSTGRES_PASSWORD")
 
 
 @pytest.mark.world
@@ -253,9 +260,8 @@ def test_nginx(tag: str, start: Start, tmp_path: Path) -> None:
     client = start("client", {"image": "busybox:latest", "command": "sleep 600"})
     # Nothing listens behind it, which is nginx' own answer.
     client.until("sh", "-c", "wget -O- http://nginx/v1/ 2>&1 | grep 'HTTP/1.1 502'", deadline=20)
-    logs = nginx.logs()
-    assert '"GET /v1/ HTTP/1.1" 502' in logs
-    assert "connect() failed" in logs
+    nginx.logged('"GET /v1/ HTTP/1.1" 502')
+    nginx.logged("connect() failed")
 
 
 @pytest.mark.world
