@@ -49,8 +49,14 @@ options:
     default: http://127.0.0.1:5002
   plugin_daemon_key:
     description:
-      - Value of E(PLUGIN_DAEMON_KEY). Without it the daemon is only asked whether it listens.
+      - Value of E(PLUGIN_DAEMON_KEY). Without it, or O(secrets_file), the daemon is only asked whether it listens.
     type: str
+  secrets_file:
+    description:
+      - The file on the host in which M(llmops.stack.dify_env) keeps the secrets. The key is taken from it where
+        O(plugin_daemon_key) is not given, so that it never leaves the host, and none of its values is ever returned.
+      - A file that does not exist counts as no key.
+    type: path
   tenant_id:
     description:
       - Workspace whose plugins are looked at.
@@ -259,6 +265,7 @@ checks:
       sample: 0.012
 """
 
+import json
 import re
 from typing import Any
 from uuid import UUID
@@ -281,6 +288,22 @@ class DifyHealth:
         self.module = module
         self.params: dict[str, Any] = module.params
         self._show_harmless_credentials()
+        self.secrets = self._read_secrets()
+
+    def _read_secrets(self) -> dict[str, str]:
+        path = self.params["secrets_file"]
+        if not path:
+            return {}
+        try:
+            with open(path, encoding="utf-8") as file:
+                secrets = {str(name): str(value) for name, value in json.load(file).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as exc:
+            self.module.fail_json(msg=f"secrets_file {path} cannot be used as the file of dify_env's secrets: {exc}")
+        # A container's log may quote one of them, and the tail of a log may be part of a finding.
+        self.module.no_log_values.update(value for value in secrets.values() if value)
+        return secrets
 
     def _show_harmless_credentials(self) -> None:
         credentials = (self.params["probe_model"] or {}).get("credentials") or {}
@@ -302,7 +325,7 @@ class DifyHealth:
         return Options(
             url=params["url"].rstrip("/"),
             plugin_daemon_url=params["plugin_daemon_url"].rstrip("/"),
-            plugin_daemon_key=params["plugin_daemon_key"] or "",
+            plugin_daemon_key=params["plugin_daemon_key"] or self.secrets.get("PLUGIN_DAEMON_KEY", ""),
             tenant_id=params["tenant_id"] or "",
             expect_version=params["expect_version"] or "",
             expect_plugins=params["expect_plugins"],
@@ -363,6 +386,7 @@ def main() -> None:
             "url": {"type": "str", "default": "http://127.0.0.1"},
             "plugin_daemon_url": {"type": "str", "default": "http://127.0.0.1:5002"},
             "plugin_daemon_key": {"type": "str", "no_log": True},
+            "secrets_file": {"type": "path", "no_log": False},
             "tenant_id": {"type": "str"},
             "expect_version": {"type": "str"},
             "expect_plugins": {"type": "list", "elements": "str", "default": []},
