@@ -335,8 +335,8 @@ class DockerDaemon:
     def _command(self, argv: list[str], verb: str) -> None:
         rc, output = run_command(argv, timeout=self.deadline)
         if rc != 0 and verb:
-            detail = output.strip().splitlines()[:1]
-            raise DaemonError(f"Docker Engine did not {verb}: {' '.join(detail) or argv[0]}.{self._last_words()}")
+            detail = output.strip().splitlines()[0].rstrip(".") if output.strip() else argv[0]
+            raise DaemonError(f"Docker Engine did not {verb}: {detail}.{self._last_words()}")
 
     def _last_words(self) -> str:
         """The engine's own last error line: the reason an operator would look up next."""
