@@ -19,6 +19,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine i
     ok,
     skipped,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_health_host import down
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_texts import (
     EMPTY_ANSWER,
     model_trouble,
@@ -50,6 +51,17 @@ def _get(look: Look, path: str) -> Response:
     return look.http.request("GET", look.options.url.rstrip("/") + path, look.timeout)
 
 
+def _not_running(look: Look, service: str) -> Result | None:
+    """nginx before a container that is gone answers 502 at best, and for seconds nothing at all."""
+    state = down(look, service)
+    if not state:
+        return None
+    return failed(
+        f"nginx gets nothing from {service}: its container is {state}",
+        f"Read `docker compose logs {service}` for the reason, and start it again.",
+    )
+
+
 def _unreachable(exc: HttpError) -> Result:
     return failed(str(exc), _NO_GATEWAY.get(exc.kind, _OTHER_TROUBLE))
 
@@ -77,12 +89,12 @@ def check_api(look: Look) -> Result:
     try:
         answer = _get(look, path)
     except HttpError as exc:
-        return _unreachable(exc)
+        return (_not_running(look, "api") if exc.kind == "timeout_read" else None) or _unreachable(exc)
     # Any answer of Dify itself names the running release; /health does too, but nginx does not pass it on.
     look.version = answer.headers.get("X-Version", "")
     data = answer.json()
     if answer.status != 200 or not isinstance(data, dict) or data.get("result") != "pong":
-        return _wrong_status(look, path, answer)
+        return (_not_running(look, "api") if answer.status in _GATEWAY else None) or _wrong_status(look, path, answer)
     wanted = look.options.expect_version
     if wanted and look.version != wanted:
         return failed(
@@ -113,14 +125,20 @@ def check_setup(look: Look) -> Result:
     return _wrong_status(look, path, answer)
 
 
+def _unreachable_web(exc: HttpError) -> Result:
+    if exc.kind == "timeout_read":
+        return failed(str(exc), "Read `docker logs` of the web container, and restart it.")
+    return _unreachable(exc)
+
+
 def check_web(look: Look) -> Result:
     path = "/apps"
     try:
         answer = _get(look, path)
     except HttpError as exc:
-        return _unreachable(exc)
+        return (_not_running(look, "web") if exc.kind == "timeout_read" else None) or _unreachable_web(exc)
     if answer.status in (502, 504):
-        return failed(
+        return _not_running(look, "web") or failed(
             f"nginx answers HTTP {answer.status} for {look.options.url.rstrip('/')}{path}: it gets nothing from web",
             "The web container is stopped or still starting, or nginx holds an old address of it: look at the web "
             "container, and if it is well reload nginx (`docker compose exec nginx nginx -s reload`).",

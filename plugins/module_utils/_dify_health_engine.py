@@ -46,6 +46,8 @@ class Options:
     install_limit: float = 900.0
     verify: bool | str = True
     read_only: bool = False
+    # Whatever must not be in a detail. Ansible masks these, too, but only what is left of them after a text was cut.
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     def wants(self, probe: str) -> bool:
         return PROBES.index(self.probe) >= PROBES.index(probe)
@@ -93,7 +95,7 @@ class Look:
         self.http = Http(verify=options.verify, connect=min(3.0, options.timeout))
         self.docker = Docker()
         self.until = until
-        self.secrets: set[str] = {options.plugin_daemon_key, options.app_key}
+        self.secrets: set[str] = {options.plugin_daemon_key, options.app_key, *options.secrets}
         self.version = ""
         self.restarts: dict[str, int] = previous.restarts if previous else {}
         # Passed model probes: they cost tokens, so they are not repeated while everything else goes on being well.

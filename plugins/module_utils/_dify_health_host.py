@@ -82,6 +82,17 @@ def inventory(look: Look) -> list[Container]:
     return look.once("inventory", fetch)
 
 
+def down(look: Look, service: str) -> str:
+    """In what state a service's container is instead of running; "" if it runs or nothing is known."""
+    if not look.options.project:
+        return ""
+    try:
+        found = [one for one in inventory(look) if one.service == service]
+    except DockerError:
+        return ""
+    return "" if not found or any(one.running for one in found) else found[0].state
+
+
 def database(look: Look) -> Database:
     """What the database says about its schema and its first workspace."""
     return look.once("database", lambda: _ask_database(look, inventory(look)))
@@ -210,6 +221,8 @@ def _problem(look: Look, one: Container) -> list[tuple[str, str]]:
         return [(f"{one.service} restarts again and again ({count}){_tail(look, one)}", logs)]
     if one.running and one.restarts > look.restarts.get(one.id, one.restarts):
         return [(f"{one.service} was restarted while it was watched{_tail(look, one)}", logs)]
+    if one.state == "exited" and one.exit_code == 0:
+        return [(f"{one.service} was stopped", f"Start it again with `docker start {one.name}`.")]
     if one.state in ("exited", "dead"):
         why = "was killed for want of memory" if one.out_of_memory else f"exited with code {one.exit_code}"
         advice = "Give it more memory." if one.out_of_memory else logs
@@ -228,7 +241,7 @@ def _problem(look: Look, one: Container) -> list[tuple[str, str]]:
 
 
 def _tail(look: Look, one: Container) -> str:
-    tail = look.clean(look.docker.log_tail(one, look.timeout), 500)
+    tail = " | ".join(look.clean(line, 200) for line in look.docker.log_tail(one, look.timeout))
     return f", last words: {tail}" if tail else ""
 
 

@@ -54,13 +54,17 @@ class Docker:
     def __init__(self, program: str = "docker") -> None:
         self.program = program
 
-    def run(self, arguments: list[str], timeout: float, stdin: str | None = None) -> tuple[int, str, str]:
+    def run(
+        self, arguments: list[str], timeout: float, stdin: str | None = None, merged: bool = False
+    ) -> tuple[int, str, str]:
+        """Exit code, output and errors; `merged` puts the errors into the output, in the order of their coming."""
         try:
             done = subprocess.run(
                 [self.program, *arguments],
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if merged else subprocess.PIPE,
                 encoding="utf-8",
                 errors="replace",
                 timeout=timeout,
@@ -73,7 +77,7 @@ class Docker:
             raise DockerError(f"the docker command cannot be started ({exc.strerror})") from None
         except subprocess.TimeoutExpired:
             raise DockerError(f"docker {arguments[0]} did not finish within {timeout:g} s") from None
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout, done.stderr or ""
 
     def output(self, arguments: list[str], timeout: float, stdin: str | None = None) -> str:
         code, out, err = self.run(arguments, timeout, stdin)
@@ -113,14 +117,13 @@ class Docker:
         except DockerError:
             return []
 
-    def log_tail(self, one: Container, timeout: float, lines: int = 3) -> str:
-        """The last lines a container wrote, in one line."""
+    def log_tail(self, one: Container, timeout: float, lines: int = 3) -> list[str]:
+        """The last lines a container wrote, as they are: secrets must be masked before anything is cut off."""
         try:
-            code, out, err = self.run(["logs", "--tail", str(lines), one.id], timeout)
+            code, out, _err = self.run(["logs", "--tail", str(lines), one.id], timeout, merged=True)
         except DockerError:
-            return ""
-        written = [line.strip()[:200] for line in (out + "\n" + err).splitlines() if line.strip()]
-        return "" if code else " | ".join(written[-lines:])
+            return []
+        return [] if code else [line for line in out.splitlines() if line.strip()][-lines:]
 
 
 def container(described: dict[str, Any]) -> Container:
@@ -169,4 +172,4 @@ def mask(text: str, known: set[str] | frozenset[str] = frozenset()) -> str:
 
 def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    return lines[-1] if lines else ""

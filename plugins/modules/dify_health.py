@@ -343,6 +343,7 @@ class DifyHealth:
             install_limit=params["install_limit"],
             verify=(params["ca_path"] or True) if params["validate_certs"] else False,
             read_only=self.module.check_mode,
+            secrets=frozenset(self.module.no_log_values),
         )
 
     def _validate(self) -> None:

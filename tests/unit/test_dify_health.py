@@ -52,7 +52,7 @@ class Stack:
                 "credentials": {"base_url": "http://ollama-host:11434", "api_key": MODEL_SECRET},
             },
             app_key=APP_KEY,
-            project="dify",
+            tenant_id=TENANT,
             deadline=0,
             timeout=2.0,
             probe_timeout=2.0,
@@ -81,6 +81,13 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
         yield Stack(FakeDocker(tmp_path, TENANT), dify, daemon)
 
 
+@pytest.fixture
+def host(stack: Stack) -> Stack:
+    """The same, seen from the host that it runs on: containers and database are looked at."""
+    stack.options.project, stack.options.tenant_id = "dify", ""
+    return stack
+
+
 def status(verdict: Verdict) -> dict[str, str]:
     return {one.name: one.status for one in verdict.results}
 
@@ -100,46 +107,46 @@ def detail(verdict: Verdict, name: str) -> str:
 # Well
 
 
-def test_everything_is_well_within_two_seconds(stack: Stack) -> None:
+def test_everything_is_well_within_two_seconds(host: Stack) -> None:
     began = time.monotonic()
-    verdict = stack.check()
+    verdict = host.check()
     assert status(verdict) == dict.fromkeys(NAMES, "ok")
     assert verdict.healthy
     assert verdict.version == "1.12.1"
     assert time.monotonic() - began < 2
 
 
-def test_without_an_owner_it_is_well(stack: Stack) -> None:
-    stack.dify.setup = as_json({"step": "not_started", "setup_at": None})
-    stack.docker.database("head=788d3099ae3a\n")
-    verdict = stack.check(expect_plugins=[], expect_providers=[], probe="none")
+def test_without_an_owner_it_is_well(host: Stack) -> None:
+    host.dify.setup = as_json({"step": "not_started", "setup_at": None})
+    host.docker.database("head=788d3099ae3a\n")
+    verdict = host.check(expect_plugins=[], expect_providers=[], probe="none")
     assert verdict.healthy
     assert "no owner account yet" in detail(verdict, "setup")
     assert detail(verdict, "plugins") == "No plugin is installed, and none is expected."
 
 
-def test_a_plugin_without_any_workspace_is_missing(stack: Stack) -> None:
-    stack.docker.database("head=788d3099ae3a\n")
-    found, advice = failure(stack.check(), "plugins")
+def test_a_plugin_without_any_workspace_is_missing(host: Stack) -> None:
+    host.docker.database("head=788d3099ae3a\n")
+    found, advice = failure(host.check(), "plugins")
     assert "no workspace" in found
     assert "owner account" in advice
 
 
-def test_before_1_0_there_is_no_daemon(stack: Stack) -> None:
-    stack.dify.version = "0.15.3"
-    stack.docker.database(f"head=a91b476a53de\ntenant={TENANT}\n")
-    verdict = stack.check(expect_version="0.15.3")
+def test_before_1_0_there_is_no_daemon(host: Stack) -> None:
+    host.dify.version = "0.15.3"
+    host.docker.database(f"head=a91b476a53de\ntenant={TENANT}\n")
+    verdict = host.check(expect_version="0.15.3")
     assert verdict.healthy
     states = status(verdict)
     skipped = ["daemon", "daemon_key", "plugins", "providers", "install_tasks", "plugin_process", "model"]
     assert [name for name in NAMES if states[name] == "skipped"] == skipped
     assert all(detail(verdict, name) == "Dify 0.15.3 has no plugin daemon." for name in skipped)
     assert states["llm"] == "ok"
-    assert not stack.daemon_server.requests
+    assert not host.daemon_server.requests
 
 
 def test_what_was_not_asked_for_is_skipped(stack: Stack) -> None:
-    verdict = stack.check(project="", plugin_daemon_key="", probe="none")
+    verdict = stack.check(plugin_daemon_key="", probe="none")
     assert verdict.healthy
     states = status(verdict)
     assert [name for name in NAMES if states[name] == "ok"] == ["api", "setup", "web", "daemon"]
@@ -158,10 +165,6 @@ def test_check_mode_leaves_no_conversation(stack: Stack) -> None:
     assert verdict.healthy
     assert status(verdict)["llm"] == "skipped"
     assert not stack.dify_server.asked("/v1/chat-messages")
-
-
-def test_a_given_tenant_needs_no_database(stack: Stack) -> None:
-    assert stack.check(project="", tenant_id=TENANT).healthy
 
 
 def test_an_embedding_model(stack: Stack) -> None:
@@ -215,6 +218,30 @@ def test_nginx_without_an_api(stack: Stack, code: int, word: str) -> None:
     assert word in advice
 
 
+@pytest.mark.parametrize("ping", [web.html(502, web.NGINX_502), Reply(hang=True)], ids=["502", "hang"])
+def test_a_stopped_api_is_named_whatever_nginx_makes_of_it(host: Stack, ping: Reply) -> None:
+    host.dify.ping = ping
+    host.docker.containers["api"]["State"].update(Status="exited", ExitCode=1)
+    host.docker.write()
+    found, advice = failure(host.check(timeout=1.0), "api")
+    assert found == "nginx gets nothing from api: its container is exited."
+    assert "docker compose logs api" in advice
+
+
+def test_a_stopped_web_is_named(host: Stack) -> None:
+    host.dify.web = web.html(504, web.NGINX_502)
+    host.docker.containers["web"]["State"].update(Status="exited", ExitCode=1)
+    host.docker.write()
+    assert failure(host.check(), "web")[0] == "nginx gets nothing from web: its container is exited."
+
+
+def test_web_hangs(stack: Stack) -> None:
+    stack.dify.web = Reply(hang=True)
+    found, advice = failure(stack.check(timeout=0.7), "web")
+    assert "does not answer" in found
+    assert "web container" in advice
+
+
 def test_another_web_server(stack: Stack) -> None:
     stack.dify.ping = web.html(404, "<html>It works!</html>")
     found, advice = failure(stack.check(), "api")
@@ -253,48 +280,48 @@ def test_web_is_gone(stack: Stack) -> None:
 # database_head
 
 
-def test_the_schema_is_of_an_older_release(stack: Stack) -> None:
-    stack.docker.database(f"head=905527cc8fd3\ntenant={TENANT}\n")
-    found, advice = failure(stack.check(), "database_head")
+def test_the_schema_is_of_an_older_release(host: Stack) -> None:
+    host.docker.database(f"head=905527cc8fd3\ntenant={TENANT}\n")
+    found, advice = failure(host.check(), "database_head")
     assert found == ("The database is at 905527cc8fd3 (the head of Dify 1.11.4), but Dify 1.12.1 needs 788d3099ae3a.")
     assert "flask db upgrade" in advice
 
 
-def test_the_migration_never_ran(stack: Stack) -> None:
-    stack.docker.database(
+def test_the_migration_never_ran(host: Stack) -> None:
+    host.docker.database(
         "",
         'ERROR:  relation "alembic_version" does not exist\n'
         "LINE 1: select concat('head=', version_num) from alembic_version\n"
         "                                                 ^\n"
         'ERROR:  relation "tenants" does not exist\n',
     )
-    found, advice = failure(stack.check(), "database_head")
+    found, advice = failure(host.check(), "database_head")
     assert 'relation "alembic_version" does not exist' in found
     assert "migration never ran" in advice
 
 
-def test_an_unknown_release_tells_its_heads_itself(stack: Stack) -> None:
-    stack.dify.version = "1.99.0"
-    stack.docker.says("api", "feedc0ffee00\n")
-    found, _advice = failure(stack.check(expect_version=""), "database_head")
+def test_an_unknown_release_tells_its_heads_itself(host: Stack) -> None:
+    host.dify.version = "1.99.0"
+    host.docker.says("api", "feedc0ffee00\n")
+    found, _advice = failure(host.check(expect_version=""), "database_head")
     assert "Dify 1.99.0 needs feedc0ffee00" in found
-    stack.docker.database(f"head=feedc0ffee00\ntenant={TENANT}\n")
-    assert status(stack.check())["database_head"] == "ok"
+    host.docker.database(f"head=feedc0ffee00\ntenant={TENANT}\n")
+    assert status(host.check())["database_head"] == "ok"
 
 
-def test_the_database_container_is_down(stack: Stack) -> None:
-    stack.docker.containers["db_postgres"]["State"].update(Status="exited", ExitCode=137)
-    stack.docker.write()
-    found, _advice = failure(stack.check(), "database_head")
+def test_the_database_container_is_down(host: Stack) -> None:
+    host.docker.containers["db_postgres"]["State"].update(Status="exited", ExitCode=137)
+    host.docker.write()
+    found, _advice = failure(host.check(), "database_head")
     assert "dify-db_postgres-1 is exited" in found
 
 
-def test_a_database_elsewhere_is_read_through_the_api(stack: Stack) -> None:
-    del stack.docker.containers["db_postgres"]
-    stack.docker.services.remove("db_postgres")
-    stack.docker.says("api", "788d3099ae3a (head)\n")
-    stack.docker.write()
-    assert stack.check(tenant_id=TENANT).healthy
+def test_a_database_elsewhere_is_read_through_the_api(host: Stack) -> None:
+    del host.docker.containers["db_postgres"]
+    host.docker.services.remove("db_postgres")
+    host.docker.says("api", "788d3099ae3a (head)\n")
+    host.docker.write()
+    assert host.check(tenant_id=TENANT).healthy
 
 
 def test_heads_from_migration_files(tmp_path: Path) -> None:
@@ -336,6 +363,7 @@ def just_now() -> str:
     ("change", "found", "advised"),
     [
         (state("worker", Status="exited", ExitCode=1), "worker exited with code 1", "docker logs dify-worker-1"),
+        (state("worker", Status="exited"), "worker was stopped", "docker start dify-worker-1"),
         (state("worker", Status="restarting", ExitCode=3, restarts=7), "restarts again and again (7 times", "logs"),
         (state("worker", StartedAt=just_now(), restarts=4), "restarts again and again (4 times", "logs"),
         (state("redis", Health={"Status": "unhealthy", "Log": [{"Output": "NOAUTH"}]}), "unhealthy: NOAUTH", "logs"),
@@ -348,69 +376,76 @@ def just_now() -> str:
         (lambda docker: docker.containers.clear(), "No container of the Compose project dify", "docker compose up"),
     ],
 )
-def test_containers(stack: Stack, change: Change, found: str, advised: str) -> None:
-    change(stack.docker)
-    stack.docker.write()
-    verdict = stack.check(probe="none")
+def test_containers(host: Stack, change: Change, found: str, advised: str) -> None:
+    change(host.docker)
+    host.docker.write()
+    verdict = host.check(probe="none")
     one = next(one for one in verdict.results if one.name == "containers")
     assert not verdict.healthy
     assert found in one.detail
     assert advised in one.advice
 
 
-def test_the_last_words_of_a_container_are_shown_without_secrets(stack: Stack) -> None:
-    state("worker", Status="exited", ExitCode=1)(stack.docker)
-    stack.docker.write()
-    stack.docker.logs(
+def test_the_last_words_of_a_container_are_shown_without_secrets(host: Stack) -> None:
+    state("worker", Status="exited", ExitCode=1)(host.docker)
+    host.docker.write()
+    host.docker.logs(
         "worker",
         f"connecting to redis://:{SECRET}@redis:6379\npassword = hunter2-hunter2\npostgresql://dify:pw-in-url@db/x\nboom\n",
     )
-    found, _advice = failure(stack.check(), "containers")
+    found, _advice = failure(host.check(), "containers")
     assert "last words: " in found
     assert "boom" in found
     assert not any(secret in found for secret in ("hunter2", "pw-in-url", SECRET))
 
 
-def test_an_old_restart_is_no_failure(stack: Stack) -> None:
-    state("worker", restarts=3)(stack.docker)
-    stack.docker.write()
-    assert stack.check().healthy
+def test_no_part_of_a_secret_is_left_where_a_long_line_is_cut(host: Stack) -> None:
+    state("worker", Status="exited", ExitCode=1)(host.docker)
+    host.docker.write()
+    host.docker.logs("worker", "x" * 185 + f" {SECRET} and more\n")
+    assert SECRET[:8] not in failure(host.check(), "containers")[0]
 
 
-def test_a_restart_between_two_looks_is_one(stack: Stack) -> None:
-    first = Look(stack.options)
+def test_an_old_restart_is_no_failure(host: Stack) -> None:
+    state("worker", restarts=3)(host.docker)
+    host.docker.write()
+    assert host.check().healthy
+
+
+def test_a_restart_between_two_looks_is_one(host: Stack) -> None:
+    first = Look(host.options)
     assert check_containers(first).status == "ok"
-    state("worker", restarts=1)(stack.docker)
-    stack.docker.write()
-    second = Look(stack.options, previous=first)
+    state("worker", restarts=1)(host.docker)
+    host.docker.write()
+    second = Look(host.options, previous=first)
     assert "worker was restarted while it was watched" in check_containers(second).detail
-    assert check_containers(Look(stack.options, previous=second)).status == "ok"
+    assert check_containers(Look(host.options, previous=second)).status == "ok"
 
 
-def test_one_off_containers_are_not_looked_at(stack: Stack) -> None:
-    stack.docker.containers["api-run"] = {**stack.docker.containers["api"], "Id": "x", "State": {"Status": "exited"}}
-    labels = stack.docker.containers["api"]["Config"]["Labels"]
-    stack.docker.containers["api-run"]["Config"] = {"Labels": {**labels, "com.docker.compose.oneoff": "True"}}
-    stack.docker.write()
-    assert stack.check().healthy
+def test_one_off_containers_are_not_looked_at(host: Stack) -> None:
+    host.docker.containers["api-run"] = {**host.docker.containers["api"], "Id": "x", "State": {"Status": "exited"}}
+    labels = host.docker.containers["api"]["Config"]["Labels"]
+    host.docker.containers["api-run"]["Config"] = {"Labels": {**labels, "com.docker.compose.oneoff": "True"}}
+    host.docker.write()
+    assert host.check().healthy
 
 
-def test_given_services_are_not_looked_up(stack: Stack) -> None:
-    found, _advice = failure(stack.check(services=["api", "vault"]), "containers")
+def test_given_services_are_not_looked_up(host: Stack) -> None:
+    found, _advice = failure(host.check(services=["api", "vault"]), "containers")
     assert "No container for vault" in found
-    assert not [call for call in stack.docker.calls() if call.startswith("compose")]
+    assert not [call for call in host.docker.calls() if call.startswith("compose")]
 
 
-def test_docker_does_not_answer(stack: Stack) -> None:
-    stack.docker.broken("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n")
-    verdict = stack.check(tenant_id=TENANT)
+def test_docker_does_not_answer(host: Stack) -> None:
+    host.docker.broken("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n")
+    verdict = host.check(tenant_id=TENANT)
     assert "Cannot connect to the Docker daemon" in detail(verdict, "containers")
     assert status(verdict)["model"] == "ok"
 
 
-def test_one_ps_and_one_inspect_for_all(stack: Stack) -> None:
-    stack.check()
-    words = [call.split()[0] for call in stack.docker.calls()]
+def test_one_ps_and_one_inspect_for_all(host: Stack) -> None:
+    host.check()
+    words = [call.split()[0] for call in host.docker.calls()]
     assert sorted(words) == ["compose", "exec", "inspect", "ps"]
 
 
@@ -449,11 +484,11 @@ def test_a_wrong_key(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("service", "variable"), [("worker", "PLUGIN_DAEMON_KEY"), ("api", "INNER_API_KEY_FOR_PLUGIN")]
 )
-def test_keys_that_must_be_equal_and_are_not(stack: Stack, service: str, variable: str) -> None:
-    env = stack.docker.containers[service]["Config"]["Env"]
+def test_keys_that_must_be_equal_and_are_not(host: Stack, service: str, variable: str) -> None:
+    env = host.docker.containers[service]["Config"]["Env"]
     env[:] = [f"{variable}=another-key-000" if pair.startswith(variable) else pair for pair in env]
-    stack.docker.write()
-    found, advice = failure(stack.check(), "daemon_key")
+    host.docker.write()
+    found, advice = failure(host.check(), "daemon_key")
     assert f"{variable} of {service} differs" in found
     assert "another-key" not in found
     assert "recreate" in advice
@@ -716,10 +751,10 @@ def test_it_waits_until_all_is_well(stack: Stack) -> None:
     assert len(stack.dify_server.asked("/console/api/ping")) == 3
 
 
-def test_successes_in_a_row_repeat_all_but_the_model(stack: Stack) -> None:
-    assert stack.check(deadline=10, interval=0.05, successes=3).healthy
-    assert len(stack.dify_server.asked("/console/api/setup")) == 3
-    assert len(stack.dify_server.asked("/v1/chat-messages")) == 1
+def test_successes_in_a_row_repeat_all_but_the_model(host: Stack) -> None:
+    assert host.check(deadline=10, interval=0.05, successes=3).healthy
+    assert len(host.dify_server.asked("/console/api/setup")) == 3
+    assert len(host.dify_server.asked("/v1/chat-messages")) == 1
 
 
 def test_a_success_between_failures_does_not_count(stack: Stack) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,26 @@ def test_all_of_it(run: Run) -> None:
         "api_key": MODEL_SECRET,
     }
     assert "answered a chat" in result["checks"][-1]["detail"]
+
+
+def test_the_key_from_the_secrets_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "secrets.json"
+    file.write_text(json.dumps({"PLUGIN_DAEMON_KEY": KEY}))
+    with Scripted(FakeDify()).running() as dify, Scripted(FakeDaemon()).running() as daemon:
+        where = {"url": dify.url, "plugin_daemon_url": daemon.url, "deadline": 0}
+        states = {one["name"]: one["status"] for one in run(secrets_file=str(file), **where)["checks"]}
+        assert states["daemon_key"] == "ok"
+        states = {one["name"]: one["status"] for one in run(secrets_file=str(tmp_path / "none"), **where)["checks"]}
+        assert states["daemon_key"] == "skipped"
+
+
+@pytest.mark.parametrize("content", ["not json", "[1]"])
+def test_a_broken_secrets_file(run: Run, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "secrets.json"
+    file.write_text(content)
+    result = run(secrets_file=str(file))
+    assert result["failed"] is True
+    assert f"secrets_file {file} cannot be used" in result["msg"]
 
 
 def test_the_message_is_finding_and_next_step(run: Run) -> None:
