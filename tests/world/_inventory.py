@@ -25,7 +25,7 @@ def text() -> str:
     for node in nodes:
         lines += [f"        {node.name}:", f"          ansible_host: {node_container(node.name)}"]
         if node.port:
-            lines.append(f'          world_url: "http://127.0.0.1:{node.port}"')
+            lines.append(f'          dify_url: "http://127.0.0.1:{node.port}"')
     return "\n".join(lines) + "\n"
 
 
