@@ -11,6 +11,7 @@ so that an operator mends a host in one round and not in five.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 __all__ = ["refusals"]
@@ -22,10 +23,12 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(home), C(project), C(ports)
-            (list of int), C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb).
+            (list of int), C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb),
+            C(compose_min) (empty before the roles that install engine and Compose have run).
     """
     return [
         *_version(wanted),
+        *_engine(facts, wanted),
         *_size(facts, wanted),
         *_disk(facts, wanted),
         *_ports(facts, wanted),
@@ -42,6 +45,30 @@ def _version(wanted: dict[str, Any]) -> list[str]:
         f"checked. Choose a known one ({wanted.get('nearest', '')}), take a newer llmops.stack, or set "
         "dify_allow_unknown_version: true to go on with the rules of the nearest one."
     ]
+
+
+def _engine(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    least = str(wanted.get("compose_min") or "")
+    if not least:
+        return []
+    engine = facts.get("engine", {})
+    if not engine.get("running"):
+        return [
+            f"Docker Engine does not answer ({engine.get('error') or 'it is not installed'}). Run the role "
+            "llmops.stack.docker before this one, as site.yml does."
+        ]
+    compose = str(facts.get("compose", {}).get("version") or "")
+    if not compose or _numbers(compose) < _numbers(least):
+        found = f"is {compose}" if compose else "is not installed"
+        return [
+            f"Docker Compose {found} and Dify {wanted['version']} needs {least}. Run the role llmops.stack.compose before "
+            "this one, as site.yml does."
+        ]
+    return []
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
 def _size(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

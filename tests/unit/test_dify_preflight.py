@@ -51,6 +51,17 @@ def test_an_unknown_tag_needs_a_word_from_the_operator() -> None:
     assert refusals(facts(), wanted(version="9.9.9", known=False, allow_unknown=True)) == []
 
 
+def test_the_role_alone_says_what_has_to_run_before_it() -> None:
+    asked = wanted(compose_min="2.24.0")
+    (sentence,) = refusals(facts(engine={"running": False, "error": "connection refused"}), asked)
+    assert "connection refused" in sentence and "llmops.stack.docker" in sentence
+    running = {"running": True}
+    (sentence,) = refusals(facts(engine=running, compose={"version": "2.9.0"}), asked)
+    assert "is 2.9.0" in sentence and "needs 2.24.0" in sentence
+    assert refusals(facts(engine=running, compose={"version": "2.24.0"}), asked) == []
+    assert "is not installed" in refusals(facts(engine=running, compose={"version": ""}), asked)[0]
+
+
 def test_every_shortage_is_named_in_one_round() -> None:
     small = facts(
         cpu={"count": 1},
