@@ -28,6 +28,12 @@ def strings(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, value
 
 
+def forms(value: str) -> tuple[str, ...]:
+    """A secret as it stands, in a URL, and in base64."""
+    encoded = base64.b64encode(value.encode()).decode().rstrip("=")[:-1]
+    return value, urllib.parse.quote(value, safe=""), encoded
+
+
 @pytest.fixture(scope="module")
 def log() -> str:
     return LOG.read_text(errors="replace")
@@ -43,8 +49,6 @@ def test_the_log_is_of_a_full_run_at_vvv(log: str) -> None:
 def test_no_secret_is_in_it(host: Any, log: str) -> None:
     secrets = dict(strings(json.loads(host.check_output("cat /opt/dify/secrets.json"))))
     assert len(secrets) >= 5
-    for name, value in secrets.items():
-        assert len(value) >= 16, f"{name} is too short to be a secret"
-        encoded = base64.b64encode(value.encode()).decode().rstrip("=")[:-1]
-        for form in (value, urllib.parse.quote(value, safe=""), encoded):
-            assert form not in log, f"the value of {name} is in {LOG.name}"  # its name, never its value
+    assert [name for name, value in secrets.items() if len(value) < 16] == []
+    # Names only: pytest prints what it compares, and a secret must not end in the log of the test that guards it.
+    assert sorted(name for name, value in secrets.items() if any(form in log for form in forms(value))) == []
