@@ -24,7 +24,11 @@ from typing import Any, NamedTuple
 from urllib.parse import quote as _percent
 from urllib.parse import urlsplit
 
-from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, variables
+from ansible_collections.llmops.stack.plugins.module_utils._dify_override import (
+    LITERALS,
+    active_services,
+    variables,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import RENAMED_KEYS
 
 __all__ = [
@@ -141,19 +145,19 @@ _DB_SERVICES = ("db", "db_postgres")
 
 _GUIDE_KEYS = {"CUSTOM_MODEL_ENABLED": "true", "OLLAMA_API_BASE_URL": "host.docker.internal:11434"}
 
-_KEY = re.compile(r"^[A-Z_][A-Z0-9_]*$")
+_KEY = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LINE = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_.]*)\s*=(.*)$")
 _COMMENTED = re.compile(r"^\s*#\s*([A-Z_][A-Z0-9_]*)=")
 _DEFAULT = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*):-([^${}]*)\}")
-_BARE = re.compile(r"^[A-Za-z0-9_./:@%+,=~*{}()?&;<>!^|\[\]-]*$")
+_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=~*{}()?&;<>!^|\[\]-]*")
 _SENSITIVE = re.compile(
     r"(PASSWORD|PASSWD|PWD|SECRET|TOKEN|API_?KEY|ACCESS_KEY|_KEYS?|KEY_ID|CREDENTIALS|_DSN|CONNECTION_STRING|_PEPPER)$"
     r"|SECRET_|_CERT_DATA$|_KEY_DATA$|_JSON_BASE64$|ALLOWED_KEYS$"
 )
 _USERINFO = re.compile(r"://[^/\s@]*:[^/\s@]+@")
 # The compose files put REDIS_PASSWORD unquoted into a command line and into a shell.
-_REDIS_SAFE = re.compile(r"^[A-Za-z0-9_.~!*+,:=@%^/-]+$")
-_URL = re.compile(r"^https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$")
+_REDIS_SAFE = re.compile(r"[A-Za-z0-9_.~!*+,:=@%^/-]+")
+_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
 class Release(NamedTuple):
@@ -183,7 +187,7 @@ def check_overrides(given: Mapping[Any, Any]) -> dict[str, str]:
     """
     found = {}
     for key, value in given.items():
-        if not _KEY.match(str(key)):
+        if not _KEY.fullmatch(str(key)):
             raise EnvError(
                 f"{key!r} is no name for a key of .env: capital letters, digits and _ only. Correct it in dify_env."
             )
@@ -206,7 +210,7 @@ def quote(value: str) -> str:
     Single quotes where they do, because nothing is expanded in them. One thing has no form that both understand:
     python-dotenv expands C(${NAME}) wherever it stands; compose reads it as it is.
     """
-    if _BARE.match(value):
+    if _BARE.fullmatch(value):
         return value
     broken_by_single = value.endswith("\\") or "\\'" in value
     if not broken_by_single and ("'" not in value or "$" in value):
@@ -217,7 +221,7 @@ def quote(value: str) -> str:
 def parse_env(text: str) -> dict[str, str]:
     """What a .env says, without expanding variables."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = _LINE.match(line)
         if match:
             found[match.group(1)] = _unquote(match.group(2))
@@ -272,7 +276,7 @@ def known_keys(release: Release) -> set[str]:
     found = variables(release.compose_text)
     for text in (release.template, *release.examples.values()):
         found.update(parse_env(text))
-        found.update(match.group(1) for match in map(_COMMENTED.match, text.splitlines()) if match)
+        found.update(match.group(1) for match in map(_COMMENTED.match, text.split("\n")) if match)
     return found
 
 
@@ -314,9 +318,10 @@ class _Renderer:
         self.sources: dict[str, str] = {}  # keys that are not in the template: where their line comes from
         self.env = dict(self.template)
         self.profiles: list[str] = []
-        # Keys that reach a container, or its definition, through the compose file.
-        self.services = active_services(release.compose, self._wanted_profiles())
-        self.interpolated = variables(repr([release.compose["services"][name] for name in self.services]))
+        # Keys that reach a container, or its definition, through the compose file or the override.
+        services = active_services(release.compose, self._wanted_profiles())
+        self.interpolated = variables(repr([release.compose["services"][name] for name in services]))
+        self.interpolated |= variables(repr([LITERALS[name] for name in services if name in LITERALS]))
 
     def result(self) -> Rendered:
         self._take_examples()
@@ -352,14 +357,15 @@ class _Renderer:
         return self.overrides.get(key, self.env.get(key, default))
 
     def _take_examples(self) -> None:
-        store = self._wish("VECTOR_STORE", "weaviate")
-        wanted = [f"envs/vectorstores/{name}.env.example" for name in (store, re.sub("-ja$", "", store))]
-        wanted.append(f"envs/databases/db-{self._wish('DB_TYPE', 'postgresql')}.env.example")
-        if store == "milvus":
-            wanted += [f"envs/infrastructure/{name}.env.example" for name in ("etcd", "minio", "milvus-standalone")]
-        for path in wanted:
-            for key, value in parse_env(self.release.examples.get(path, "")).items():
-                if key not in self.env:
+        """Settings of the chosen vector store and database that the short template leaves to the files below envs/."""
+        store = re.sub("-ja$", "", self._wish("VECTOR_STORE", "weaviate"))
+        files = [f"envs/vectorstores/{store}.env.example"]
+        files.append(f"envs/databases/db-{self._wish('DB_TYPE', 'postgresql')}.env.example")
+        # Some keys of a store stand among the shared ones; seekdb is addressed through those of OceanBase.
+        prefix = {"seekdb": "OCEANBASE"}.get(store, store.upper().replace("-", "_")) + "_"
+        for path, text in self.release.examples.items():
+            for key, value in parse_env(text).items():
+                if key not in self.env and (path in files or key.startswith(prefix)):
                     self.env[key] = value
                     self.sources[key] = path
 
@@ -410,7 +416,7 @@ class _Renderer:
         self._set("INTERNAL_FILES_URL", "http://api:5001")
         if not self.url:
             return
-        if not _URL.match(self.url):
+        if not _URL.fullmatch(self.url):
             raise EnvError(
                 "url must be http:// or https:// with a host name and at most a port, such as "
                 "https://dify.example.com: Dify cannot live under a path."
@@ -446,9 +452,6 @@ class _Renderer:
     def _secret_groups(self) -> None:
         for secret in SECRETS:
             keys = [key for key in secret.keys if key in self.env or key in self.interpolated]
-            # No file of a release knows this key: the override hands it to the service.
-            if secret.name == "KIBANA_ENCRYPTION_KEY" and "kibana" in self.services:
-                keys = list(secret.keys)
             if keys:
                 self._secret(secret, keys)
 
@@ -500,7 +503,7 @@ class _Renderer:
     def _redis(self) -> None:
         """URLs that hold the Redis password follow it; the ones that are empty are derived by Dify itself."""
         password = self.env.get("REDIS_PASSWORD", "")
-        if not _REDIS_SAFE.match(password):
+        if not _REDIS_SAFE.fullmatch(password):
             raise EnvError(
                 "REDIS_PASSWORD may hold letters, digits and _.~!*+,:=@%^/- only: Dify's compose file puts it unquoted "
                 "into a command line. Choose another in dify_env, or remove it to have one generated."
@@ -566,7 +569,7 @@ class _Renderer:
             "# Set keys in dify_env of the inventory instead.",
             "",
         ]
-        for line in self.release.template.splitlines():
+        for line in self.release.template.rstrip("\n").split("\n"):
             match = _LINE.match(line)
             if match and self.env[match.group(1)] != _unquote(match.group(2)):
                 line = f"{match.group(1)}={quote(self.env[match.group(1)])}"
@@ -593,12 +596,10 @@ class _Renderer:
             return "No file of this release mentions these keys: a typing error, or of another release?"
         if key in self.sources:
             return f"From {self.sources[key]}."
-        if key in self.interpolated:
-            return "Read by docker-compose.yaml."
         for path, text in self.release.examples.items():
             if re.search(rf"(?m)^#?\s*{key}=", text):
                 return f"Known from {path}."
-        return "Read by docker-compose.override.yaml."
+        return "Read by docker-compose.yaml or its override."
 
 
 def mask_env(before: str, after: str, values: set[str]) -> tuple[str, str]:
@@ -612,7 +613,7 @@ def mask_env(before: str, after: str, values: set[str]) -> tuple[str, str]:
 
     def show(text: str, env: Mapping[str, str], other: Mapping[str, str]) -> str:
         lines = []
-        for line in text.splitlines():
+        for line in text.rstrip("\n").split("\n"):
             match, commented = _LINE.match(line), _COMMENTED.match(line)
             if match and env[match[1]] and is_sensitive(match[1], env[match[1]]):
                 changed = match[1] in other and other[match[1]] != env[match[1]]
@@ -628,7 +629,7 @@ def mask_env(before: str, after: str, values: set[str]) -> tuple[str, str]:
 def mask_text(text: str, values: set[str]) -> str:
     """YAML for a diff: these values, and whatever stands under a key that holds secrets, hidden."""
     lines = []
-    for line in text.splitlines():
+    for line in text.rstrip("\n").split("\n"):
         match = re.match(r"^(\s*(?:- )?['\"]?)([A-Za-z0-9_.]+)(['\"]?\s*[:=]\s*)(.+)$", line)
         if match and is_sensitive(match[2].upper(), match[4]) and not re.match(r"^['\"]?\$\{\w+\}['\"]?$", match[4]):
             line = f"{match[1]}{match[2]}{match[3]}(hidden)"

@@ -18,6 +18,7 @@ from typing import Any
 
 __all__ = [
     "FILES_LABEL",
+    "LITERALS",
     "active_services",
     "bind_sources",
     "data_free_sources",
@@ -36,7 +37,7 @@ _MODEL_CALLERS = ("api", "worker", "plugin_daemon", "agent_backend")
 
 # Passwords that a release's compose file spells out, or leaves to the default of an image, while .env holds the one
 # that Dify uses: without these lines a secret in .env would lock Dify out of its own vector store.
-_LITERALS: dict[str, dict[str, str]] = {
+LITERALS: dict[str, dict[str, str]] = {
     "milvus-standalone": {
         "MINIO_ACCESS_KEY_ID": "${MINIO_ACCESS_KEY}",
         "MINIO_SECRET_ACCESS_KEY": "${MINIO_SECRET_KEY}",
@@ -173,7 +174,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
 
 def _environment(name: str, service: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
-    found = dict(_LITERALS.get(name, {}))
+    found = dict(LITERALS.get(name, {}))
     # EXPOSE_PLUGIN_DEBUGGING_PORT may carry an address for the published port; where the release hands the same
     # variable to a program, the program wants a number.
     exposed = settings["env"].get("EXPOSE_PLUGIN_DEBUGGING_PORT", "")

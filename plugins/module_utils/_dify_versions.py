@@ -156,7 +156,7 @@ RENAMED_KEYS: dict[str, str] = {
     "DIFY_AGENT_SHELLCTL_AUTH_TOKEN": "DIFY_AGENT_LOCAL_SANDBOX_AUTH_TOKEN",
 }
 
-_TAG = re.compile(r"^(\d+)\.(\d+)\.(\d+)(?:-(alpha|beta|rc|fix)\.?(\d+)?)?$")
+_TAG = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-(alpha|beta|rc|fix)\.?(\d+)?)?")
 _STAGE = {"alpha": -3, "beta": -2, "rc": -1, None: 0, "fix": 1}
 
 
@@ -166,7 +166,7 @@ def parse_version(tag: str) -> tuple[int, int, int, int, int]:
     Raises:
         ValueError: this is no release tag of Dify.
     """
-    found = _TAG.match(tag)
+    found = _TAG.fullmatch(tag)
     if not found:
         raise ValueError(f"'{tag}' is not a release tag of Dify; tags look like 1.12.1 or 1.10.1-fix.1, no leading v")
     major, minor, patch, stage, number = found.groups()

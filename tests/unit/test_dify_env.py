@@ -1,0 +1,496 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Properties of a rendered .env, for every release there is data of, and for wishes of every kind."""
+
+from __future__ import annotations
+
+import io
+import json
+import pathlib
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as env
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+HOST = {"cpus": 2, "memory_mb": 4096, "http_port": 80, "https_port": 443, "plugin_daemon_port": 5002}
+SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{19,}")
+STORES = {  # profile: where the API and the store hold their half of the login
+    "qdrant": [("qdrant", "QDRANT_API_KEY", "QDRANT_API_KEY")],
+    "pgvector": [("pgvector", "POSTGRES_PASSWORD", "PGVECTOR_PASSWORD")],
+    "pgvecto-rs": [("pgvecto-rs", "POSTGRES_PASSWORD", "PGVECTO_RS_PASSWORD")],
+    "chroma": [("chroma", "CHROMA_SERVER_AUTHN_CREDENTIALS", "CHROMA_AUTH_CREDENTIALS")],
+    "milvus": [("minio", "MINIO_SECRET_KEY", ""), ("milvus-standalone", "MINIO_SECRET_ACCESS_KEY", "")],
+    "opensearch": [("opensearch", "OPENSEARCH_INITIAL_ADMIN_PASSWORD", "OPENSEARCH_PASSWORD")],
+    "elasticsearch": [("elasticsearch", "ELASTIC_PASSWORD", "ELASTICSEARCH_PASSWORD")],
+    "oracle": [("oracle", "ORACLE_PWD", "")],
+    "couchbase": [("couchbase-server", "COUCHBASE_ADMINISTRATOR_PASSWORD", "COUCHBASE_PASSWORD")],
+    "oceanbase": [("oceanbase", "OB_TENANT_PASSWORD", "OCEANBASE_VECTOR_PASSWORD")],
+    "vastbase": [("vastbase", "VB_PASSWORD", "VASTBASE_PASSWORD")],
+    "opengauss": [("opengauss", "GS_PASSWORD", "OPENGAUSS_PASSWORD")],
+}
+
+
+def render(
+    release: env.Release,
+    overrides: dict[str, Any] | None = None,
+    secrets: dict[str, str] | None = None,
+    url: str = "",
+    **wishes: Any,
+) -> env.Rendered:
+    return env.render(release, env.check_overrides(overrides or {}), secrets or {}, {**HOST, **wishes}, url)
+
+
+def write(folder: pathlib.Path, release: env.Release, rendered: env.Rendered, **wishes: Any) -> pathlib.Path:
+    """What the module puts into a release folder, as far as compose reads it."""
+    wishes.update(env=rendered.env, profiles=rendered.profiles)
+    laid_over = override.render_override(release.compose, wishes)
+    folder.joinpath(".env").write_text(rendered.text)
+    folder.joinpath("docker-compose.yaml").write_text(release.compose_text)
+    folder.joinpath("docker-compose.override.yaml").write_text(yaml.safe_dump(laid_over, sort_keys=False))
+    return folder
+
+
+def public_values(config: dict[str, Any]) -> set[str]:
+    """Published passwords among the values of the environment, and as words of commands and health checks."""
+    words: set[str] = set()
+    for service in config["services"].values():
+        words.update((service.get("environment") or {}).values())
+        for part in (service.get("command"), (service.get("healthcheck") or {}).get("test")):
+            words.update(re.split(r"[\s'\"]+|-p(?=\w)|Administrator:|(?<=password) ", " ".join(map(str, part or []))))
+    return words & (env.PUBLIC_DEFAULTS | {"Administrator:password"})
+
+
+class TestEveryRelease:
+    def test_template_stays_in_order(self, release: env.Release) -> None:
+        lines = render(release, url="https://dify.example.com").text.splitlines()
+        shape = [line.split("=", 1)[0] for line in lines]
+        template = [line.split("=", 1)[0] for line in release.template.splitlines()]
+        assert shape[3 : 3 + len(template)] == template
+        assert [line for line in lines if line.startswith("#")][2 : 2 + 5] == [
+            line for line in release.template.splitlines() if line.startswith("#")
+        ][:5]
+
+    def test_every_key_once(self, release: env.Release) -> None:
+        rendered = render(release, {"SOMETHING_NEW": "1"})
+        keys = re.findall(r"(?m)^([A-Za-z_][\w.]*)=", rendered.text)
+        assert len(keys) == len(set(keys))
+        assert env.parse_env(rendered.text) == rendered.env
+
+    def test_no_public_default_survives(self, release: env.Release) -> None:
+        values = render(release).env
+        assert [key for key, value in values.items() if value in env.PUBLIC_DEFAULTS] == []
+        assert [key for key, value in values.items() if "difyai123456" in value] == []
+        for secret in env.SECRETS:
+            for key in secret.keys:
+                if values.get(key):
+                    assert SAFE.fullmatch(values[key]), key
+
+    def test_what_was_replaced_is_said(self, release: env.Release) -> None:
+        rendered = render(release)
+        template = env.parse_env(release.template)
+        expected = {key for key, value in template.items() if value in env.PUBLIC_DEFAULTS} | {"CELERY_BROKER_URL"}
+        assert expected <= set(rendered.replaced_defaults)
+
+    def test_twice_the_same(self, release: env.Release) -> None:
+        first = render(release, {"LOG_LEVEL": "DEBUG"})
+        second = render(release, {"LOG_LEVEL": "DEBUG"}, first.secrets)
+        assert (second.text, second.secrets) == (first.text, first.secrets)
+
+    def test_pairs_match(self, release: env.Release) -> None:
+        values = render(release).env
+        assert values["SANDBOX_API_KEY"] == values["CODE_EXECUTION_API_KEY"]
+        assert values["WEAVIATE_API_KEY"] == values["WEAVIATE_AUTHENTICATION_APIKEY_ALLOWED_KEYS"]
+        assert urlsplit(values["CELERY_BROKER_URL"]).password == values["REDIS_PASSWORD"]
+        assert values.get("POSTGRES_PASSWORD", values["DB_PASSWORD"]) == values["DB_PASSWORD"]
+        inner = {values[key] for key in ("PLUGIN_DIFY_INNER_API_KEY", "INNER_API_KEY_FOR_PLUGIN") if key in values}
+        assert len(inner) <= 1
+        assert len(values["INIT_PASSWORD"]) <= 30
+
+    def test_guide_keys_are_there_with_the_truth(self, release: env.Release) -> None:
+        rendered = render(release)
+        assert rendered.env["CUSTOM_MODEL_ENABLED"] == "true"
+        assert rendered.env["OLLAMA_API_BASE_URL"] == "host.docker.internal:11434"
+        assert re.search(r"# .*No Dify release reads them.*\nCUSTOM_MODEL_ENABLED=true\nOLLAMA", rendered.text)
+        assert rendered.unknown_keys == []
+
+    def test_unknown_keys_are_said_and_written(self, release: env.Release) -> None:
+        rendered = render(release, {"LOG_LEVLE": "DEBUG", "LOG_LEVEL": "DEBUG"})
+        assert rendered.unknown_keys == ["LOG_LEVLE"]
+        assert rendered.env["LOG_LEVLE"] == rendered.env["LOG_LEVEL"] == "DEBUG"
+        assert re.search(r"# No file of this release mentions .*\nLOG_LEVLE=DEBUG", rendered.text)
+
+    def test_database_and_profiles(self, release: env.Release) -> None:
+        rendered = render(release, {"DB_HOST": "db", "COMPOSE_PROFILES": "weaviate"})
+        services = override.active_services(release.compose, rendered.profiles)
+        assert rendered.env["DB_HOST"] in services
+        assert "weaviate" in services
+        if "db_postgres" in release.compose["services"]:
+            assert len(rendered.warnings) == 2, "the left-over host and the missing profile are both said"
+
+    def test_ten_requests_at_a_time_are_not_enough(self, release: env.Release) -> None:
+        values = render(release).env
+        assert int(values["SERVER_WORKER_CONNECTIONS"]) >= 100
+        large = render(release, cpus=16, memory_mb=64000).env
+        assert (large["SERVER_WORKER_AMOUNT"], large["SERVER_WORKER_CONNECTIONS"]) == ("8", "400")
+        assert int(large["POSTGRES_MAX_CONNECTIONS"]) >= 800
+        chosen = render(release, {"SERVER_WORKER_AMOUNT": 3}, api_connections=77, celery_workers=9).env
+        assert (chosen["SERVER_WORKER_AMOUNT"], chosen["SERVER_WORKER_CONNECTIONS"]) == ("3", "77")
+        assert chosen["CELERY_WORKER_AMOUNT"] == "9"
+
+    def test_url(self, release: env.Release) -> None:
+        values = render(release, {"TRIGGER_URL": "https://hooks.example.com"}, url="https://dify.example.com:8443/").env
+        assert values["FILES_URL"] == values["APP_WEB_URL"] == "https://dify.example.com:8443"
+        assert values["TRIGGER_URL"] == "https://hooks.example.com"
+        assert values["CONSOLE_API_URL"] == values["APP_API_URL"] == ""
+        template = env.parse_env(release.template)
+        if "NEXT_PUBLIC_SOCKET_URL" in template:
+            assert values["NEXT_PUBLIC_SOCKET_URL"] == "wss://dify.example.com:8443"
+        if "ENDPOINT_URL_TEMPLATE" in template:
+            assert values["ENDPOINT_URL_TEMPLATE"] == "https://dify.example.com:8443/e/{hook_id}"
+        assert "localhost" not in render(release, url="http://d").env.get("ENDPOINT_URL_TEMPLATE", "")
+
+    def test_compose_takes_it(self, release: env.Release, compose: Any, tmp_path: pathlib.Path) -> None:
+        rendered = render(release, {"UPLOAD_FILE_SIZE_LIMIT": 77}, url="http://dify.example.com")
+        config = compose.config(write(tmp_path, release, rendered))
+        services = config["services"]
+        assert sorted(services) == sorted(override.active_services(release.compose, rendered.profiles))
+        assert public_values(config) == set()
+        assert services["api"]["environment"]["UPLOAD_FILE_SIZE_LIMIT"] == "77"
+        password = rendered.env["DB_PASSWORD"]
+        database = services[rendered.env["DB_HOST"]]["environment"]
+        assert database["POSTGRES_PASSWORD"] == services["api"]["environment"]["DB_PASSWORD"] == password
+        assert services["sandbox"]["environment"]["API_KEY"] == services["api"]["environment"]["CODE_EXECUTION_API_KEY"]
+        if "plugin_daemon" in services:
+            daemon = services["plugin_daemon"]["environment"]
+            assert daemon["SERVER_KEY"] == services["api"]["environment"]["PLUGIN_DAEMON_KEY"]
+            assert daemon["DIFY_INNER_API_KEY"] == services["api"]["environment"]["INNER_API_KEY_FOR_PLUGIN"]
+            ports = [service["environment"].get("PLUGIN_REMOTE_INSTALL_PORT", "5003") for service in (services["api"],)]
+            assert ports == ["5003"], "a number for the API, although the published port has an address"
+            assert daemon["DB_PASSWORD"] == password
+        if "agent_backend" in services:
+            backend = services["agent_backend"]["environment"]
+            assert backend["DIFY_AGENT_REDIS_URL"] == f"redis://:{rendered.env['REDIS_PASSWORD']}@redis:6379/2"
+            assert backend["DIFY_AGENT_PLUGIN_DAEMON_API_KEY"] == rendered.env["PLUGIN_DAEMON_KEY"]
+            token = services["local_sandbox"]["environment"]["SHELLCTL_AUTH_TOKEN"]
+            assert token == backend["DIFY_AGENT_SHELLCTL_AUTH_TOKEN"] != ""
+
+
+def test_secrets_outlive_every_upgrade(releases: dict[str, env.Release]) -> None:
+    kept: dict[str, str] = {}
+    for release in releases.values():
+        rendered = render(release, secrets=kept)
+        assert kept.items() <= rendered.secrets.items()
+        for secret in env.SECRETS:
+            for key in secret.keys:
+                assert rendered.env.get(key) in (None, rendered.secrets.get(secret.name)), key
+        kept = rendered.secrets
+    back = render(next(iter(releases.values())), secrets=kept)
+    assert back.secrets == kept
+
+
+@pytest.mark.parametrize("tag", ["0.15.3", "1.12.1", "1.16.0"])
+def test_other_vector_stores(tag: str, releases: dict[str, env.Release], compose: Any, tmp_path: pathlib.Path) -> None:
+    release = releases[tag]
+    offered = str([one.get("profiles") for one in release.compose["services"].values()])
+    stores = [store for store in STORES if f"'{store}'" in offered]
+    kept: dict[str, str] = {}
+    api = {}
+    for store in stores:
+        rendered = render(release, {"VECTOR_STORE": store}, kept)
+        assert rendered.env["VECTOR_STORE"] == store and store in rendered.profiles
+        api[store], kept = rendered.env, rendered.secrets
+    assert api["qdrant"]["QDRANT_URL"] == "http://qdrant:6333" or tag == "0.15.3"
+    # All of them in one project, because compose takes its time.
+    everything = render(release, {"COMPOSE_PROFILES": ",".join(stores)}, kept)
+    config = compose.config(write(tmp_path, release, everything))
+    assert public_values(config) == set()
+    for store in stores:
+        for service, key, other in STORES[store]:
+            value = config["services"][service]["environment"][key]
+            assert SAFE.fullmatch(value), (store, key)
+            assert not other or api[store][other] == value, (store, other)
+
+
+class TestOverrides:
+    @pytest.fixture
+    def newest(self, releases: dict[str, env.Release]) -> env.Release:
+        return releases["1.16.0"]
+
+    @pytest.fixture
+    def oldest(self, releases: dict[str, env.Release]) -> env.Release:
+        return releases["0.15.3"]
+
+    def test_one_half_of_a_pair_is_enough(self, oldest: env.Release) -> None:
+        for key in ("DB_PASSWORD", "POSTGRES_PASSWORD"):
+            rendered = render(oldest, {key: "correct-horse"})
+            assert rendered.env["DB_PASSWORD"] == rendered.env["POSTGRES_PASSWORD"] == "correct-horse"
+            assert rendered.secrets["DB_PASSWORD"] == "correct-horse"
+            again = render(oldest, {}, rendered.secrets)
+            assert again.env["POSTGRES_PASSWORD"] == "correct-horse"
+
+    def test_two_halves_that_differ_are_refused(self, oldest: env.Release) -> None:
+        with pytest.raises(env.EnvError, match="DB_PASSWORD and POSTGRES_PASSWORD must hold the same") as caught:
+            render(oldest, {"DB_PASSWORD": "correct-horse", "POSTGRES_PASSWORD": "battery-staple"})
+        assert "horse" not in str(caught.value) and "staple" not in str(caught.value)
+
+    def test_a_list_of_weaviate_keys(self, newest: env.Release) -> None:
+        allowed = "WEAVIATE_AUTHENTICATION_APIKEY_ALLOWED_KEYS"
+        assert render(newest, {allowed: "one-key-x, two-key-x"}).env["WEAVIATE_API_KEY"] == "one-key-x"
+        both = render(newest, {allowed: "one-key-x,two-key-x", "WEAVIATE_API_KEY": "two-key-x"})
+        assert (both.env[allowed], both.env["WEAVIATE_API_KEY"]) == ("one-key-x,two-key-x", "two-key-x")
+        with pytest.raises(env.EnvError, match="same value"):
+            render(newest, {allowed: "one-key-x,two-key-x", "WEAVIATE_API_KEY": "three-key-x"})
+
+    def test_an_empty_password_would_be_a_public_one(self, newest: env.Release) -> None:
+        with pytest.raises(env.EnvError, match="DB_PASSWORD is empty"):
+            render(newest, {"DB_PASSWORD": ""})
+        assert render(newest, {"INIT_PASSWORD": ""}).env["INIT_PASSWORD"] == ""
+        with pytest.raises(env.EnvError, match="30 characters"):
+            render(newest, {"INIT_PASSWORD": "x" * 31})
+
+    def test_a_public_password_is_called_one(self, newest: env.Release) -> None:
+        rendered = render(newest, {"DB_PASSWORD": "difyai123456"})
+        assert rendered.env["DB_PASSWORD"] == "difyai123456"
+        assert [one for one in rendered.warnings if "everybody knows it" in one]
+
+    @pytest.mark.parametrize("password", ["a b", "a'b", 'a"b', "a$b", "a;b", "a\\b", "a&b", "`id`"])
+    def test_redis_password_stands_bare_in_a_shell(self, newest: env.Release, password: str) -> None:
+        with pytest.raises(env.EnvError, match="REDIS_PASSWORD may hold"):
+            render(newest, {"REDIS_PASSWORD": password})
+
+    def test_redis_urls_follow(self, newest: env.Release) -> None:
+        values = render(newest, {"REDIS_PASSWORD": "p@ss/w:rd"}).env
+        for key in ("CELERY_BROKER_URL", "DIFY_AGENT_REDIS_URL"):
+            assert unquote(urlsplit(values[key]).password or "") == "p@ss/w:rd"
+            assert urlsplit(values[key]).hostname == "redis"
+        away = {"REDIS_HOST": "cache.example.com", "REDIS_PORT": 6380, "REDIS_USERNAME": "dify", "REDIS_USE_SSL": True}
+        values = render(newest, {**away, "REDIS_PASSWORD": "elsewhere"}).env
+        assert values["CELERY_BROKER_URL"] == "rediss://dify:elsewhere@cache.example.com:6380/1"
+        assert values["DIFY_AGENT_REDIS_URL"] == "rediss://dify:elsewhere@cache.example.com:6380/2"
+
+    def test_a_broker_of_ones_own(self, newest: env.Release) -> None:
+        own = "sentinel://:pw@s1:26379/1;sentinel://:pw@s2:26379/1"
+        assert render(newest, {"CELERY_BROKER_URL": own}).env["CELERY_BROKER_URL"] == own
+        stale = render(newest, {"CELERY_BROKER_URL": "redis://:difyai123456@redis:6379/3"})
+        assert stale.env["CELERY_BROKER_URL"] == f"redis://:{stale.env['REDIS_PASSWORD']}@redis:6379/3"
+        assert stale.warnings
+
+    def test_database_elsewhere(self, newest: env.Release, oldest: env.Release) -> None:
+        rendered = render(newest, {"DB_HOST": "pg.example.com"})
+        assert rendered.env["DB_HOST"] == "pg.example.com"
+        assert rendered.profiles == ["weaviate", "collaboration"]
+        assert render(oldest, {"DB_HOST": "pg.example.com"}).env["DB_HOST"] == "pg.example.com"
+
+    def test_mysql(self, newest: env.Release) -> None:
+        rendered = render(newest, {"DB_TYPE": "mysql"})
+        assert [rendered.env[key] for key in ("DB_HOST", "DB_PORT", "DB_USERNAME")] == ["db_mysql", "3306", "root"]
+        assert rendered.env["MYSQL_MAX_CONNECTIONS"] == "1000"
+        assert "mysql" in rendered.profiles and "postgresql" not in rendered.profiles
+
+    def test_profiles_of_ones_own(self, newest: env.Release) -> None:
+        own = "${VECTOR_STORE:-weaviate},${DB_TYPE:-postgresql},unstructured"
+        assert render(newest, {"COMPOSE_PROFILES": own}).profiles == ["weaviate", "postgresql", "unstructured"]
+
+    def test_renamed_key_names_its_successor(self, newest: env.Release) -> None:
+        rendered = render(newest, {"POSTGRES_PASSWORD": "correct-horse"})
+        assert rendered.unknown_keys == ["POSTGRES_PASSWORD"]
+        assert rendered.env["DB_PASSWORD"] == "correct-horse"
+        assert "reads DB_PASSWORD instead" in rendered.text
+
+    def test_ports(self, newest: env.Release, compose: Any, tmp_path: pathlib.Path) -> None:
+        rendered = render(
+            newest, {"EXPOSE_PLUGIN_DEBUGGING_PORT": "5103"}, http_port=8080, https_port=0, bind_address="::1"
+        )
+        services = compose.config(write(tmp_path, newest, rendered))["services"]
+        plain, tls = services["nginx"]["ports"]
+        assert (plain["host_ip"], plain["published"]) == ("::1", "8080")
+        assert tls["host_ip"] == "127.0.0.1" and not tls.get("published")
+        world, loopback = services["plugin_daemon"]["ports"]
+        assert world["published"] == "5103" and not world.get("host_ip"), "the operator's word counts"
+        assert (loopback["host_ip"], loopback["published"]) == ("127.0.0.1", "5002")
+        assert services["api"]["environment"]["PLUGIN_REMOTE_INSTALL_PORT"] == "5103"
+
+    def test_fixed_passwords_of_a_store_are_said(self, newest: env.Release) -> None:
+        assert "MATRIXONE_PASSWORD" in render(newest, {"VECTOR_STORE": "matrixone"}).warnings[0]
+        assert render(newest, {"VECTOR_STORE": "matrixone", "MATRIXONE_PASSWORD": "changed-it"}).warnings == []
+
+    @pytest.mark.parametrize(
+        ("given_", "said"),
+        [
+            ({"KEY": "a\nB=c"}, "KEY holds a line break"),
+            ({"KEY": "a\rb"}, "KEY holds a line break"),
+            ({"KEY": "a\0b"}, "KEY holds a line break or a NUL"),
+            ({"KEY\nX": "a"}, "no name for a key"),
+            ({"lower": "a"}, "no name for a key"),
+            ({"A-B": "a"}, "no name for a key"),
+            ({"1A": "a"}, "no name for a key"),
+            ({"": "a"}, "no name for a key"),
+            ({"KEY": ["a"]}, "KEY is a list"),
+            ({"KEY": {"a": 1}}, "KEY is a dict"),
+        ],
+    )
+    def test_what_no_env_can_hold(self, given_: dict[str, Any], said: str) -> None:
+        with pytest.raises(env.EnvError, match=said):
+            env.check_overrides(given_)
+
+    def test_types(self) -> None:
+        wanted = {"A": True, "B": False, "C": 1, "D": 0, "E": None, "F": 0.5, "G": "True"}
+        expected = {"A": "true", "B": "false", "C": "1", "D": "0", "E": "", "F": "0.5", "G": "True"}
+        assert env.check_overrides(wanted) == expected
+
+    @pytest.mark.parametrize(
+        "url", ["dify.example.com", "ftp://x", "http://x/path", "http://", "http://a b", "http://x?y"]
+    )
+    def test_url_that_dify_cannot_have(self, newest: env.Release, url: str) -> None:
+        with pytest.raises(env.EnvError, match="url must be"):
+            render(newest, url=url)
+
+    def test_daemon_port_is_a_number(self, newest: env.Release) -> None:
+        for port in ("0.0.0.0:5002", "70000", "", "x"):
+            with pytest.raises(env.EnvError, match="EXPOSE_PLUGIN_DAEMON_PORT"):
+                render(newest, {"EXPOSE_PLUGIN_DAEMON_PORT": port})
+
+
+NASTY = [
+    "plain", "two words", "a#b", "a #b", "#x", "a$b", "$HOME", "$$", "end$", "it's", 'say "hi"', "both ' and \"", "'",
+    '"', "back\\slash", "back\\n", "end\\", "\\'", "q'$x", " lead", "trail ", "\t", "`id`", "$(id)", "a=b", '{"a": 1}',
+    "é€𝄞", "%Y-%m-%d", "!x", "*", "~", "a;b", "null", "true", "'quoted'", '"quoted"', "a\\$b", "\\\\", "x'y\\", "-n",
+]  # fmt: skip
+GUIDE = {"CUSTOM_MODEL_ENABLED", "OLLAMA_API_BASE_URL"}
+BRACES = ["${X}", "a${X:-y}b", "${", "q'${x}"]
+PlainKeys = list[tuple[str, list[str]]]
+WORDS = st.text(st.characters(exclude_characters="\n\r\0", exclude_categories=("Cs",)), max_size=30)
+
+
+class TestQuoting:
+    @given(WORDS)
+    def test_read_back_by_this_module(self, value: str) -> None:
+        assert env.parse_env(f"KEY={env.quote(value)}\n") == {"KEY": value}
+
+    def test_read_back_by_compose(self, releases: dict[str, env.Release], compose: Any, tmp_path: pathlib.Path) -> None:
+        """Through interpolation (older releases) and through env_file (from 1.14.1 on)."""
+        values = {f"NASTY_{number}": value for number, value in enumerate(NASTY + BRACES)}
+        rendered = render(releases["1.16.0"], values)
+        tmp_path.joinpath(".env").write_text(rendered.text)
+        asked = {f"SEEN_{key}": f"${{{key}}}" for key in values}
+        service = {"image": "busybox", "env_file": ["./.env"], "environment": asked}
+        tmp_path.joinpath("docker-compose.yaml").write_text(yaml.safe_dump({"services": {"one": service}}))
+        seen = compose.config(tmp_path)["services"]["one"]["environment"]
+        # Compose doubles the dollar signs in what it prints, so that it can be read as a compose file again.
+        for key, value in values.items():
+            assert seen[f"SEEN_{key}"].replace("$$", "$") == value, (value, env.quote(value))
+            assert seen[key].replace("$$", "$") == value, (value, env.quote(value))
+        for key, value in rendered.env.items():
+            assert seen[key].replace("$$", "$") == value, key
+
+    def test_read_back_by_python_dotenv(self) -> None:
+        dotenv = pytest.importorskip("dotenv")
+        for value in NASTY:
+            if "$" in value and (value.endswith("\\") or "\\'" in value):
+                continue
+            stream = io.StringIO(f"BEFORE=x\nKEY={env.quote(value)}\nAFTER=y\n")
+            assert dotenv.dotenv_values(stream=stream) == {"BEFORE": "x", "KEY": value, "AFTER": "y"}
+
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        number=st.integers(0, 1000),
+        words=st.lists(WORDS, min_size=8, max_size=8),
+        new=st.lists(st.from_regex(r"[A-Z_][A-Z0-9_]{0,20}", fullmatch=True), max_size=4),
+        picks=st.lists(st.integers(0, 10000), max_size=4),
+    )
+    def test_no_override_is_lost(
+        self,
+        plain_keys: PlainKeys,
+        load: Callable[[str], env.Release],
+        number: int,
+        words: list[str],
+        new: list[str],
+        picks: list[int],
+    ) -> None:
+        tag, plain = plain_keys[number % len(plain_keys)]
+        keys = [*new, *(plain[pick % len(plain)] for pick in picks)]
+        wanted = {key: word for key, word in zip(keys, words) if not env.is_sensitive(key)}
+        rendered = render(load(tag), wanted)
+        assert wanted.items() <= env.parse_env(rendered.text).items()
+        assert set(rendered.unknown_keys) == set(wanted) - set(plain) - GUIDE
+
+    @pytest.fixture
+    def plain_keys(self, releases: dict[str, env.Release]) -> PlainKeys:
+        """For each release the keys without a rule of their own."""
+        special = {"COMPOSE_PROFILES", "DB_HOST", "CELERY_BROKER_URL", "EXPOSE_PLUGIN_DAEMON_PORT", "DB_TYPE"}
+        return [
+            (tag, sorted(key for key in env.known_keys(one) - special if key.isupper() and not env.is_sensitive(key)))
+            for tag, one in releases.items()
+        ]
+
+
+class TestHiding:
+    def test_no_secret_in_a_diff(self, release: env.Release) -> None:
+        first = render(release, {"DB_PASSWORD": "correct-horse", "SMTP_PASSWORD": "battery-staple"})
+        second = render(release, {"SMTP_PASSWORD": "other-staple"})
+        hidden = set(first.secrets.values()) | set(second.secrets.values())
+        before, after = env.mask_env(first.text + "# OLD_PASSWORD=old-horse\n", second.text, hidden)
+        for value in hidden | {"correct-horse", "battery-staple", "other-staple", "old-horse"}:
+            assert value not in before + after
+        assert "DB_PASSWORD=(hidden)" in before and "DB_PASSWORD=(hidden, changed)" in after
+        assert "LOG_LEVEL=INFO" in before and "SMTP_PASSWORD=(hidden, changed)" in after
+
+    def test_same_secrets_make_no_difference(self, release: env.Release) -> None:
+        rendered = render(release)
+        before, after = env.mask_env(rendered.text, rendered.text, set())
+        assert before == after
+
+    def test_yaml(self) -> None:
+        tree = {"api": {"environment": {"MY_TOKEN": "sesame-123", "A": "${MY_TOKEN}", "B": "x sesame-123"}}}
+        listed = {"api": {"environment": ["MY_TOKEN=sesame-456", "PORT=80"]}}
+        shown = env.mask_text(yaml.safe_dump(tree) + yaml.safe_dump(listed), {"sesame-123"})
+        assert "sesame" not in shown
+        assert "A: ${MY_TOKEN}" in shown and "PORT=80" in shown
+
+    @pytest.mark.parametrize(
+        ("key", "value", "expected"),
+        [
+            ("DB_PASSWORD", "x", True),
+            ("S3_ACCESS_KEY", "x", True),
+            ("OPENAI_API_KEY", "x", True),
+            ("API_SENTRY_DSN", "x", True),
+            ("PASSWORD_PEPPER", "x", True),
+            ("WEAVIATE_AUTHENTICATION_APIKEY_ALLOWED_KEYS", "x", True),
+            ("CELERY_BROKER_URL", "redis://:pw@redis:6379/1", True),
+            ("HTTP_PROXY", "http://user:pw@proxy:3128", True),
+            ("HTTP_PROXY", "http://proxy:3128", False),
+            ("ACCESS_TOKEN_EXPIRE_MINUTES", "60", False),
+            ("NGINX_SSL_CERT_KEY_FILENAME", "dify.key", False),
+            ("REDIS_KEY_PREFIX", "x", False),
+            ("LOG_LEVEL", "INFO", False),
+        ],
+    )
+    def test_what_is_a_secret(self, key: str, value: str, expected: bool) -> None:
+        assert env.is_sensitive(key, value) is expected
+
+
+def test_generated_secrets() -> None:
+    for length in (20, 24, 48):
+        value = env.generate(length)
+        assert re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", value) and len(value) == length
+        assert re.search("[a-z]", value) and re.search("[A-Z]", value) and re.search("[0-9]", value)
+    assert env.generate(20) != env.generate(20)
+
+
+def test_a_later_release_with_a_public_password_under_a_new_name(releases: dict[str, env.Release]) -> None:
+    old = releases["1.16.0"]
+    compose = json.loads(json.dumps(old.compose))
+    compose["services"]["api"]["environment"]["NEW_STORE_PASSWORD"] = "${NEW_STORE_PASSWORD:-difyai123456}"
+    text = old.compose_text + "# ${NEW_STORE_PASSWORD:-difyai123456}\n"
+    rendered = render(old._replace(compose=compose, compose_text=text, template=old.template + "OTHER=Dify@123\n"))
+    assert SAFE.fullmatch(rendered.env["NEW_STORE_PASSWORD"])
+    assert SAFE.fullmatch(rendered.env["OTHER"])
+    assert rendered.secrets["OTHER"] == rendered.env["OTHER"]
