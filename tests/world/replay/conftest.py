@@ -5,6 +5,7 @@
 
 Both can be stopped and started again (``.stop()``, ``.start()``): outages are part of what the stand-ins answer for.
 """
+
 from __future__ import annotations
 
 import os
@@ -12,6 +13,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +23,9 @@ import pytest
 
 STANDIN_ROOT = Path(__file__).resolve().parents[1] / "images" / "standin"
 START_SECONDS = 30.0
+
+# The replay's helpers and the stand-ins are imported by their plain names.
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(STANDIN_ROOT)]
 
 
 def free_port() -> int:
@@ -61,8 +66,9 @@ class Server:
 
     def start(self) -> None:
         with (self.directory / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                             **_as_server_user())
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, **_as_server_user()
+            )
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -89,14 +95,47 @@ class Postgres(Server):
         secret = self.directory / "password"
         secret.write_text(self.password)
         _give_away(self.directory, secret)
-        subprocess.run([require_binary("initdb"), "-D", str(self.directory / "data"), "-U", self.user, "-A", "scram-sha-256",
-                        "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
-                       check=True, capture_output=True, timeout=120, cwd=self.directory, **_as_server_user())
+        subprocess.run(
+            [
+                require_binary("initdb"),
+                "-D",
+                str(self.directory / "data"),
+                "-U",
+                self.user,
+                "-A",
+                "scram-sha-256",
+                "--pwfile",
+                str(secret),
+                "-E",
+                "UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+            cwd=self.directory,
+            **_as_server_user(),
+        )
 
     def command(self) -> list[str]:
-        return [require_binary("postgres"), "-D", str(self.directory / "data"), "-p", str(self.port), "-k", str(self.directory),
-                "-c", f"listen_addresses={self.host}", "-c", "fsync=off", "-c", "shared_buffers=16MB",
-                "-c", "max_connections=200"]
+        return [
+            require_binary("postgres"),
+            "-D",
+            str(self.directory / "data"),
+            "-p",
+            str(self.port),
+            "-k",
+            str(self.directory),
+            "-c",
+            f"listen_addresses={self.host}",
+            "-c",
+            "fsync=off",
+            "-c",
+            "shared_buffers=16MB",
+            "-c",
+            "max_connections=200",
+        ]
 
     def answers(self) -> bool:
         ready = [require_binary("pg_isready"), "-q", "-h", self.host, "-p", str(self.port)]
@@ -105,7 +144,9 @@ class Postgres(Server):
     def query(self, sql: str, *args: object, database: str = "postgres") -> list[tuple[object, ...]]:
         """Rows of one statement, committed at once (so that CREATE DATABASE works too)."""
         psycopg2 = pytest.importorskip("psycopg2")
-        connection = psycopg2.connect(host=self.host, port=self.port, user=self.user, password=self.password, dbname=database)
+        connection = psycopg2.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password, dbname=database
+        )
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -117,8 +158,23 @@ class Postgres(Server):
 
 class Redis(Server):
     def command(self) -> list[str]:
-        return [require_binary("redis-server"), "--port", str(self.port), "--bind", self.host, "--dir", str(self.directory),
-                "--requirepass", self.password, "--save", "", "--appendonly", "no", "--databases", "64"]
+        return [
+            require_binary("redis-server"),
+            "--port",
+            str(self.port),
+            "--bind",
+            self.host,
+            "--dir",
+            str(self.directory),
+            "--requirepass",
+            self.password,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--databases",
+            "64",
+        ]
 
     def answers(self) -> bool:
         try:

@@ -10,6 +10,8 @@ import time
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from standin.daemon_config import Config
 
@@ -34,6 +36,7 @@ class Cache:
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
             "decode_responses": True,
+            "retry": Retry(NoBackoff(), 0),  # newer clients would try again for seconds
             "username": options["username"] or None,
             "password": options["password"] or None,
         }

@@ -24,7 +24,8 @@ _COMMON = (
 _INSTALLATION = "tenant_id uuid, provider varchar(127), plugin_unique_identifier varchar(255), plugin_id varchar(255)"
 _COLUMNS = {
     "agent_strategy_installations": _INSTALLATION,
-    "ai_model_installations": _INSTALLATION,
+    "ai_model_installations": "provider varchar(127), tenant_id uuid, plugin_unique_identifier varchar(255), "
+    "plugin_id varchar(255)",
     "datasource_installations": _INSTALLATION,
     "tool_installations": _INSTALLATION,
     "trigger_installations": _INSTALLATION,

@@ -43,7 +43,7 @@ def prepare(config: Config, behaviour: Generation, identifier: str, package_file
     if (target / MARKER).is_file():
         if (target / PYTHON).exists():
             return target
-        if behaviour.init_lock and not behaviour.rebuilds_broken_venv:
+        if not behaviour.rebuilds_broken_venv:
             raise EnvironmentFailed("failed to find python: stat .venv/bin/python: no such file or directory")
     shutil.rmtree(target / ".venv", ignore_errors=True)
     if not target.is_dir() or not any(target.iterdir()):

@@ -154,7 +154,7 @@ def make_handler(answer: Callable[[Call], Reply | EventStream]) -> type[http.ser
             else:
                 self._send(reply)
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _handle  # noqa: N815
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _handle
 
         def _head(self, status: int, content_type: str) -> None:
             self.send_response_only(status)
@@ -189,7 +189,7 @@ def make_handler(answer: Callable[[Call], Reply | EventStream]) -> type[http.ser
             readable, _, _ = select.select([self.connection], [], [], 0)
             return bool(readable) and not self.connection.recv(1, socket.MSG_PEEK)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     return Handler

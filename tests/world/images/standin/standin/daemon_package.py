@@ -173,11 +173,15 @@ def pack(
     version: str = "0.0.6",
     *,
     key: bytes | None = None,
+    provider: str = "",
     replace: Mapping[str, str | None] | None = None,
 ) -> bytes:
-    """A package like the official Ollama plugin. replace: other file contents, None leaves a file out; key signs it."""
+    """A package like the official Ollama plugin.
+
+    replace: other file contents, None leaves a file out; key signs it; provider: its name where it is not the plugin's.
+    """
     contents = {
-        name: text for name, text in {**_sources(plugin_id, version), **(replace or {})}.items() if text is not None
+        name: text for name, text in {**_sources(plugin_id, version, provider), **(replace or {})}.items() if text is not None
     }
     files = {name: text.encode() for name, text in contents.items()}
     comment = b""
@@ -196,7 +200,7 @@ def _signature(files: Mapping[str, bytes], key: bytes) -> str:
     return hmac.new(key, checksum(files).encode(), hashlib.sha256).hexdigest()
 
 
-def _sources(plugin_id: str, version: str) -> dict[str, str]:
+def _sources(plugin_id: str, version: str, provider_name: str) -> dict[str, str]:
     author, name = plugin_id.split("/")
     title = name.capitalize()
     manifest = {
@@ -231,7 +235,7 @@ def _sources(plugin_id: str, version: str) -> dict[str, str]:
         "created_at": "2024-09-20T00:13:50.29298939-04:00",
     }
     provider = {
-        "provider": name,
+        "provider": provider_name or name,
         "label": {"en_US": title},
         "description": {"en_US": title},
         "icon_small": {"en_US": "icon.svg"},
@@ -255,7 +259,7 @@ def _sources(plugin_id: str, version: str) -> dict[str, str]:
                     "text-input",
                     None,
                     "Base url of Ollama server, e.g. http://192.168.1.100:11434",
-                    "Ollama server 的基础 URL，例如 http://192.168.1.100:11434",
+                    "Ollama server 的基础 URL\uff0c例如 http://192.168.1.100:11434",
                 ),
                 _field("mode", "Completion mode", "select", "chat"),
                 _field("context_size", "Model context size", "text-input", "4096"),

@@ -57,7 +57,8 @@ class Plugin:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         manifest = yaml.safe_load((directory / "manifest.yaml").read_text(encoding="utf-8"))
-        self.provider = str(manifest["name"])
+        provider = yaml.safe_load((directory / manifest["plugins"]["models"][0]).read_text(encoding="utf-8"))
+        self.provider = str(provider["provider"])
         self.version = tuple(int(part) for part in str(manifest["version"]).split("-")[0].split("."))
 
     def answer(self, action: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,8 @@ class Registry:
     def upload(self, data: bytes, verify_signature: bool) -> dict[str, Any]:
         """Store a package; raises PackageError or DatabaseError with the text for the client."""
         package = daemon_package.read(data)
-        if (self.config.force_signature or verify_signature) and not self._trusted(package):
+        checked = self.config.force_signature or verify_signature
+        if checked and not self._trusted(package):
             raise PackageError(BAD_SIGNATURE)
         declaration = daemon_package.declaration(package, self.behaviour, self._save_icons(package))
         path = self.config.package_path / package.identifier
@@ -47,20 +48,21 @@ class Registry:
             package.plugin_id,
             json.dumps(declaration),
         )
-        return self.decoded(package, declaration)
+        return self._decoded(package, declaration, checked)
 
     def decode(self, identifier: str) -> dict[str, Any]:
         path = self.config.package_path / identifier
         if not path.is_file():
             raise PackageError("plugin package not found, please upload it firstly")
         package = daemon_package.read(path.read_bytes())
-        return self.decoded(package, daemon_package.declaration(package, self.behaviour, self._save_icons(package)))
+        declaration = daemon_package.declaration(package, self.behaviour, self._save_icons(package))
+        return self._decoded(package, declaration, self.config.force_signature)
 
-    def decoded(self, package: Package, declaration: dict[str, Any]) -> dict[str, Any]:
+    def _decoded(self, package: Package, declaration: dict[str, Any], checked: bool) -> dict[str, Any]:
         reply = {"manifest": declaration, "unique_identifier": package.identifier}
         if self.behaviour.verification:
             known = self.behaviour.third_party_category or package.signed_by(OFFICIAL_KEY)
-            reply["verification"] = package.verification if known else None
+            reply["verification"] = package.verification if checked and known else None
         return reply
 
     def readme(self, identifier: str) -> str:

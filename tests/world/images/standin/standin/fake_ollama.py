@@ -37,10 +37,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     # HTTP/1.0: a stream ends with its connection, so that a cut one looks finished.
     protocol_version = "HTTP/1.0"
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._reply(200, {"version": "0.0.0"} if self.path == "/api/version" else {"models": []})
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         model = str(request.get("model", ""))
         if model in REFUSED:
@@ -96,7 +96,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
