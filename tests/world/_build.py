@@ -15,7 +15,7 @@ from pathlib import Path
 import _gobuild
 import _host
 import _rootfs
-from _engine import docker, image_exists
+from _engine import docker, forget_older, image_exists
 from _images import Image
 from _settings import IMAGES, LABEL, REPO, WorldError, content_hash, step, tree, tree_hash
 
@@ -81,15 +81,8 @@ class Builder:
         options = [f"--build-arg=BASE={base}", *(f"--build-arg={key}={value}" for key, value in image.args.items())]
         with step(f"image {image.name}"):
             docker("build", "--label", LABEL, "--tag", full, *options, *_host.build_options(), "-", stdin=_pack(files))
-        self._forget_older(full)
+        forget_older(full)
         return full
-
-    @staticmethod
-    def _forget_older(full: str) -> None:
-        repository = full.split(":")[0]
-        for other in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
-            if other != full:
-                docker("rmi", other, check=False)
 
 
 def _pack(files: list[tuple[str, Path]]) -> bytes:

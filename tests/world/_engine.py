@@ -61,6 +61,13 @@ def image_exists(image: str) -> bool:
     return inspect("image", image) is not None
 
 
+def forget_older(image: str) -> None:
+    """Removes what an image was called before its content changed; one that a container uses stays."""
+    for other in docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", image.split(":")[0]).split():
+        if other != image:
+            docker("rmi", other, check=False)
+
+
 def labelled(kind: str) -> list[str]:
     """Names of the world's containers, volumes or networks."""
     command = {

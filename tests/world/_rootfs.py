@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import _host
-from _engine import docker, image_exists, run
+from _engine import docker, forget_older, image_exists, run
 from _settings import CACHE, IMAGES, LABEL, content_hash, step, tree_hash
 
 # A unit of a container's host that fails or waits for hardware makes `is-system-running` say "degraded" for no reason.
@@ -57,6 +57,7 @@ def ensure(name: str) -> str:
         assert wanted is not None
         with step(f"{name}: Debian {wanted['suite']} from its packages"):
             _bootstrap(full, wanted)
+        forget_older(full)
     return full
 
 

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from _build import Builder
 from _engine import docker, inspect, labelled, published_port, running
 from _images import Image
-from _settings import CACHE, LABEL, NETWORK, REGISTRY_VOLUME, UPSTREAM, WorldError, say, step
+from _settings import CACHE, LABEL, NETWORK, REGISTRY_VOLUME, UPSTREAM, WorldError, content_hash, say, step
 
 WWW = CACHE / "www"
+MADE = "llmops.made"
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
@@ -34,37 +35,28 @@ def ensure_network() -> None:
 def start(builder: Builder) -> None:
     """Starts the upstream, or replaces one of older content; what the registry holds is kept in its volume."""
     image = builder.ensure("upstream")
+    options = [
+        f"--label={LABEL}",
+        "--hostname=upstream",
+        f"--network={NETWORK}",
+        "--network-alias=upstream",
+        # Engines do not forward names without a dot, so containers inside a node know it by this one.
+        "--network-alias=upstream.world.test",
+        "--publish=127.0.0.1::80",
+        "--publish=127.0.0.1::5000",
+        f"--volume={WWW}:/srv/www:ro",
+        f"--volume={REGISTRY_VOLUME}:/var/lib/registry",
+    ]
+    made = content_hash([image, *options])
     found = inspect("container", UPSTREAM)
-    if found and found["Config"]["Image"] == image and found["State"]["Running"]:
+    if found and found["State"]["Running"] and found["Config"]["Labels"].get(MADE) == made:
         return
     if found:
         docker("rm", "-f", UPSTREAM)
     WWW.mkdir(parents=True, exist_ok=True)
     ensure_network()
     docker("volume", "create", "--label", LABEL, REGISTRY_VOLUME)
-    docker(
-        "run",
-        "-d",
-        "--name",
-        UPSTREAM,
-        "--hostname",
-        "upstream",
-        "--label",
-        LABEL,
-        "--network",
-        NETWORK,
-        "--network-alias",
-        "upstream",
-        "--publish",
-        "127.0.0.1::80",
-        "--publish",
-        "127.0.0.1::5000",
-        "--volume",
-        f"{WWW}:/srv/www:ro",
-        "--volume",
-        f"{REGISTRY_VOLUME}:/var/lib/registry",
-        image,
-    )
+    docker("run", "-d", "--name", UPSTREAM, f"--label={MADE}={made}", *options, image)
     _wait(f"http://127.0.0.1:{published_port(UPSTREAM, 5000)}/v2/", 60)
     say("the upstream answers")
 

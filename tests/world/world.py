@@ -59,9 +59,8 @@ def _prepare(tags: list[str]) -> tuple[list[Image], Builder]:
 
 def _make(table: list[Image], builder: Builder, nodes: Iterable[str], archives: bool = True) -> None:
     """Builds what is missing, two things at a time: half of the work waits for the network."""
-    builder.ensure("upstream")
-    jobs: list[Callable[[], object]] = [partial(builder.ensure, name) for name in nodes]
-    jobs += [partial(_repos.ensure, builder), partial(_repos.compose_release, builder)]
+    jobs: list[Callable[[], object]] = [partial(builder.ensure, name) for name in ("upstream", *nodes)]
+    jobs += [partial(_repos.compose_release, builder), partial(_repos.ensure, builder)]
     jobs += [partial(ensure_binary, binary, builder) for image in table for binary in image.binaries]
     jobs += [partial(builder.ensure, image.name) for image in table]
     if archives:
@@ -177,6 +176,9 @@ def main() -> int:
     except WorldError as problem:
         print(f"world.py: {problem}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("world.py: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        return 130
     return 0
 
 

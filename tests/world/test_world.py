@@ -1,0 +1,191 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What world.py decides by itself, without a container."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import _archives
+import _build
+import _host
+import _inventory
+import _nodes
+import _switch
+import pytest
+from _images import Image
+from _settings import IMAGES, WorldError, tree, tree_hash
+
+
+@pytest.fixture
+def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One small release: a compose file that mounts a script we have, one we have not, and a file that is data."""
+    docker = tmp_path / "releases" / "1.2.3" / "docker"
+    (docker / "nginx").mkdir(parents=True)
+    (docker / "nginx" / "nginx.conf.template").write_text("worker_processes 1;\n")
+    mounts = (
+        "./nginx/nginx.conf.template:/etc/t",
+        "./nginx/docker-entrypoint.sh:/e",
+        "./pgvector/docker-entrypoint.sh:/e",
+    )
+    (docker / "docker-compose.yaml").write_text("services:\n" + "".join(f"      - {mount}\n" for mount in mounts))
+    monkeypatch.setattr(_archives, "RELEASES", tmp_path / "releases")
+    return tmp_path / "releases"
+
+
+def members(archive: bytes) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        return {member.name: member for member in opened.getmembers()}
+
+
+def test_an_archive_is_laid_out_like_githubs(releases: Path) -> None:
+    found = members(_archives.pack("1.2.3"))
+    assert set(found) == {
+        "dify-1.2.3",
+        "dify-1.2.3/docker",
+        "dify-1.2.3/docker/docker-compose.yaml",
+        "dify-1.2.3/docker/nginx",
+        "dify-1.2.3/docker/nginx/docker-entrypoint.sh",
+        "dify-1.2.3/docker/nginx/nginx.conf.template",
+        "dify-1.2.3/docker/pgvector",
+        "dify-1.2.3/docker/pgvector/docker-entrypoint.sh",
+    }
+    assert found["dify-1.2.3/docker/nginx/docker-entrypoint.sh"].mode & 0o111
+    assert not found["dify-1.2.3/docker/docker-compose.yaml"].mode & 0o111
+
+
+def test_an_archive_is_the_same_bytes_every_time(releases: Path) -> None:
+    first = _archives.pack("1.2.3")
+    (releases / "1.2.3" / "docker" / "docker-compose.yaml").touch()
+    assert _archives.pack("1.2.3") == first
+
+
+def test_a_script_that_the_release_ships_is_kept(releases: Path) -> None:
+    own = releases / "1.2.3" / "docker" / "nginx" / "docker-entrypoint.sh"
+    own.write_text("#!/bin/sh\necho theirs\n")
+    with tarfile.open(fileobj=io.BytesIO(_archives.pack("1.2.3"))) as archive:
+        packed = archive.extractfile("dify-1.2.3/docker/nginx/docker-entrypoint.sh")
+        assert packed is not None
+        assert packed.read() == own.read_bytes()
+
+
+def test_missing_release_data_says_how_to_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_archives, "RELEASES", tmp_path)
+    with pytest.raises(WorldError, match="DIFY_RELEASES_DIR"):
+        _archives.tags()
+
+
+@pytest.mark.parametrize(
+    ("text", "node"),
+    [
+        ("node1=trixie", _nodes.Node("node1", "trixie")),
+        ("rh-9=redhat:8080", _nodes.Node("rh-9", "redhat", 8080)),
+    ],
+)
+def test_a_node_is_read(text: str, node: _nodes.Node) -> None:
+    assert _nodes.Node.parse(text) == node
+
+
+@pytest.mark.parametrize(
+    "text", ["node1", "n=trixie", "node1=sid", "node1=trixie:http", "Node1=trixie", "no de=trixie"]
+)
+def test_a_wrong_node_is_refused_with_the_form(text: str) -> None:
+    with pytest.raises(WorldError, match="NAME=SYSTEM"):
+        _nodes.Node.parse(text)
+
+
+def test_every_system_has_a_context() -> None:
+    for image in _nodes.SYSTEMS.values():
+        assert (IMAGES / image / "rootfs.json").is_file() or (IMAGES / image / "Dockerfile").is_file()
+
+
+def test_the_inventory_names_containers_and_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    yaml = pytest.importorskip("yaml")
+    monkeypatch.setattr(
+        _nodes, "existing", lambda: [_nodes.Node("node1", "trixie", 8080), _nodes.Node("node2", "redhat")]
+    )
+    monkeypatch.setattr(_inventory._repos, "fingerprint", lambda: "AB" * 20)
+    inventory = yaml.safe_load(_inventory.text())
+    assert inventory["all"]["vars"]["stack_mirror"] == "http://upstream"
+    assert inventory["all"]["vars"]["docker_repo_key_fingerprint"] == "AB" * 20
+    hosts = inventory["all"]["children"]["dify"]["hosts"]
+    assert {name: host["ansible_host"] for name, host in hosts.items()} == {
+        "node1": "llmops-node1",
+        "node2": "llmops-node2",
+    }
+
+
+def test_an_inventory_without_nodes_is_still_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    yaml = pytest.importorskip("yaml")
+    monkeypatch.setattr(_nodes, "existing", list)
+    assert yaml.safe_load(_inventory.text())["all"]["children"]["dify"]["hosts"] == {}
+
+
+def test_an_image_before_its_base_is_refused() -> None:
+    with pytest.raises(WorldError, match="child is built on parent"):
+        _build.check([Image("child", "x", base="parent"), Image("parent", "x")])
+    with pytest.raises(WorldError, match="twice"):
+        _build.check([Image("one", "x"), Image("one", "y")])
+
+
+def test_a_context_has_the_same_bytes_in_every_clone(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("#!/bin/sh\n")
+    (tmp_path / "run").chmod(0o700)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "x.pyc").write_bytes(b"")
+    first, name = _build._pack(tree(tmp_path)), tree_hash(tmp_path)
+    (tmp_path / "run").chmod(0o755)
+    (tmp_path / "run").touch()
+    assert (_build._pack(tree(tmp_path)), tree_hash(tmp_path)) == (first, name)
+    (tmp_path / "run").chmod(0o644)
+    assert tree_hash(tmp_path) != name
+
+
+def test_proxies_are_handed_on_in_both_spellings_and_spare_the_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _host.PROXY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert _host.proxies() == {}
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    found = _host.proxies()
+    assert found["http_proxy"] == found["HTTP_PROXY"] == "http://proxy:3128"
+    assert "upstream" in found["no_proxy"].split(",")
+
+
+class Shell:
+    """Stands for `docker exec … sh -c`: one file that is read and written."""
+
+    def __init__(self) -> None:
+        self.path = self.text = ""
+
+    def __call__(self, *args: str, stdin: bytes | None = None, **_: object) -> str:
+        if stdin is None:
+            return self.text
+        self.path, self.text = args[-1].split("mv ")[1].split()[1], stdin.decode()
+        return ""
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
+    made = Shell()
+    monkeypatch.setattr(_switch, "docker", made)
+    monkeypatch.setattr(_switch, "running", lambda _: True)
+    return made
+
+
+def test_switching_adds_changes_and_takes_back(shell: Shell) -> None:
+    assert _switch.switch("node1", "api", ["health_status=503", "say=a=b"]) == {"health_status": 503, "say": "a=b"}
+    assert shell.path == "/opt/dify/volumes/app/storage/.standin.json"
+    assert _switch.switch("node1", "api", ["health_status="]) == {"say": "a=b"}
+    assert json.loads(shell.text) == {"say": "a=b"}
+
+
+@pytest.mark.parametrize(("service", "setting"), [("postgres", "a=b"), ("api", "slow"), ("api", "=1")])
+def test_a_wrong_switch_changes_nothing(shell: Shell, service: str, setting: str) -> None:
+    with pytest.raises(WorldError):
+        _switch.switch("node1", service, [setting])
+    assert shell.text == ""
