@@ -209,6 +209,7 @@ def model_config(request: Request, account: dict[str, Any], arguments: dict[str,
     stop = params.pop("stop", [])
     config = {**data, "model": {**model, "completion_params": {**params, "stop": stop}}}
     config.setdefault("annotation_reply", OFF)
+    config["text_to_speech"] = {"enabled": False, "voice": "", "language": "", **(data.get("text_to_speech") or {})}
     with db.transaction() as cursor:
         _write_config(cursor, app["id"], account["id"], config)
     return replies.console({"result": "success"})

@@ -76,7 +76,7 @@ def provider_list(request: Request, tenant_id: str, _: dict[str, str]) -> Respon
         entry = providers.public(request, tenant_id, provider)
         custom: dict[str, Any] = {"status": "active" if provider.name in configured else "no-configure"}
         if versions.has("credential_routes"):
-            custom |= {"current_credential_id": None, "current_credential_name": None, "available_credentials": None,
+            custom |= {"current_credential_id": None, "current_credential_name": None, "available_credentials": [],
                        "custom_models": _custom_models(tenant_id, provider), "can_added_models": []}
         entry |= {"preferred_provider_type": "custom", "custom_configuration": custom,
                   "system_configuration": {"enabled": False, "current_quota_type": None, "quota_configurations": []}}
@@ -93,9 +93,9 @@ def _custom_models(tenant_id: str, provider: Provider) -> list[dict[str, Any]]:
         model = Model(tenant_id, provider, row["model_name"], kind)
         current = credentials.current(tenant_id, provider, row["model_name"], kind) or {}
         listed = credentials.listed(model)
-        found.append({"model": row["model_name"], "model_type": kind, "current_credential_id": row["credential_id"],
+        found.append({"model": row["model_name"], "model_type": kind, "credentials": None, "current_credential_id": row["credential_id"],
                       "current_credential_name": current.get("credential_name"),
-                      "available_model_credentials": [_brief(item) for item in listed]})
+                      "available_model_credentials": [_brief(item) for item in reversed(listed)], "unadded_to_model_list": False})
     return found
 
 

@@ -77,7 +77,7 @@ def find(tenant_id: str, name: str) -> Provider:
     for provider in catalogue(tenant_id):
         if provider.name == wanted:
             return provider
-    raise replies.invalid(f"Provider {wanted} does not exist.")
+    raise replies.invalid(f"Provider {name} does not exist.")
 
 
 def short_data(provider: Provider, model_type: str, model: str, credentials: dict[str, Any]) -> dict[str, Any]:

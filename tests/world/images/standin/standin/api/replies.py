@@ -91,8 +91,8 @@ def typed_500() -> Response:
 
 def pydantic(model: str, name: str, text: str, kind: str, value: Any) -> ApiError:
     shown = repr(value)
-    if len(shown) > 54:
-        shown = shown[:26] + "..." + shown[-24:]
+    if len(shown) > 50:
+        shown = shown[:25] + "..." + shown[-24:]
     number = versions.pick(versions.PYDANTIC)
     return invalid(f"1 validation error for {model}\n{name}\n  {text} [type={kind}, input_value={shown}, "
                    f"input_type={type(value).__name__}]\n    For further information visit "

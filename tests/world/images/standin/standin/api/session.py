@@ -45,7 +45,9 @@ def cookie_name(name: str) -> str:
 
 
 def _set_cookie(name: str, value: str, seconds: int, *, http_only: bool = True) -> tuple[str, str]:
-    parts = [f"{cookie_name(name)}={value}", f"Expires={formatdate(time.time() + seconds, usegmt=True)}", f"Max-Age={seconds}"]
+    """A cookie; without a life it is taken away."""
+    expires = f"Expires={formatdate(time.time() + seconds if seconds else 0, usegmt=True)}"
+    parts = [f"{cookie_name(name)}={value}", expires, *([f"Max-Age={seconds}"] if seconds else [])]
     parts += ["Secure"] if _secure() else []
     parts += ["HttpOnly"] if http_only else []
     return "Set-Cookie", "; ".join([*parts, "Path=/", "SameSite=Lax"])
@@ -198,8 +200,7 @@ def logout(request: Request) -> Response:
     cache.client().delete(f"account_refresh_token:{account_id}", *([f"refresh_token:{last}"] if last else []))
     if not by_cookie:
         return replies.console({"result": "success"})
-    gone = [("Set-Cookie", f"{cookie_name(name)}=; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax")
-            for name in ("access_token", "refresh_token", "csrf_token")]
+    gone = [_set_cookie(name, "", 0, http_only=name != "csrf_token") for name in ("access_token", "refresh_token", "csrf_token")]
     return replies.plain({"result": "success"}, headers=gone)
 
 
