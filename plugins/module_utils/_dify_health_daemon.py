@@ -36,7 +36,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_health_texts im
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import since
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
-from ansible_collections.llmops.stack.plugins.module_utils._http import HttpError
+from ansible_collections.llmops.stack.plugins.module_utils._http import HttpError, origin
 
 _PROMPT = "Reply with the single word: ok"
 # Enough for the thoughts of a small thinking model; any other model stops after a word by itself.
@@ -292,7 +292,7 @@ def check_model(look: Look) -> Result:
     model = look.options.probe_model
     if not model:
         return skipped("No probe_model was given")
-    subject = f"{model['plugin_id']} with {model['model']}"
+    subject = _subject(look)
     ask: Callable[[Look], Result] = _ask_embedding if model["model_type"] == "text-embedding" else _ask_llm
     try:
         return ask(look)
@@ -317,6 +317,13 @@ def check_model(look: Look) -> Result:
                 "It was stopped or restarted during the call: look at the plugin_daemon container.",
             )
         return _error(look, exc, subject)
+
+
+def _subject(look: Look) -> str:
+    """Which model is asked, and where: most faults are about the address."""
+    model = look.options.probe_model
+    address = model["credentials"].get("base_url") or model["credentials"].get("endpoint_url")
+    return f"{model['plugin_id']} with {model['model']}" + (f" at {look.clean(origin(address))}" if address else "")
 
 
 def _dispatch_model(look: Look, route: str, more: dict[str, Any]) -> list[dict[str, Any]]:
@@ -347,7 +354,7 @@ def _ask_llm(look: Look) -> Result:
             "stream": True,
         },
     )
-    return judge_llm(f"{model['plugin_id']} with {model['model']}", chunks)
+    return judge_llm(_subject(look), chunks)
 
 
 def judge_llm(subject: str, chunks: list[dict[str, Any]]) -> Result:
@@ -378,9 +385,8 @@ def _text(message: dict[str, Any]) -> str:
 
 
 def _ask_embedding(look: Look) -> Result:
-    model = look.options.probe_model
     events = _dispatch_model(look, "text_embedding/invoke", {"texts": ["ping"], "input_type": "document"})
-    subject = f"{model['plugin_id']} with {model['model']}"
+    subject = _subject(look)
     vectors = [vector for event in events for vector in event.get("embeddings") or []]
     if not vectors or not any(vectors[0]):
         return failed(

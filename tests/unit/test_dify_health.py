@@ -656,7 +656,7 @@ def test_states_of_a_model(stack: Stack, reply: Reply, found: str, advised: str)
     stack.daemon.invoke = reply
     verdict = stack.check(probe_timeout=0.7)
     said, advice = failure(verdict, "model")
-    assert said.startswith("langgenius/ollama with llama3.2: ")
+    assert said.startswith("langgenius/ollama with llama3.2 at http://ollama-host:11434: ")
     assert found in said
     assert advised in advice
     assert len(said) < 450
