@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 from _engine import run
@@ -16,6 +17,7 @@ from _settings import WorldError, say
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
 OWN_AUTHORITIES = (Path("/usr/local/share/ca-certificates"), Path("/etc/pki/ca-trust/source/anchors"))
 BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
+_INSTALLING = threading.Lock()  # apt does not like company
 APT_KEYS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
 
 
@@ -59,15 +61,21 @@ def debian_mirror() -> str:
     """The mirror this machine itself uses, so that mmdebstrap need not know one; empty where it is not a Debian."""
     if not shutil.which("apt-get"):
         return ""
-    for line in run("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", check=False).splitlines():
-        origin, label, *uri = line.split()
-        if (origin, label) == ("Debian", "Debian") and uri:
-            return uri[0].rstrip("/")
+    form = "$(ORIGIN)|$(LABEL)|$(REPO_URI)"
+    for line in run("apt-get", "indextargets", "--format", form, check=False).splitlines():
+        origin, label, uri = line.split("|", 2)
+        if (origin, label) == ("Debian", "Debian"):
+            return uri.rstrip("/")
     return ""
 
 
 def require(*programs: str) -> None:
     """Installs Debian packages (named like the program) that this machine lacks."""
+    with _INSTALLING:
+        _require(programs)
+
+
+def _require(programs: tuple[str, ...]) -> None:
     missing = [name for name in programs if not shutil.which(name)]
     if not missing:
         return

@@ -71,6 +71,7 @@ def _make(table: list[Image], builder: Builder, nodes: Iterable[str], archives: 
             for one in pending:
                 one.result()
         except BaseException:
+            say("something failed; waiting for the builds that still run")
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
