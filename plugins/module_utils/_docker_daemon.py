@@ -19,10 +19,11 @@ RELOADABLE = frozenset({
 })  # fmt: skip
 # SIGHUP resets these when they are gone from the file; the others keep their old value until a restart.
 RESET_WHEN_REMOVED = frozenset({
-    "features", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "network-diagnostic-port",
+    "features", "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts",
+    "network-diagnostic-port",
 })  # fmt: skip
 
-Config = t.Dict[str, t.Any]
+Config = dict[str, t.Any]
 
 
 def deep_merge(below: Config, above: Config) -> Config:
@@ -72,7 +73,7 @@ def stronger(one: str, other: str) -> str:
 def keep_containers(before: Config, after: Config) -> bool:
     """Whether a reload before the restart spares running containers.
 
-    live-restore can be switched on by SIGHUP, so an engine that never had it can still be restarted under its containers.
+    live-restore can be switched on by SIGHUP, so an engine that never had it can be restarted under its containers.
     A new data-root is the exception: the engine would not find them again.
     """
     return bool(after.get("live-restore")) and before.get("data-root") == after.get("data-root")

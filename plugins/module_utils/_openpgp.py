@@ -15,7 +15,8 @@ import typing as t
 
 PUBLIC_KEY = 6
 ARMOR = re.compile(
-    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\r?\n(?:[\w-]+: [^\n]*\n)*\r?\n(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL
+    rb"-----BEGIN PGP PUBLIC KEY BLOCK-----\n(?:[\w-]+: [^\n]*\n)*\n(.*?)-----END PGP PUBLIC KEY BLOCK-----",
+    re.DOTALL,
 )
 
 
@@ -64,8 +65,7 @@ def fingerprints(data: bytes) -> list[str]:
             continue
         if body[:1] != b"\x04":
             raise NotAKey(f"a key of version {body[0] if body else '?'}; only version 4 is understood")
-        # SHA-1 is what RFC 4880 defines a version 4 fingerprint to be
-        digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)  # noqa: S324
+        digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body)  # noqa: S324 - as RFC 4880 defines it
         found.append(digest.hexdigest().upper())
     if not found:
         raise NotAKey("no OpenPGP public key in it")

@@ -321,13 +321,15 @@ class StackFacts:
             if not vendor or not (kind.startswith("0x03") or (vendor == "amd" and kind.startswith("0x12"))):
                 continue
             link = self._at(f"{base}/driver")
-            gpus.append({
-                "vendor": vendor,
-                "pci": slot,
-                "device": self._read(f"{base}/device").strip(),
-                "driver": os.path.basename(os.readlink(link)) if os.path.islink(link) else "",
-                "nodes": nodes[vendor],
-            })
+            gpus.append(
+                {
+                    "vendor": vendor,
+                    "pci": slot,
+                    "device": self._read(f"{base}/device").strip(),
+                    "driver": os.path.basename(os.readlink(link)) if os.path.islink(link) else "",
+                    "nodes": nodes[vendor],
+                }
+            )
         if not gpus and nodes["nvidia"]:  # a container or WSL is given the device nodes without the bus
             gpus.append({"vendor": "nvidia", "pci": "", "device": "", "driver": "nvidia", "nodes": nodes["nvidia"]})
         return gpus
@@ -359,7 +361,9 @@ class StackFacts:
             return {}
         properties = "--property=Id,ActiveState,UnitFileState"
         text = self.run(["systemctl", "show", properties, "docker.service", "ollama.service"], timeout=self.deadline)[1]
-        blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")]
+        blocks = [
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")
+        ]
         return {block["Id"]: block for block in blocks if "Id" in block}
 
     # -- Docker ----------------------------------------------------------------

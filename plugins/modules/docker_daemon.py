@@ -10,14 +10,16 @@ module: docker_daemon
 short_description: Configure Docker Engine and keep it running
 version_added: 0.1.0
 description:
-  - Merges settings into C(daemon.json), lets C(dockerd) validate the result before it lands, and makes the engine follow with the
-    gentlest means. A reload where that is enough, a restart only where it is not, nothing where nothing changed.
-  - Where C(live-restore) is being switched on together with settings that need a restart, it is switched on first by a reload, so
-    that running containers survive the restart.
-  - When the engine does not come up with the new file, the old one is put back, the engine is started with it, and the module fails.
+  - Merges settings into C(daemon.json), lets C(dockerd) validate the result before it lands, and makes the engine
+    follow with the gentlest means. A reload where that is enough, a restart only where it is not, nothing where
+    nothing changed.
+  - Where C(live-restore) is being switched on together with settings that need a restart, it is switched on first by
+    a reload, so that running containers survive the restart.
+  - When the engine does not come up with the new file, the old one is put back, the engine is started with it, and
+    the module fails.
   - A run that was killed between writing the file and telling the engine is finished by the next one.
-  - Starts the engine and enables its service. Without systemd as init, C(dockerd) is started directly, in a session of its own, with
-    its output in O(log_file).
+  - Starts the engine and enables its service. Without systemd as init, C(dockerd) is started directly, in a session
+    of its own, with its output in O(log_file).
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target.
@@ -40,7 +42,8 @@ options:
     default: {}
   proxies:
     description:
-      - Proxies of the engine itself (from Docker 23.0 on). They have an option of their own because they may carry passwords.
+      - Proxies of the engine itself (from Docker 23.0 on). They have an option of their own because they may carry
+        passwords.
     type: dict
     suboptions:
       http:
@@ -94,6 +97,7 @@ changed_keys:
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -156,7 +160,9 @@ class DockerDaemon:
             if not keys:
                 raise
             outcome = self._put_back(text, action, before)
-            raise DaemonError(f"{exc} Changed were: {', '.join(keys)}. The previous {self.path} is back{outcome}.") from exc
+            raise DaemonError(
+                f"{exc} Changed were: {', '.join(keys)}. The previous {self.path} is back{outcome}."
+            ) from exc
         self._unmark()
         if not enabled:
             self._command(["systemctl", "enable", "docker.service"], "enable the service")
@@ -177,7 +183,8 @@ class DockerDaemon:
         state = parse_daemon_json(text or "")
         if not state["valid"]:
             raise DaemonError(
-                f"{self.path} is not valid JSON ({state['error']}). Nothing was changed. Correct it or move it away, then run again."
+                f"{self.path} is not valid JSON ({state['error']}). Nothing was changed. "
+                "Correct it or move it away, then run again."
             )
         return t.cast("rules.Config", self.module.from_json(text)) if text and text.strip() else {}
 
@@ -193,7 +200,10 @@ class DockerDaemon:
         """Let dockerd judge the file where it can (from 23.0 on); an older one only starts or does not."""
         if "--validate" not in run_command([str(self.dockerd), "--help"])[1]:
             if "proxies" in config:
-                raise DaemonError("This engine is older than 23.0 and knows no proxies in daemon.json. Nothing was changed.")
+                raise DaemonError(
+                    "This engine is older than 23.0 and knows no proxies in daemon.json. Nothing was changed. "
+                    "Leave docker_proxies empty and give the service HTTP_PROXY, or take a newer engine."
+                )
             return
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as candidate:  # mode 0600
             candidate.write(rules.dump(config))
@@ -202,7 +212,9 @@ class DockerDaemon:
             if rc != 0:
                 reason = mask_urls(output.strip().splitlines()[-1] if output.strip() else f"exit code {rc}")
                 reason = reason.replace(candidate.name, self.path)
-                raise DaemonError(f"dockerd refuses the new {self.path}: {reason}. Nothing was changed; correct docker_daemon_config.")
+                raise DaemonError(
+                    f"dockerd refuses the new {self.path}: {reason}. Nothing was changed; correct docker_daemon_config."
+                )
 
     def _land(self, text: str) -> None:
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
@@ -293,7 +305,12 @@ class DockerDaemon:
             # the daemon outlives this module: its own session, no inherited terminal, output to a file
             with open(self.log_file, "ab") as log:
                 subprocess.Popen(  # pylint: disable=consider-using-with
-                    [str(self.dockerd)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+                    [str(self.dockerd)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    start_new_session=True,
                 )
         self._wait("start")
 
@@ -344,7 +361,7 @@ class DockerDaemon:
             output = run_command(["journalctl", "-u", "docker.service", "-n", "20", "--no-pager", "-o", "cat"])[1]
         else:
             output = run_command(["tail", "-n", "20", self.log_file])[1]
-        lines = [line for line in output.splitlines() if "failed to" in line or "unable to" in line or "level=fatal" in line]
+        lines = [line for line in output.splitlines() if re.search("failed to|unable to|level=fatal", line)]
         return f" It said: {mask_urls(lines[-1].strip())}." if lines else ""
 
 

@@ -110,17 +110,20 @@ class SigningKey:
                 data = answer.read(LIMIT)
         except Exception as exc:  # open_url lets everything from ssl to socket through
             self.module.fail_json(
-                msg=f"Cannot fetch the signing key from {shown}: {mask_urls(str(exc))}. Without a route to it, point the repository "
-                "variable (docker_repo_url) or stack_mirror at a mirror that this host can reach."
+                msg=f"Cannot fetch the signing key from {shown}: {mask_urls(str(exc))}. Without a route to it, point "
+                "the repository's variable (docker_repo_url) or stack_mirror at a mirror that this host can reach."
             )
         try:
             found = _openpgp.fingerprints(data)
         except _openpgp.NotAKey as exc:
-            self.module.fail_json(msg=f"What {shown} serves is not a signing key: {exc}. Check the repository's address.")
+            self.module.fail_json(
+                msg=f"What {shown} serves is not a signing key: {exc}. Check the repository's address."
+            )
         if set(found) != {wanted}:
             self.module.fail_json(
-                msg=f"The signing key at {shown} is not the expected one: expected fingerprint {wanted}, found {', '.join(found)}. "
-                "Nothing was stored. Check the mirror; only if its key is known to differ, set the fingerprint variable."
+                msg=f"The signing key at {shown} is not the expected one: expected fingerprint {wanted}, "
+                f"found {', '.join(found)}. Nothing was stored. Check the mirror; only if its key is known to differ, "
+                "set the fingerprint variable."
             )
         return _openpgp.dearmor(data)
 

@@ -80,8 +80,9 @@ ansible_facts:
       contains:
         os:
           description: >-
-            Keys C(family) (C(Debian), C(RedHat) or another name), C(distribution), C(base) (the distribution whose packages fit),
-            C(version), C(major), C(codename), C(pretty), C(arch) (C(amd64), C(arm64), ...) and C(machine).
+            Keys C(family) (C(Debian), C(RedHat) or another name), C(distribution), C(base) (the distribution whose
+            packages fit), C(version), C(major), C(codename), C(pretty), C(arch) (C(amd64), C(arm64), ...) and
+            C(machine).
           returned: always
           type: dict
           sample: {family: Debian, distribution: debian, base: debian, version: "13", major: "13", codename: trixie,
@@ -103,7 +104,8 @@ ansible_facts:
           sample: {/opt/dify: {mount: /, total_mb: 100000, free_mb: 70000}}
         gpus:
           description: >-
-            NVIDIA and AMD devices with C(vendor), C(pci), C(device), C(driver) (empty where the kernel loaded none) and C(nodes).
+            NVIDIA and AMD devices with C(vendor), C(pci), C(device), C(driver) (empty where the kernel loaded none) and
+            C(nodes).
           returned: always
           type: list
           elements: dict
@@ -119,20 +121,23 @@ ansible_facts:
           type: bool
         python:
           description: >-
-            Keys C(requests) and C(yaml), the versions of these libraries for the Python that runs modules, or empty strings.
+            Keys C(requests) and C(yaml), the versions of these libraries for the Python that runs modules, or empty
+            strings.
           returned: always
           type: dict
           sample: {requests: "2.32.3", yaml: "6.0.2"}
         engine:
           description: >-
             Docker Engine. C(installed), C(path), C(version), C(running) (it answered), C(enabled), C(origin)
-            (C(docker), C(distro), C(unknown) or empty), C(packages), C(repositories), C(cgroup_driver), C(storage_driver), C(data_root),
-            C(live_restore), C(swarm), C(containers), C(registry_mirrors), C(insecure_registries), C(runtimes) and C(error).
+            (C(docker), C(distro), C(unknown) or empty), C(packages), C(repositories), C(cgroup_driver),
+            C(storage_driver), C(data_root), C(live_restore), C(swarm), C(containers), C(registry_mirrors),
+            C(insecure_registries), C(runtimes) and C(error).
           returned: always
           type: dict
         compose:
           description: >-
-            C(version) and C(path) of the v2 plugin that the Docker CLI would use, C(v1_version) of the old Python program.
+            C(version) and C(path) of the v2 plugin that the Docker CLI would use, C(v1_version) of the old Python
+            program.
           returned: always
           type: dict
           sample: {version: "2.40.3", path: /usr/local/lib/docker/cli-plugins/docker-compose, v1_version: ""}
@@ -154,8 +159,8 @@ ansible_facts:
           sample: {"80": {pid: 812, process: docker-proxy, container: dify-nginx-1}}
         dify:
           description: >-
-            C(home), C(current) (the release that runs), C(releases) with C(complete) and C(checksum) for each tag, and C(containers)
-            with C(name), C(service), C(image), C(state), C(health), C(exit_code) and C(restarts).
+            C(home), C(current) (the release that runs), C(releases) with C(complete) and C(checksum) for each tag, and
+            C(containers) with C(name), C(service), C(image), C(state), C(health), C(exit_code) and C(restarts).
           returned: always
           type: dict
         ollama:

@@ -10,7 +10,6 @@ import pathlib
 from typing import Any
 
 import pytest
-
 from ansible_collections.llmops.stack.plugins.module_utils import _docker_daemon as rules
 from ansible_collections.llmops.stack.plugins.modules import docker_daemon
 
@@ -40,7 +39,9 @@ def test_merging_twice_is_merging_once_and_inputs_stay() -> None:
 
 def test_none_takes_a_key_away_at_any_depth() -> None:
     found = {"debug": True, "log-opts": {"max-size": "1g", "labels": "a"}}
-    assert rules.deep_merge(found, {"debug": None, "log-opts": {"labels": None}, "bip": None, "new": {"a": None, "b": 1}}) == {
+    assert rules.deep_merge(
+        found, {"debug": None, "log-opts": {"labels": None}, "bip": None, "new": {"a": None, "b": 1}}
+    ) == {
         "log-opts": {"max-size": "1g"},
         "new": {"b": 1},
     }
@@ -86,7 +87,11 @@ def test_containers_are_spared_unless_the_data_moves() -> None:
 
 
 def test_whether_a_reload_was_followed() -> None:
-    config = {"live-restore": True, "registry-mirrors": ["http://m:5000"], "insecure-registries": ["m:5000", "10.0.0.0/8"]}
+    config = {
+        "live-restore": True,
+        "registry-mirrors": ["http://m:5000"],
+        "insecure-registries": ["m:5000", "10.0.0.0/8"],
+    }
     info: dict[str, Any] = {
         "LiveRestoreEnabled": True,
         "RegistryConfig": {"Mirrors": ["http://m:5000/"], "IndexConfigs": {"docker.io": {}, "m:5000": {}}},
@@ -118,28 +123,41 @@ def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             def __init__(self) -> None:
                 self.check_mode = check_mode
                 self.params = {
-                    "config": {}, "baseline": {}, "proxies": None, "path": str(path), "log_file": "", "deadline": 1.0, **params,
-                }  # fmt: skip
+                    "config": {},
+                    "baseline": {},
+                    "proxies": None,
+                    "path": str(path),
+                    "log_file": "",
+                    "deadline": 1.0,
+                    **params,
+                }
 
             def get_bin_path(self, name: str) -> None:
                 return None
 
             from_json = staticmethod(json.loads)
 
-        return docker_daemon.DockerDaemon(Module()).run()  # type: ignore[arg-type]
+        module: Any = Module()
+        return docker_daemon.DockerDaemon(module).run()
 
     return run
 
 
 def test_check_mode_on_a_bare_host(run: Any) -> None:
     result = run(None, baseline=BASELINE)
-    assert (result["changed"], result["action"], result["changed_keys"]) == (True, "start", ["live-restore", "log-opts"])
+    assert (result["changed"], result["action"], result["changed_keys"]) == (
+        True,
+        "start",
+        ["live-restore", "log-opts"],
+    )
     assert result["diff"]["before"] == ""
 
 
 @pytest.mark.parametrize("text", ['{"a": 1', "[]", "\x00"])
 def test_a_broken_file_is_refused_and_kept(run: Any, tmp_path: pathlib.Path, text: str) -> None:
-    with pytest.raises(docker_daemon.DaemonError, match=r"daemon\.json is not valid JSON \(line 1.*Nothing was changed"):
+    with pytest.raises(
+        docker_daemon.DaemonError, match=r"daemon\.json is not valid JSON \(line 1.*Nothing was changed"
+    ):
         run(text, check_mode=False, config={"debug": True})
     assert (tmp_path / "daemon.json").read_text() == text
 
@@ -151,7 +169,10 @@ def test_no_engine_no_change(run: Any, tmp_path: pathlib.Path) -> None:
 
 
 def test_no_password_in_the_diff(run: Any) -> None:
-    result = run('{"proxies": {"https-proxy": "http://me:old5ecret@p"}}', proxies={"http": "http://me:pa55@p:1", "https": None, "no": "x"})
+    result = run(
+        '{"proxies": {"https-proxy": "http://me:old5ecret@p"}}',
+        proxies={"http": "http://me:pa55@p:1", "https": None, "no": "x"},
+    )
     assert result["changed_keys"] == ["proxies"]
     assert "pa55" not in str(result)
     assert "old5ecret" not in str(result)

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
@@ -27,7 +26,13 @@ SYSTEMS = {
     "amazon": 'ID=amzn\nID_LIKE=fedora\nVERSION_ID="2023"\nPRETTY_NAME="Amazon Linux 2023"\n',
     "arch": "ID=arch\nPRETTY_NAME=Arch\n",
 }
-DOCKER_PACKAGES = {"docker-ce": "1", "docker-ce-cli": "1", "containerd.io": "1", "ca-certificates": "1", "iptables": "1"}
+DOCKER_PACKAGES = {
+    "docker-ce": "1",
+    "docker-ce-cli": "1",
+    "containerd.io": "1",
+    "ca-certificates": "1",
+    "iptables": "1",
+}
 
 Ask = Callable[..., Any]
 
@@ -65,18 +70,27 @@ def docker() -> Ask:
 
 @pytest.fixture(scope="module")
 def compose() -> Ask:
-    return asker("compose")
+    ask = asker("compose")
+    return lambda name, facts, **given: ask(name, facts, **{"compose_min_version": "2.24.0", **given})
 
 
 def installed(facts: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A host that the role has finished: Docker's own packages on Debian 13, running, configured."""
     repository = {"/etc/apt/sources.list.d/docker.sources": ["https://download.docker.com/linux/debian"]}
     engine = {
-        "installed": True, "running": True, "enabled": True, "version": "28.5.2", "origin": "docker", "packages": DOCKER_PACKAGES,
-        "repositories": repository, "data_root": "/var/lib/docker",
-    }  # fmt: skip
+        "installed": True,
+        "running": True,
+        "enabled": True,
+        "version": "28.5.2",
+        "origin": "docker",
+        "packages": DOCKER_PACKAGES,
+        "repositories": repository,
+        "data_root": "/var/lib/docker",
+    }
     facts["engine"].update({**engine, **changes})
-    facts["daemon_json"].update(exists=True, content={"live-restore": True, "log-opts": {"max-size": "20m", "max-file": "5"}})
+    facts["daemon_json"].update(
+        exists=True, content={"live-restore": True, "log-opts": {"max-size": "20m", "max-file": "5"}}
+    )
     return facts
 
 
@@ -110,7 +124,10 @@ def test_one_variable_points_everything_at_a_mirror(docker: Ask, compose: Ask, b
     assert docker("docker_registry_mirrors", facts, **mirror) == ["http://mirror.internal:5000"]
     assert docker("docker_insecure_registries", facts, **mirror) == ["mirror.internal:5000"]
     assert docker("docker_insecure_registries", facts, stack_mirror="https://mirror.internal") == []
-    assert docker("__docker_nvidia_address", facts, **mirror) == "http://mirror.internal:8080/libnvidia-container/stable/deb/amd64"
+    assert (
+        docker("__docker_nvidia_address", facts, **mirror)
+        == "http://mirror.internal:8080/libnvidia-container/stable/deb/amd64"
+    )
     assert compose("__compose_url", facts, **mirror) == (
         "http://mirror.internal:8080/github/docker/compose/releases/download/v2.40.3/docker-compose-linux-x86_64"
     )
@@ -118,9 +135,14 @@ def test_one_variable_points_everything_at_a_mirror(docker: Ask, compose: Ask, b
 
 @pytest.mark.parametrize(
     ("system", "packages"),
-    [("trixie", ["docker.io", "docker-cli"]), ("bookworm", ["docker.io"]), ("noble", ["docker.io"]), ("fedora", ["moby-engine"]),
-     ("amazon", ["docker"])],
-)  # fmt: skip
+    [
+        ("trixie", ["docker.io", "docker-cli"]),
+        ("bookworm", ["docker.io"]),
+        ("noble", ["docker.io"]),
+        ("fedora", ["moby-engine"]),
+        ("amazon", ["docker"]),
+    ],
+)
 def test_packages_of_the_distribution(docker: Ask, bare: Any, system: str, packages: list[str]) -> None:
     facts = bare(system)
     assert docker("__docker_refusals", facts, docker_source="distro") == []
@@ -186,20 +208,29 @@ def test_every_setting_is_noticed_and_then_settled(docker: Ask, bare: Any, setti
     after = rules.wanted_config(found, config, docker("__docker_baseline", facts, **setting))
     facts["daemon_json"]["content"] = _stack_facts.mask_urls(after)
     secret = "@" in str(setting)  # a password cannot be compared from afar, so the module is asked every time
-    assert docker("__docker_daemon_needed", facts, **setting) is secret or setting == {"docker_daemon_config": {"live-restore": None}}
+    assert docker("__docker_daemon_needed", facts, **setting) is secret or setting == {
+        "docker_daemon_config": {"live-restore": None}
+    }
 
 
 def test_the_operators_own_file_outranks_the_baseline(docker: Ask, bare: Any) -> None:
     facts = installed(bare("trixie"))
     facts["daemon_json"]["content"] = {"log-driver": "journald", "live-restore": False}
     assert docker("__docker_daemon_needed", facts) is False
-    facts["daemon_json"]["content"] = {"log-opts": {"max-size": "1g", "max-file": "1"}, "live-restore": False, "bip": "10.1.1.1/24"}
+    facts["daemon_json"]["content"] = {
+        "log-opts": {"max-size": "1g", "max-file": "1"},
+        "live-restore": False,
+        "bip": "10.1.1.1/24",
+    }
     assert docker("__docker_daemon_needed", facts) is False
 
 
 def test_first_class_variables_yield_to_the_raw_dictionary(docker: Ask, bare: Any) -> None:
     config = docker(
-        "__docker_config", bare("trixie"), docker_log_max_size="1m", docker_daemon_config={"log-opts": {"max-size": "2m", "tag": "x"}}
+        "__docker_config",
+        bare("trixie"),
+        docker_log_max_size="1m",
+        docker_daemon_config={"log-opts": {"max-size": "2m", "tag": "x"}},
     )
     assert config["log-opts"] == {"max-size": "2m", "tag": "x"}
 
@@ -207,7 +238,9 @@ def test_first_class_variables_yield_to_the_raw_dictionary(docker: Ask, bare: An
 def test_cgroup_driver_keeps_other_exec_opts(docker: Ask, bare: Any) -> None:
     facts = bare("trixie")
     facts["daemon_json"]["content"] = {"exec-opts": ["native.cgroupdriver=cgroupfs", "other=1"]}
-    assert docker("__docker_config", facts, docker_cgroup_driver="systemd") == {"exec-opts": ["other=1", "native.cgroupdriver=systemd"]}
+    assert docker("__docker_config", facts, docker_cgroup_driver="systemd") == {
+        "exec-opts": ["other=1", "native.cgroupdriver=systemd"]
+    }
 
 
 @pytest.mark.parametrize("trouble", [{"running": False}, {"enabled": False}])
@@ -229,7 +262,14 @@ def test_a_change_that_the_engine_was_never_told_of(docker: Ask, bare: Any) -> N
 
 @pytest.mark.parametrize(
     ("setting", "driver", "wanted"),
-    [("auto", "nvidia", True), ("auto", "", False), ("auto", None, False), (True, None, True), (False, "nvidia", False), ("false", "nvidia", False)],
+    [
+        ("auto", "nvidia", True),
+        ("auto", "", False),
+        ("auto", None, False),
+        (True, None, True),
+        (False, "nvidia", False),
+        ("false", "nvidia", False),
+    ],
 )
 def test_the_toolkit_follows_the_driver(docker: Ask, bare: Any, setting: Any, driver: str | None, wanted: bool) -> None:
     facts = installed(bare("trixie"))
@@ -267,7 +307,9 @@ def test_conflicting_packages(docker: Ask, bare: Any) -> None:
 
 def test_a_second_source_for_the_same_repository(docker: Ask, bare: Any) -> None:
     facts = bare("trixie")
-    facts["engine"]["repositories"] = {"/etc/apt/sources.list.d/docker.list": ["https://download.docker.com/linux/debian"]}
+    facts["engine"]["repositories"] = {
+        "/etc/apt/sources.list.d/docker.list": ["https://download.docker.com/linux/debian"]
+    }
     (sentence,) = docker("__docker_refusals", facts)
     assert "docker.list" in sentence
     assert docker("__docker_refusals", facts, docker_conflicts="remove") == []
@@ -277,10 +319,18 @@ def test_a_second_source_for_the_same_repository(docker: Ask, bare: Any) -> None
 @pytest.mark.parametrize(
     ("changes", "given", "words"),
     [
-        ({"running": False, "error": "/run/docker.sock is there, but nothing listens on it"}, {"docker_source": "none"}, "does not run"),
+        (
+            {"running": False, "error": "/run/docker.sock is there, but nothing listens on it"},
+            {"docker_source": "none"},
+            "does not run",
+        ),
         ({"installed": False, "running": False}, {"docker_source": "none"}, "there is no Docker Engine"),
         ({"origin": "unknown", "packages": {}, "path": "/opt/dockerd"}, {}, "/opt/dockerd belongs to no package"),
-        ({"containers": {"total": 4, "running": 0}}, {"docker_data_root": "/data"}, "holds 4 containers in /var/lib/docker"),
+        (
+            {"containers": {"total": 4, "running": 0}},
+            {"docker_data_root": "/data"},
+            "holds 4 containers in /var/lib/docker",
+        ),
         ({"swarm": True}, {"docker_live_restore": True}, "cannot have live-restore"),
         ({"error": "no permission to ask /run/docker.sock; run the play with become"}, {}, "become"),
     ],
@@ -328,7 +378,11 @@ def test_new_enough_is_left_alone(compose: Ask, bare: Any, version: str, needed:
     [
         ("noble", APT_POLICY, "docker-compose-v2"),
         ("bookworm", APT_POLICY.split("docker-compose:")[1].replace("\n  ", "docker-compose:\n  ", 1), ""),
-        ("trixie", "docker-compose-plugin:\n  Installed: (none)\n  Candidate: 5:2.40.3-1~debian.13~trixie\n", "docker-compose-plugin"),
+        (
+            "trixie",
+            "docker-compose-plugin:\n  Installed: (none)\n  Candidate: 5:2.40.3-1~debian.13~trixie\n",
+            "docker-compose-plugin",
+        ),
         ("trixie", "docker-compose-plugin:\n  Installed: (none)\n  Candidate: (none)\n", ""),
         ("trixie", "", ""),
         ("rocky", "docker-compose-plugin 2.40.3\n", "docker-compose-plugin"),
@@ -343,7 +397,9 @@ def test_the_package_that_is_new_enough(compose: Ask, bare: Any, system: str, st
 def test_a_package_that_would_stay_hidden_is_not_asked_for(compose: Ask, bare: Any) -> None:
     facts = with_compose(bare("trixie"), version="2.20.0", path="/usr/local/lib/docker/cli-plugins/docker-compose")
     assert compose("__compose_ask_packages", facts) is False
-    assert compose("__compose_ask_packages", with_compose(bare("trixie"), version="2.20.0", path="/usr/libexec/x")) is True
+    assert (
+        compose("__compose_ask_packages", with_compose(bare("trixie"), version="2.20.0", path="/usr/libexec/x")) is True
+    )
     assert compose("__compose_ask_packages", with_compose(bare("trixie"), origin="unknown")) is False
 
 
@@ -356,12 +412,14 @@ def test_refusals_of_compose(compose: Ask, bare: Any) -> None:
     mine = with_compose(bare("trixie"), version="2.20.0", path="/root/.docker/cli-plugins/docker-compose")
     (sentence,) = compose("__compose_refusals", mine)
     assert "/root/.docker/cli-plugins/docker-compose" in sentence
-    (sentence,) = compose("__compose_refusals", bare("trixie"), compose_source="binary", compose_version="2.30.0")
+
+
+def test_refusals_of_the_binary(compose: Ask, bare: Any) -> None:
+    assert compose("__compose_binary_refusals", bare("trixie")) == []
+    (sentence,) = compose("__compose_binary_refusals", bare("trixie"), compose_version="2.30.0")
     assert "compose_checksum" in sentence
-    (sentence,) = compose(
-        "__compose_refusals", bare("trixie"), compose_source="binary", compose_version="2.20.0", compose_checksum="ab"
-    )
-    assert "below the 2.24.0" in sentence
+    (sentence,) = compose("__compose_binary_refusals", bare("trixie"), compose_min_version="2.99.0")
+    assert "2.40.3 is below the 2.99.0" in sentence
 
 
 def test_checksums_of_the_default(compose: Ask, bare: Any) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-
 from ansible_collections.llmops.stack.plugins.module_utils import _openpgp
 from ansible_collections.llmops.stack.plugins.modules import signing_key
 
@@ -47,7 +46,9 @@ def test_fingerprint_is_what_gpg_says_subkeys_left_out(keys: dict[str, tuple[str
     assert _openpgp.fingerprints(data) == [fingerprint]
     armored = _openpgp.armor(data)
     assert _openpgp.fingerprints(armored.replace("\n", "\r\n").encode()) == [fingerprint]
-    shown = subprocess.run(["gpg", "--show-keys", "--with-colons"], input=armored.encode(), capture_output=True, check=True)
+    shown = subprocess.run(
+        ["gpg", "--show-keys", "--with-colons"], input=armored.encode(), capture_output=True, check=True
+    )
     assert fingerprint in shown.stdout.decode()
 
 
@@ -58,7 +59,10 @@ def test_every_primary_key_is_seen(keys: dict[str, tuple[str, bytes]]) -> None:
     assert _openpgp.fingerprints(two_blocks) == [keys["rsa"][0], keys["ed"][0]]
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>404</html>", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n!!\n-----END PGP PUBLIC KEY BLOCK-----"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"<html>404</html>", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n!!\n-----END PGP PUBLIC KEY BLOCK-----"],
+)
 def test_what_is_no_key(data: bytes) -> None:
     with pytest.raises(_openpgp.NotAKey):
         _openpgp.fingerprints(data)
@@ -70,7 +74,9 @@ def test_a_key_that_is_cut_off(keys: dict[str, tuple[str, bytes]]) -> None:
             _openpgp.fingerprints(keys["rsa"][1][:size])
 
 
-@pytest.mark.parametrize("text", ["9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88", "0x9DC858229FC7DD38854AE2D88D81803C0EBFCD88"])
+@pytest.mark.parametrize(
+    "text", ["9dc8 5822 9fc7 dd38 854a  e2d8 8d81 803c 0ebf cd88", "0x9DC858229FC7DD38854AE2D88D81803C0EBFCD88"]
+)
 def test_fingerprints_as_people_write_them(text: str) -> None:
     assert _openpgp.normalise(text) == "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
 
@@ -85,23 +91,23 @@ def test_short_ids_are_no_fingerprints(text: str) -> None:
 def server() -> Iterator[Any]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.server.hits += 1  # type: ignore[attr-defined]
+            httpd.hits += 1
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(self.server.body)  # type: ignore[attr-defined]
+            self.wfile.write(httpd.body)
 
         def log_message(self, *args: Any) -> None:
             pass
 
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.hits = 0  # type: ignore[attr-defined]
+    httpd: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.hits = 0
     threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     yield httpd
     httpd.shutdown()
     httpd.server_close()
 
 
-def run(capsys: pytest.CaptureFixture[str], check: bool = False, **params: Any) -> dict[str, Any]:
+def run(capsys: pytest.CaptureFixture[str], check: Any = False, **params: Any) -> dict[str, Any]:
     with patch_module_args({**params, "_ansible_check_mode": check}):
         basic._ANSIBLE_PROFILE = "legacy"
         with pytest.raises(SystemExit):
@@ -112,8 +118,10 @@ def run(capsys: pytest.CaptureFixture[str], check: bool = False, **params: Any) 
 def test_the_key_lands_once(keys: Any, server: Any, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.body = keys["rsa"][1]
     params = {
-        "url": f"http://127.0.0.1:{server.server_port}/gpg", "fingerprint": keys["rsa"][0], "path": str(tmp_path / "k/docker.asc"),
-    }  # fmt: skip
+        "url": f"http://127.0.0.1:{server.server_port}/gpg",
+        "fingerprint": keys["rsa"][0],
+        "path": str(tmp_path / "k/docker.asc"),
+    }
     assert run(capsys, check=True, **params)["changed"]
     assert (server.hits, (tmp_path / "k").exists()) == (0, False)
     assert run(capsys, **params)["changed"]

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts as facts
 
 TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nVERSION_CODENAME=trixie\nID=debian\n'
@@ -77,7 +76,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        answer = self.server.answers.get(self.path)  # type: ignore[attr-defined]
+        server: Any = self.server
+        answer = server.answers.get(self.path)
         if answer == "hang":
             time.sleep(1.5)
             return
@@ -138,7 +138,9 @@ def test_memory_of_a_kernel_without_available() -> None:
 def test_disks_of_paths_still_to_be_made(machine: Machine) -> None:
     machine.write(
         "proc/self/mountinfo",
-        "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /opt rw - ext4 /dev/b rw\n3 1 8:3 / /my\\040disk rw - xfs /dev/c rw\n",
+        "1 0 8:1 / / rw - ext4 /dev/a rw\n"
+        "2 1 8:2 / /opt rw - ext4 /dev/b rw\n"
+        "3 1 8:3 / /my\\040disk rw - xfs /dev/c rw\n",
     )
     (machine.root / "opt").mkdir()
     (machine.root / "my disk").mkdir()
@@ -202,10 +204,18 @@ def test_device_nodes_without_a_bus(machine: Machine) -> None:
 
 def test_packages_of_debian(machine: Machine) -> None:
     machine.program("usr/sbin/dockerd", "Docker version 26.1.5+dfsg1, build a72d7cd\n")
-    machine.answers["dpkg-query"] = (1, "ii  docker.io 26.1.5+dfsg1-9\nrc  docker-ce 5:20.10.1\nun  containerd.io \nhi  runc 1.1\n")
+    machine.answers["dpkg-query"] = (
+        1,
+        "ii  docker.io 26.1.5+dfsg1-9\nrc  docker-ce 5:20.10.1\nun  containerd.io \nhi  runc 1.1\n",
+    )
     engine = machine.facts()["engine"]
     assert engine["packages"] == {"docker.io": "26.1.5+dfsg1-9", "runc": "1.1"}
-    assert (engine["origin"], engine["version"], engine["installed"], engine["running"]) == ("distro", "26.1.5", True, False)
+    assert (engine["origin"], engine["version"], engine["installed"], engine["running"]) == (
+        "distro",
+        "26.1.5",
+        True,
+        False,
+    )
 
 
 def test_packages_of_red_hat(machine: Machine) -> None:
@@ -223,7 +233,9 @@ def test_an_engine_of_no_package(machine: Machine) -> None:
 
 def test_units(machine: Machine) -> None:
     (machine.root / "run/systemd/system").mkdir(parents=True)
-    machine.program("usr/local/bin/ollama", "Warning: could not connect to a running Ollama instance\nclient version is 0.17.4\n")
+    machine.program(
+        "usr/local/bin/ollama", "Warning: could not connect to a running Ollama instance\nclient version is 0.17.4\n"
+    )
     machine.answers["systemctl"] = (
         0,
         "Id=docker.service\nActiveState=active\nUnitFileState=enabled\n\nId=ollama.service\nActiveState=active\nUnitFileState=\n",
@@ -237,10 +249,14 @@ def test_repositories_are_found_without_keys_comments_and_passwords(machine: Mac
     machine.write(
         "etc/apt/sources.list.d/docker.list",
         "# deb https://old.example.com/linux/debian trixie stable\n"
-        "deb [signed-by=/etc/apt/keyrings/docker.asc] https://me:secret@mirror.example.com/docker-ce/linux/debian/ trixie stable\n",
+        "deb [signed-by=/etc/apt/keyrings/docker.asc] "
+        "https://me:secret@mirror.example.com/docker-ce/linux/debian/ trixie stable\n",
     )
     machine.write("etc/apt/sources.list.d/debian.sources", "URIs: http://deb.example.org/debian\n")
-    machine.write("etc/yum.repos.d/d.repo", "baseurl=https://x.example.com/linux/centos/9\ngpgkey=https://x.example.com/linux/centos/gpg\n")
+    machine.write(
+        "etc/yum.repos.d/d.repo",
+        "baseurl=https://x.example.com/linux/centos/9\ngpgkey=https://x.example.com/linux/centos/gpg\n",
+    )
     assert machine.facts()["engine"]["repositories"] == {
         "/etc/apt/sources.list.d/docker.list": ["https://***@mirror.example.com/docker-ce/linux/debian"],
         "/etc/yum.repos.d/d.repo": ["https://x.example.com/linux/centos/9"],
