@@ -24,7 +24,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Callable
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, missing_files
@@ -333,6 +333,10 @@ def _extract(archive: str, work: str, source: str) -> dict[str, str]:
                 assert content is not None
                 name = "/".join(parts[2:])
                 files[name] = _write(os.path.join(work, *parts[2:]), content, 0o755 if member.mode & 0o100 else 0o644)
+            # The checksum of a compressed file stands at its end, and the archive may say before that that it ends.
+            rest = packed.fileobj
+            while rest is not None and rest.read(_CHUNK):
+                pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
             raise
@@ -381,12 +385,11 @@ class _Interrupted(ReleaseError):
 class _Download:
     """One file over HTTP into a partial file that survives the process, with its source noted beside it."""
 
-    def __init__(self, url: str, part: str, deadline: float, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, url: str, part: str, deadline: float) -> None:
         self.url = url
         self.part = part
         self.note = f"{part}.json"
         self.deadline = deadline
-        self.sleep = sleep
         self.received = 0
 
     def forget(self) -> None:
@@ -430,7 +433,7 @@ class _Download:
                 idle = 0 if self.received > before else idle + 1
                 if idle >= 3:
                     raise self._trouble(exc) from exc
-                self.sleep(2.0**idle)
+                time.sleep(2.0**idle)
             else:
                 return self.part
 
@@ -451,7 +454,8 @@ class _Download:
             with open(self.part, "r+b" if start else "wb") as file:
                 file.truncate(start)
                 file.seek(start)
-                for chunk in answer.iter_content(_CHUNK):
+                # Small pieces: one that does not arrive whole is lost, and so is fetched again.
+                for chunk in answer.iter_content(8192):
                     file.write(chunk)
                     got += len(chunk)
                     self.received += len(chunk)

@@ -17,13 +17,14 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
-from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Release
+from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Release, Rendered, render
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import load_compose
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 
@@ -70,13 +71,11 @@ def releases() -> dict[str, Release]:
 def _compose_command() -> list[str]:
     cache = pathlib.Path(os.environ.get("LLMOPS_CACHE", "~/.cache/llmops.stack")).expanduser()
     binaries = [os.environ.get("LLMOPS_COMPOSE", ""), *map(str, sorted(cache.glob("bin/docker-compose-2*")))]
-    for command in ([[one] for one in binaries if one], ["docker", "compose"], ["docker-compose"]):
-        for one in command if command and isinstance(command[0], list) else [command]:
-            if not shutil.which(one[0]):
-                continue
-            done = subprocess.run([*one, "version", "--short"], capture_output=True, text=True, check=False)
-            if done.returncode == 0 and done.stdout.strip().lstrip("v").startswith(("2.", "5.")):
-                return one
+    for command in [*([one] for one in binaries if one), ["docker", "compose"], ["docker-compose"]]:
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=False)
+            if done.returncode == 0 and not done.stdout.strip().lstrip("v").startswith("1."):
+                return command
     return []
 
 
@@ -104,6 +103,38 @@ def compose() -> Compose:
     if not command:
         pytest.skip("no docker compose 2: set LLMOPS_COMPOSE to one")
     return Compose(command)
+
+
+class Composed(NamedTuple):
+    """A release with everything this collection adds to it, as compose sees it."""
+
+    rendered: Rendered
+    services: dict[str, Any]
+
+
+@functools.cache
+def _composed(tag: str, compose: Compose, folder: pathlib.Path) -> Composed:
+    loaded = load_release(tag)
+    rendered = render(loaded, {"UPLOAD_FILE_SIZE_LIMIT": "77"}, {}, {}, "http://dify.example.com")
+    wishes = {
+        "env": rendered.env,
+        "profiles": rendered.profiles,
+        "files": {"nginx/nginx.conf.template": "1"},
+        "log_max_size": "50m",
+        "registry": "registry.example.com:5000/hub",
+    }
+    folder.joinpath(".env").write_text(rendered.text)
+    folder.joinpath("docker-compose.yaml").write_text(loaded.compose_text)
+    laid_over = override.render_override(loaded.compose, wishes)
+    folder.joinpath("docker-compose.override.yaml").write_text(yaml.safe_dump(laid_over, sort_keys=False))
+    return Composed(rendered, compose.config(folder)["services"])
+
+
+@pytest.fixture(scope="session")
+def composed(compose: Compose, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Composed]:
+    """One run of compose for each release: it takes most of the time of these tests."""
+    folders = {tag: tmp_path_factory.mktemp("composed") for tag in TAGS}
+    return lambda tag: _composed(tag, compose, folders[tag])
 
 
 @pytest.fixture
@@ -188,7 +219,7 @@ class FileServer:
             handler.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         handler.end_headers()
         if self.stall:
-            handler.wfile.write(body[:1000])
+            handler.wfile.write(body[:20000])
             handler.wfile.flush()
             self.released.wait(10)
             return

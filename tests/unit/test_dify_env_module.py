@@ -1,0 +1,236 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module dify_env on a home that dify_release made."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pathlib
+import stat
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as env
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_release as store_module
+
+Run = Callable[..., dict[str, Any]]
+
+
+class Home:
+    def __init__(self, path: pathlib.Path, run_module: Run, pack: Callable[..., pathlib.Path]) -> None:
+        self.path = path
+        self.secrets_file = path / "secrets.json"
+        self._run = run_module
+        self._pack = pack
+
+    def unpack(self, tag: str) -> pathlib.Path:
+        self._run("dify_release", home=str(self.path), version=tag, source=str(self._pack(tag)))
+        return self.path / "releases" / tag
+
+    def render(self, tag: str, check: bool = False, **options: Any) -> dict[str, Any]:
+        return self._run("dify_env", check=check, home=str(self.path), version=tag, **options)
+
+    def secrets(self) -> dict[str, str]:
+        return json.loads(self.secrets_file.read_text())
+
+    def files(self) -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in self.path.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def home(tmp_path: pathlib.Path, run_module: Run, pack: Callable[..., pathlib.Path]) -> Home:
+    return Home(tmp_path / "dify", run_module, pack)
+
+
+def mode(path: pathlib.Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_every_release(dify_tag: str, home: Home, compose: Any) -> None:
+    folder = home.unpack(dify_tag)
+    result = home.render(dify_tag, url="http://dify.example.com", settings={"cpus": 2, "memory_mb": 4096})
+    assert result["changed"]
+    assert result["env_path"] == str(folder / ".env")
+    assert result["override_path"] == str(folder / "docker-compose.override.yaml")
+    assert mode(folder / ".env") == mode(folder / "docker-compose.override.yaml") == mode(home.secrets_file) == 0o600
+    assert result["generated_secrets"] == sorted(home.secrets())
+    assert "DB_PASSWORD" in result["replaced_defaults"] and result["unknown_keys"] == []
+    assert "api" in result["services"] and "weaviate" in result["profiles"]
+    assert result["images"]["api"] == f"langgenius/dify-api:{dify_tag}"
+    if dify_tag in ("0.15.3", "1.16.0"):
+        services = compose.config(folder)["services"]
+        assert sorted(services) == sorted(result["services"])
+        assert {name: one["image"] for name, one in services.items()} == result["images"]
+
+    again = home.render(dify_tag, url="http://dify.example.com", settings={"cpus": 2, "memory_mb": 4096})
+    assert not again["changed"] and again["diff"] == [] and again["generated_secrets"] == []
+
+
+def test_the_next_release_keeps_the_secrets(home: Home) -> None:
+    home.unpack("1.9.2")
+    home.render("1.9.2")
+    before = home.secrets()
+    folder = home.unpack("1.16.0")
+    result = home.render("1.16.0")
+    assert before.items() <= home.secrets().items()
+    assert f"\nDB_PASSWORD={before['DB_PASSWORD']}\n" in (folder / ".env").read_text()
+    assert "DIFY_AGENT_SERVER_SECRET_KEY" in result["generated_secrets"]
+
+
+def test_check_mode_writes_nothing_and_says_all(home: Home) -> None:
+    bare = home.render("1.12.1", check=True)
+    assert bare["changed"] and bare["services"] == [] and not home.path.exists()
+    home.unpack("1.12.1")
+    before = home.files()
+    result = home.render("1.12.1", check=True, overrides={"NEW_THING": 1})
+    assert result["changed"] and result["unknown_keys"] == ["NEW_THING"] and "api" in result["services"]
+    assert [one["after_header"].rsplit("/", 1)[1] for one in result["diff"]] == [
+        "secrets.json",
+        ".env",
+        "docker-compose.override.yaml",
+    ]
+    assert home.files() == before
+    home.render("1.12.1")
+    assert not home.render("1.12.1", check=True)["changed"]
+
+
+def test_no_secret_comes_back(home: Home) -> None:
+    home.unpack("1.16.0")
+    wanted = {
+        "DB_PASSWORD": "correct-horse-1",
+        "SMTP_PASSWORD": "battery-staple-1",
+        "HTTP_PROXY": "http://u:pw-99@proxy:1",
+    }
+    api = {"environment": {"MY_TOKEN": "open-sesame-1"}, "labels": ["X_TOKEN=open-sesame-2"]}
+    laid_over = {"services": {"api": api}}
+    first = home.render("1.16.0", overrides=wanted, settings={"compose_override": laid_over})
+    wanted["SMTP_PASSWORD"] = "battery-staple-2"
+    second = home.render("1.16.0", overrides=wanted)
+    shown = json.dumps(first) + json.dumps(second)
+    hidden = {*home.secrets().values(), *wanted.values(), "battery-staple-1", "open-sesame-1", "open-sesame-2", "pw-99"}
+    assert [value for value in hidden if value in shown] == []
+    assert "SMTP_PASSWORD=(hidden, changed)" in second["diff"][0]["after"]
+    assert home.secrets()["DB_PASSWORD"] == "correct-horse-1", "an operator's secret is kept like a generated one"
+    assert "invocation" in first, "the options of the call are among what was searched"
+
+
+def test_modes_are_put_right(home: Home) -> None:
+    folder = home.unpack("1.12.1")
+    home.render("1.12.1")
+    for path in (home.secrets_file, folder / ".env"):
+        path.chmod(0o644)
+    assert home.render("1.12.1")["changed"]
+    assert mode(home.secrets_file) == mode(folder / ".env") == 0o600
+    assert not home.render("1.12.1")["changed"]
+
+
+def test_a_changed_template_marks_its_service(home: Home) -> None:
+    folder = home.unpack("1.12.1")
+    home.render("1.12.1")
+    (folder / "nginx/conf.d/default.conf").write_text("written by nginx's entry point at each start")
+    assert not home.render("1.12.1")["changed"]
+    with (folder / "nginx/nginx.conf.template").open("a") as file:
+        file.write("# changed\n")
+    result = home.render("1.12.1")
+    assert [one["after_header"] for one in result["diff"]] == [result["override_path"]]
+    (folder / "nginx/ssl/dify.crt").write_text("a certificate of the operator")
+    assert home.render("1.12.1")["changed"]
+
+
+def test_keys_that_came_along_from_another_release(home: Home) -> None:
+    home.unpack("1.0.0")
+    home.unpack("1.16.0")
+    result = home.render("1.16.0", overrides={"CODE_GENERATION_MAX_TOKENS": 1024, "LOG_LEVLE": "INFO"})
+    assert result["unknown_keys"] == ["CODE_GENERATION_MAX_TOKENS", "LOG_LEVLE"]
+    assert result["carried_unknown"] == ["CODE_GENERATION_MAX_TOKENS"]
+
+
+def test_absent(home: Home) -> None:
+    folder = home.unpack("1.12.1")
+    home.render("1.12.1")
+    assert home.render("1.12.1", check=True, state="absent")["changed"] and (folder / ".env").exists()
+    assert home.render("1.12.1", state="absent")["changed"]
+    assert not (folder / ".env").exists() and not (folder / "docker-compose.override.yaml").exists()
+    assert home.secrets_file.exists()
+    assert not home.render("1.12.1", state="absent")["changed"]
+
+
+class TestRefusals:
+    @pytest.fixture
+    def refused(self, home: Home, failed: type[Exception]) -> Callable[..., str]:
+        home.unpack("1.12.1")
+        home.render("1.12.1")
+
+        def run(version: str = "1.12.1", **options: Any) -> str:
+            before = home.files()
+            with pytest.raises(failed) as caught:
+                home.render(version, **options)
+            assert home.files() == before, "nothing was touched"
+            return str(caught.value)
+
+        return run
+
+    def test_bad_wishes(self, refused: Callable[..., str]) -> None:
+        assert "SMTP_PASSWORD holds a line break" in refused(overrides={"SMTP_PASSWORD": "a-secret\nDEBUG=true"})
+        assert "a-secret" not in refused(overrides={"SMTP_PASSWORD": "a-secret\nDEBUG=true"})
+        assert "no name for a key" in refused(overrides={"bad key": "x"})
+        assert "must hold the same value" in refused(overrides={"SANDBOX_API_KEY": "a", "CODE_EXECUTION_API_KEY": "b"})
+        assert "url must be" in refused(url="dify.example.com")
+        assert "is not a release tag" in refused(version="../etc")
+        assert "dify_release first" in refused(version="1.13.3")
+
+    def test_damaged_secrets(self, refused: Callable[..., str], home: Home) -> None:
+        for text in ("{", "[]", '{"DB_PASSWORD": 1}', ""):
+            home.secrets_file.write_text(text)
+            assert "secrets.json is damaged" in refused()
+
+    def test_lost_secrets_with_a_database(self, refused: Callable[..., str], home: Home) -> None:
+        home.secrets_file.unlink()
+        data = home.path / "volumes/db/data/pgdata"
+        data.mkdir(parents=True)
+        assert "Restore the file from a backup" in refused()
+        home.render("1.12.1", overrides={"DB_PASSWORD": "still-known-1"})
+        assert home.secrets()["DB_PASSWORD"] == "still-known-1"
+
+    def test_full_disk(self, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(store_module.os, "fsync", full)
+        assert "is full" in refused(overrides={"LOG_LEVEL": "DEBUG"})
+
+    def test_a_script_of_an_optional_service_is_missing(
+        self, home: Home, pack: Callable[..., pathlib.Path], run_module: Run, failed: type[Exception]
+    ) -> None:
+        archive = pack("1.16.0", leave_out=("docker/pgvector/docker-entrypoint.sh",))
+        run_module("dify_release", home=str(home.path), version="1.16.0", source=str(archive))
+        home.render("1.16.0")
+        with pytest.raises(failed, match=r"pgvector/docker-entrypoint.sh \(for pgvector\)"):
+            home.render("1.16.0", overrides={"VECTOR_STORE": "pgvector"})
+
+
+def test_a_kill_between_two_files_loses_no_secret(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets are on disk before any file that uses them."""
+    folder = home.unpack("1.12.1")
+    written: list[str] = []
+    original = store_module.write_atomically
+
+    def stop_after_one(path: str, text: str, mode: int) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(os.path.basename(path))
+        original(path, text, mode)
+
+    monkeypatch.setattr(store_module, "write_atomically", stop_after_one)
+    with pytest.raises(KeyboardInterrupt):
+        home.render("1.12.1")
+    assert written == ["secrets.json"] and not (folder / ".env").exists()
+    kept = home.secrets()
+    monkeypatch.setattr(store_module, "write_atomically", original)
+    home.render("1.12.1")
+    assert home.secrets() == kept
+    assert env.parse_env((folder / ".env").read_text())["DB_PASSWORD"] == kept["DB_PASSWORD"]
