@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A live stand-in of Dify's API on a database and a Redis database of its own, and a client that speaks as recorded."""
+
 from __future__ import annotations
 
 import http.client
@@ -26,8 +27,13 @@ import transcripts_api as transcripts
 STANDIN_ROOT = Path(__file__).resolve().parents[1] / "images" / "standin"
 MODULES = ("psycopg2", "redis", "yaml")
 START_SECONDS = 30.0
-CREDENTIALS = {"mode": "chat", "context_size": "4096", "max_tokens": "4096", "vision_support": "false",
-               "function_call_support": "false"}
+CREDENTIALS = {
+    "mode": "chat",
+    "context_size": "4096",
+    "max_tokens": "4096",
+    "vision_support": "false",
+    "function_call_support": "false",
+}
 CHAT = {"inputs": {}, "conversation_id": "", "user": "probe", "auto_generate_name": False}
 TEXT = re.compile(r"<[^<>]+>")
 
@@ -38,7 +44,11 @@ def interpreter() -> str:
         return sys.executable
     system = "/usr/bin/python3"
     check = [system, "-c", f"import {', '.join(MODULES)}"]
-    return system if Path(system).exists() and subprocess.run(check, check=False, capture_output=True).returncode == 0 else ""
+    return (
+        system
+        if Path(system).exists() and subprocess.run(check, check=False, capture_output=True).returncode == 0
+        else ""
+    )
 
 
 def free_port() -> int:
@@ -71,12 +81,26 @@ class Instance:
         self.database = f"api_{number}_{uuid.uuid4().hex[:8]}"
         postgres.query(f"CREATE DATABASE {self.database}")
         self.environment = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(STANDIN_ROOT), "STANDIN": "api", "STANDIN_VERSION": release,
-            "STANDIN_HOME": str(self.home), "STANDIN_FAULTS": str(self.home / "faults.json"), "DIFY_PORT": str(self.port),
-            "DIFY_BIND_ADDRESS": "127.0.0.1", "SECRET_KEY": "sk-replay", "DB_HOST": postgres.host, "DB_PORT": str(postgres.port),
-            "DB_USERNAME": postgres.user, "DB_PASSWORD": postgres.password, "DB_DATABASE": self.database,
-            "REDIS_HOST": redis_server.host, "REDIS_PORT": str(redis_server.port), "REDIS_PASSWORD": redis_server.password,
-            "REDIS_DB": str(number), "PLUGIN_DAEMON_KEY": "daemon-key", "MARKETPLACE_API_URL": "http://127.0.0.1:1",
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(STANDIN_ROOT),
+            "STANDIN": "api",
+            "STANDIN_VERSION": release,
+            "STANDIN_HOME": str(self.home),
+            "STANDIN_FAULTS": str(self.home / "faults.json"),
+            "DIFY_PORT": str(self.port),
+            "DIFY_BIND_ADDRESS": "127.0.0.1",
+            "SECRET_KEY": "sk-replay",
+            "DB_HOST": postgres.host,
+            "DB_PORT": str(postgres.port),
+            "DB_USERNAME": postgres.user,
+            "DB_PASSWORD": postgres.password,
+            "DB_DATABASE": self.database,
+            "REDIS_HOST": redis_server.host,
+            "REDIS_PORT": str(redis_server.port),
+            "REDIS_PASSWORD": redis_server.password,
+            "REDIS_DB": str(number),
+            "PLUGIN_DAEMON_KEY": "daemon-key",
+            "MARKETPLACE_API_URL": "http://127.0.0.1:1",
             "CELERY_BROKER_URL": f"redis://:{redis_server.password}@{redis_server.host}:{redis_server.port}/{number}",
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -87,14 +111,24 @@ class Instance:
         self.names: dict[str, str] = {}
 
     def flask(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([interpreter(), "-m", "standin.api.flask_cli", *arguments], check=False, capture_output=True, text=True,
-                              env={**self.environment, **environment}, timeout=120)
+        return subprocess.run(
+            [interpreter(), "-m", "standin.api.flask_cli", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**self.environment, **environment},
+            timeout=120,
+        )
 
     def start(self, **environment: str) -> None:
         self.stop()
         with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen([interpreter(), "-m", "standin.api.app"], stdout=log, stderr=log,
-                                            env={**self.environment, **environment})
+            self.process = subprocess.Popen(
+                [interpreter(), "-m", "standin.api.app"],
+                stdout=log,
+                stderr=log,
+                env={**self.environment, **environment},
+            )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -116,7 +150,9 @@ class Instance:
         self.stop()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def send(self, method: str, path: str, *, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 20) -> Reply:
+    def send(
+        self, method: str, path: str, *, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 20
+    ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         headers = dict(headers or {})
         data = body.encode() if isinstance(body, str) else None if body is None else json.dumps(body).encode()
@@ -144,8 +180,13 @@ class Instance:
     def session(self) -> dict[str, str]:
         if self.tokens:
             return {"Authorization": f"Bearer {self.tokens['access_token']}"}
-        kept = {name: value for name, value in self.cookies.items() if name != "session" and not name.startswith("__Host-")}
-        return {"Cookie": "; ".join(f"{name}={value}" for name, value in kept.items()), "X-CSRF-Token": kept.get("csrf_token", "")}
+        kept = {
+            name: value for name, value in self.cookies.items() if name != "session" and not name.startswith("__Host-")
+        }
+        return {
+            "Cookie": "; ".join(f"{name}={value}" for name, value in kept.items()),
+            "X-CSRF-Token": kept.get("csrf_token", ""),
+        }
 
     def replay(self, step: transcripts.Step) -> Reply:
         """Sends a recorded request with this run's values in place of the placeholders."""
@@ -202,5 +243,8 @@ class Instance:
         if given == 0:
             given = {"base_url": "http://ollama-host:11434", "...": ""}
         if isinstance(given, dict):
-            filled["credentials"] = {**(CREDENTIALS if "..." in given else {}), **{k: v for k, v in given.items() if k != "..."}}
+            filled["credentials"] = {
+                **(CREDENTIALS if "..." in given else {}),
+                **{k: v for k, v in given.items() if k != "..."},
+            }
         return filled

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The other side of the API in the recordings: a plugin daemon and a model server that misbehave on command."""
+
 from __future__ import annotations
 
 import hashlib
@@ -16,40 +17,110 @@ from typing import Any
 KEY = "daemon-key"
 CHECKSUM = hashlib.sha256(b"package").hexdigest()
 IDENTIFIER = f"langgenius/ollama:0.0.6@{CHECKSUM}"
-NAMES = {name: "Ollama" for name in ("en_US", "zh_Hans", "pt_BR", "ja_JP")}
-USAGE = {"prompt_tokens": 11, "prompt_unit_price": "0", "prompt_price_unit": "0", "prompt_price": "0", "completion_tokens": 3,
-         "completion_unit_price": "0", "completion_price_unit": "0", "completion_price": "0", "total_tokens": 14,
-         "total_price": "0", "currency": "USD", "latency": 0.1}
+NAMES = dict.fromkeys(("en_US", "zh_Hans", "pt_BR", "ja_JP"), "Ollama")
+USAGE = {
+    "prompt_tokens": 11,
+    "prompt_unit_price": "0",
+    "prompt_price_unit": "0",
+    "prompt_price": "0",
+    "completion_tokens": 3,
+    "completion_unit_price": "0",
+    "completion_price_unit": "0",
+    "completion_price": "0",
+    "total_tokens": 14,
+    "total_price": "0",
+    "currency": "USD",
+    "latency": 0.1,
+}
 INVOKE = "PluginInvokeError"
 
 
 def _field(name: str, *, required: bool = True) -> dict[str, Any]:
     kind = "secret-input" if name == "api_key" else "text-input"
-    return {"variable": name, "label": {"en_US": name, "zh_Hans": name}, "type": kind, "required": required, "default": None,
-            "options": [], "placeholder": {"en_US": name, "zh_Hans": name}, "max_length": 0, "show_on": []}
+    return {
+        "variable": name,
+        "label": {"en_US": name, "zh_Hans": name},
+        "type": kind,
+        "required": required,
+        "default": None,
+        "options": [],
+        "placeholder": {"en_US": name, "zh_Hans": name},
+        "max_length": 0,
+        "show_on": [],
+    }
 
 
 PROVIDER = {
-    "provider": "ollama", "label": NAMES, "description": NAMES, "icon_small": {"zh_Hans": "s.svg", "en_US": "s.svg"},
-    "icon_large": {"zh_Hans": "l.svg", "en_US": "l.svg"}, "icon_small_dark": None, "background": "#F9FAFB",
+    "provider": "ollama",
+    "label": NAMES,
+    "description": NAMES,
+    "icon_small": {"zh_Hans": "s.svg", "en_US": "s.svg"},
+    "icon_large": {"zh_Hans": "l.svg", "en_US": "l.svg"},
+    "icon_small_dark": None,
+    "background": "#F9FAFB",
     "help": {"title": {"zh_Hans": "h", "en_US": "h"}, "url": {"zh_Hans": "u", "en_US": "u"}},
-    "supported_model_types": ["llm", "text-embedding"], "configurate_methods": ["customizable-model"], "models": [],
+    "supported_model_types": ["llm", "text-embedding"],
+    "configurate_methods": ["customizable-model"],
+    "models": [],
     "provider_credential_schema": None,
     "model_credential_schema": {
         "model": {"label": {"en_US": "Model Name", "zh_Hans": "m"}, "placeholder": {"zh_Hans": "m", "en_US": "m"}},
-        "credential_form_schemas": [_field("base_url"), _field("mode"), _field("context_size"), _field("max_tokens"),
-                                    _field("vision_support", required=False), _field("function_call_support", required=False),
-                                    _field("api_key", required=False)]},
+        "credential_form_schemas": [
+            _field("base_url"),
+            _field("mode"),
+            _field("context_size"),
+            _field("max_tokens"),
+            _field("vision_support", required=False),
+            _field("function_call_support", required=False),
+            _field("api_key", required=False),
+        ],
+    },
 }
 MANIFEST: dict[str, Any] = {
-    "version": "0.0.6", "author": "langgenius", "name": "ollama", "description": NAMES, "icon": "icon.svg", "icon_dark": "",
-    "label": NAMES, "category": "model", "created_at": "2024-09-20T00:13:50.292989-04:00",
-    "resource": {"memory": 268435456, "permission": {
-        "tool": None, "model": {"enabled": True, "llm": True, "text_embedding": True, "rerank": False, "tts": False,
-                                "speech2text": False, "moderation": False}, "node": None, "endpoint": None, "storage": None}},
-    "plugins": {"tools": None, "models": ["provider/ollama.yaml"], "endpoints": None, "datasources": [], "triggers": []},
-    "tags": [], "repo": "", "verified": False, "tool": None, "model": {**PROVIDER, "position": {}}, "endpoint": None,
-    "agent_strategy": None, "datasource": None, "trigger": None, "meta": {"minimum_dify_version": None, "version": "0.0.1"},
+    "version": "0.0.6",
+    "author": "langgenius",
+    "name": "ollama",
+    "description": NAMES,
+    "icon": "icon.svg",
+    "icon_dark": "",
+    "label": NAMES,
+    "category": "model",
+    "created_at": "2024-09-20T00:13:50.292989-04:00",
+    "resource": {
+        "memory": 268435456,
+        "permission": {
+            "tool": None,
+            "model": {
+                "enabled": True,
+                "llm": True,
+                "text_embedding": True,
+                "rerank": False,
+                "tts": False,
+                "speech2text": False,
+                "moderation": False,
+            },
+            "node": None,
+            "endpoint": None,
+            "storage": None,
+        },
+    },
+    "plugins": {
+        "tools": None,
+        "models": ["provider/ollama.yaml"],
+        "endpoints": None,
+        "datasources": [],
+        "triggers": [],
+    },
+    "tags": [],
+    "repo": "",
+    "verified": False,
+    "tool": None,
+    "model": {**PROVIDER, "position": {}},
+    "endpoint": None,
+    "agent_strategy": None,
+    "datasource": None,
+    "trigger": None,
+    "meta": {"minimum_dify_version": None, "version": "0.0.1"},
 }
 
 
@@ -71,8 +142,11 @@ class Daemon:
 
     def __init__(self, release: str) -> None:
         self.provider = {name: value for name, value in PROVIDER.items() if name != "icon_large" or release == "1.7.2"}
-        self.manifest = {name: value for name, value in MANIFEST.items()
-                         if release != "1.7.2" or name not in ("datasource", "trigger")}
+        self.manifest = {
+            name: value
+            for name, value in MANIFEST.items()
+            if release != "1.7.2" or name not in ("datasource", "trigger")
+        }
         self.manifest["model"] = {**self.provider, "position": {}}
         if release == "1.7.2":
             self.manifest["model"]["icon_large_dark"] = None
@@ -121,13 +195,28 @@ class Daemon:
 
     def _manage(self, method: str, path: str, body: Any) -> dict[str, Any]:
         place = urllib.parse.urlsplit(path).path.partition("/management/")[2]
-        item = {"id": self.installation, "tenant_id": path.split("/")[2], "plugin_id": "langgenius/ollama",
-                "plugin_unique_identifier": IDENTIFIER, "created_at": "2026-11-22T20:00:00Z", "updated_at": "2026-11-22T20:00:00Z"}
+        item = {
+            "id": self.installation,
+            "tenant_id": path.split("/")[2],
+            "plugin_id": "langgenius/ollama",
+            "plugin_unique_identifier": IDENTIFIER,
+            "created_at": "2026-11-22T20:00:00Z",
+            "updated_at": "2026-11-22T20:00:00Z",
+        }
         if place == "models":
             return data([{**item, "provider": "ollama", "declaration": self.provider}] if self.installed else [])
         if place in ("list", "installation/fetch/batch"):
-            full = {**item, "endpoints_setups": 0, "endpoints_active": 0, "runtime_type": "local", "source": "package", "meta": {},
-                    "version": "0.0.6", "checksum": CHECKSUM, "declaration": self.manifest}
+            full = {
+                **item,
+                "endpoints_setups": 0,
+                "endpoints_active": 0,
+                "runtime_type": "local",
+                "source": "package",
+                "meta": {},
+                "version": "0.0.6",
+                "checksum": CHECKSUM,
+                "declaration": self.manifest,
+            }
             found = [full] if self.installed else []
             return data({"list": found, "total": len(found)} if place == "list" else found)
         if place.startswith("install/tasks"):
@@ -135,14 +224,22 @@ class Daemon:
         if place == "install/upload/package":
             if b"BADSIG" in body:
                 return refusal(-400, "PluginDaemonBadRequestError", self.signature)
-            return data({"unique_identifier": IDENTIFIER, "manifest": self.manifest,
-                         "verification": {"authorized_category": "langgenius"}})
+            return data(
+                {
+                    "unique_identifier": IDENTIFIER,
+                    "manifest": self.manifest,
+                    "verification": {"authorized_category": "langgenius"},
+                }
+            )
         if place == "decode/from_identifier" and self.decode == "unknown":
             return refusal(-400, "PluginDaemonBadRequestError", "plugin package not found, please upload it firstly")
         if place == "install/identifiers":
             return self._install()
         if place == "installation/missing":
-            gone = [{"plugin_unique_identifier": name, "current_identifier": ""} for name in body["plugin_unique_identifiers"]]
+            gone = [
+                {"plugin_unique_identifier": name, "current_identifier": ""}
+                for name in body["plugin_unique_identifiers"]
+            ]
             return data(gone if self.forgotten else [])
         if place == "uninstall":
             self.installed = False
@@ -168,17 +265,39 @@ class Daemon:
         done = polls >= 3
         status = "running" if not done else "failed" if self.task_fails else "success"
         self.installed = self.installed or status == "success"
-        message = {"running": "installing", "success": "installed", "failed": "failed to launch plugin: init process exited"}[status]
-        plugin = {"plugin_unique_identifier": IDENTIFIER, "plugin_id": "langgenius/ollama", "status": status, "message": message,
-                  "icon": "icon.svg", "icon_dark": "", "labels": NAMES, "source": "package"}
-        return {"id": task_id, "tenant_id": "t", "created_at": "2026-11-22T20:00:00Z", "updated_at": "2026-11-22T20:00:01Z",
-                "status": status, "total_plugins": 1, "completed_plugins": int(status == "success"), "plugins": [plugin]}
+        message = {
+            "running": "installing",
+            "success": "installed",
+            "failed": "failed to launch plugin: init process exited",
+        }[status]
+        plugin = {
+            "plugin_unique_identifier": IDENTIFIER,
+            "plugin_id": "langgenius/ollama",
+            "status": status,
+            "message": message,
+            "icon": "icon.svg",
+            "icon_dark": "",
+            "labels": NAMES,
+            "source": "package",
+        }
+        return {
+            "id": task_id,
+            "tenant_id": "t",
+            "created_at": "2026-11-22T20:00:00Z",
+            "updated_at": "2026-11-22T20:00:01Z",
+            "status": status,
+            "total_plugins": 1,
+            "completed_plugins": int(status == "success"),
+            "plugins": [plugin],
+        }
 
     def _dispatch(self, route: str, body: Any) -> tuple[int, Iterator[bytes]]:
         if self.dispatch == "not_found":
             return 404, _lines([refusal(-404, "PluginNotFoundError", "plugin not found")])
         if self.dispatch == "no_node":
-            return 404, _lines([refusal(-500, "PluginDaemonInternalServerError", "no available node, plugin runtime not found")])
+            return 404, _lines(
+                [refusal(-500, "PluginDaemonInternalServerError", "no available node, plugin runtime not found")]
+            )
         if self.dispatch == "no_instance":
             return 200, _events([refusal(-500, "PluginDaemonInternalServerError", "no proper instance")])
         if route == "model/validate_model_credentials":
@@ -187,10 +306,22 @@ class Daemon:
                 return 200, _events([exception("CredentialsValidateFailedError", text)])
             return 200, _events([data({"result": True, "credentials": {}})])
         if route == "model/schema":
-            return 200, _events([data({"model_schema": {
-                "model": body["data"]["model"], "label": {"en_US": body["data"]["model"], "zh_Hans": "m"}, "features": [],
-                "model_type": body["data"]["model_type"], "model_properties": {"mode": "chat", "context_size": 4096},
-                "parameter_rules": RULES}})])
+            return 200, _events(
+                [
+                    data(
+                        {
+                            "model_schema": {
+                                "model": body["data"]["model"],
+                                "label": {"en_US": body["data"]["model"], "zh_Hans": "m"},
+                                "features": [],
+                                "model_type": body["data"]["model_type"],
+                                "model_properties": {"mode": "chat", "context_size": 4096},
+                                "parameter_rules": RULES,
+                            }
+                        }
+                    )
+                ]
+            )
         return 200, _events(self._answer(body["data"]))
 
     def _answer(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -202,8 +333,11 @@ class Daemon:
         if whole:
             events = [_chunk("".join(words), usage)]
         trouble = {
-            "connection": exception("InvokeConnectionError", "refused",
-                                    {"description": "[models] Connection Error, HTTPConnectionPool refused"}),
+            "connection": exception(
+                "InvokeConnectionError",
+                "refused",
+                {"description": "[models] Connection Error, HTTPConnectionPool refused"},
+            ),
             "unavailable": exception("InvokeServerUnavailableError", "boom"),
             "value": exception("ValueError", "odd value", {"traceback": "Traceback ..."}),
             "timeout": refusal(-500, "PluginDaemonInternalServerError", "killed by timeout"),
@@ -221,15 +355,33 @@ class Daemon:
         return events
 
 
-RULES = [{"name": name, "use_template": name, "label": {"en_US": name, "zh_Hans": name}, "type": "float",
-          "help": {"zh_Hans": "t", "en_US": "t"}, "required": False, "default": 0.1, "min": 0.0, "max": 1.0, "precision": 2,
-          "options": []} for name in ("temperature", "top_p")]
+RULES = [
+    {
+        "name": name,
+        "use_template": name,
+        "label": {"en_US": name, "zh_Hans": name},
+        "type": "float",
+        "help": {"zh_Hans": "t", "en_US": "t"},
+        "required": False,
+        "default": 0.1,
+        "min": 0.0,
+        "max": 1.0,
+        "precision": 2,
+        "options": [],
+    }
+    for name in ("temperature", "top_p")
+]
 
 
 def _chunk(text: str, usage: dict[str, Any] | None = None) -> dict[str, Any]:
     message = {"role": "assistant", "content": text, "name": "", "tool_calls": []}
-    return data({"model": "llama3.2", "system_fingerprint": "", "delta": {
-        "index": 0, "message": message, "usage": usage, "finish_reason": "stop" if usage else None}})
+    return data(
+        {
+            "model": "llama3.2",
+            "system_fingerprint": "",
+            "delta": {"index": 0, "message": message, "usage": usage, "finish_reason": "stop" if usage else None},
+        }
+    )
 
 
 def _lines(values: list[Any]) -> Iterator[bytes]:
@@ -241,7 +393,7 @@ def _events(values: list[Any]) -> Iterator[bytes]:
 
 
 class Ollama:
-    """The model server that 0.15.3 asks itself. `mode`: "", "missing" or "mid" (an error line after the first piece)."""
+    """The model server that 0.15.3 asks itself. `mode`: "", "missing" or "mid" (an error line in the stream)."""
 
     def __init__(self) -> None:
         self.mode = ""
@@ -273,8 +425,9 @@ class Ollama:
         end = {"done": True, "done_reason": "stop", "prompt_eval_count": 11, "eval_count": 3}
         if not body["stream"]:
             return 200, _lines([{"message": {"role": "assistant", "content": "Hello from fake"}, **end}])
-        pieces: list[dict[str, Any]] = [{"message": {"role": "assistant", "content": text}, "done": False}
-                                        for text in ("Hello", " from", " fake")]
+        pieces: list[dict[str, Any]] = [
+            {"message": {"role": "assistant", "content": text}, "done": False} for text in ("Hello", " from", " fake")
+        ]
         if self.mode == "mid":
             return 200, _rows([pieces[0], {"error": "llama runner process has terminated"}])
         return 200, _rows([*pieces, {"message": {"role": "assistant", "content": ""}, **end}])
@@ -296,7 +449,7 @@ def _handler(answer: Any) -> type[http.server.BaseHTTPRequestHandler]:
             for piece in pieces:
                 self.wfile.write(piece)
 
-        do_GET = do_POST = _serve  # noqa: N815
+        do_GET = do_POST = _serve
 
         def log_message(self, format: str, *args: Any) -> None:
             return

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The stand-in of Dify's API answers the recorded steps that it claims to support as Dify did.
 
-Each block below is a stretch of recorded steps with the circumstances it was recorded under: variables of the API, the state of
-the plugin daemon or of the model server. A release's blocks run in order on one instance, because later steps use what
-earlier ones made.
+Each block below is a stretch of recorded steps with the circumstances it was recorded under: variables of the API, the
+state of the plugin daemon or of the model server. A release's blocks run in order on one instance, because later steps
+use what earlier ones made.
 """
+
 from __future__ import annotations
 
 import json
@@ -31,9 +32,11 @@ from transcripts_api import Mismatch, Step
 FACTS = Path(os.environ.get("LLMOPS_FACTS_DIR") or Path(__file__).resolve().parents[4] / "shared" / "facts")
 INIT = {"INIT_PASSWORD": "init-pass-1"}
 HTTPS = {"CONSOLE_WEB_URL": "https://dify.example.com", "CONSOLE_API_URL": "https://dify.example.com"}
-UPLOAD = ("multipart/form-data; boundary=----recboundary",
-          '------recboundary\nContent-Disposition: form-data; name="pkg"; filename="ollama.difypkg"\n'
-          "Content-Type: application/octet-stream\n\nBADSIG\n------recboundary--\n")
+UPLOAD = (
+    "multipart/form-data; boundary=----recboundary",
+    '------recboundary\nContent-Disposition: form-data; name="pkg"; filename="ollama.difypkg"\n'
+    "Content-Type: application/octet-stream\n\nBADSIG\n------recboundary--\n",
+)
 DSL = """app: {{name: probe, mode: chat, icon: x, icon_background: '#FFEAD5', description: ''}}
 dependencies: []
 kind: app
@@ -75,70 +78,124 @@ def dispatch(trouble: str) -> dict[str, Any]:
 
 DOWN = {"down": True}
 THREE = {"honours_blocking": False}  # the recorded daemon of section D ignored stream:false
+BAD_SIGNATURE = "plugin verification has been enabled, and the plugin you want to install has a bad signature"
 E2E, NEWEST = "dify-daemon-e2e.md", "dify-1.16.md"
 
 
 def troubles(management_401: str, not_found: str, no_node: str, no_instance: str) -> list[Block]:
     """The steps about dispatches that fail, in the order of section C."""
-    return [Block(management_401, daemon=management("unauthorized")), Block(not_found, daemon=dispatch("not_found")),
-            Block(no_node, daemon=dispatch("no_node")), Block(no_instance, daemon=dispatch("no_instance"))]
+    return [
+        Block(management_401, daemon=management("unauthorized")),
+        Block(not_found, daemon=dispatch("not_found")),
+        Block(no_node, daemon=dispatch("no_node")),
+        Block(no_instance, daemon=dispatch("no_instance")),
+    ]
 
 
 CLAIMS: dict[str, list[Block]] = {
     "0.15.3": [
-        Block("1-20"), Block("21-63", INIT), Block("64-127"), Block("128 130", model="missing"), Block("129 131", model="mid"),
-        Block("132-133", model="down"), Block("134-153 160-163 171-195"), Block("197-206", ADMIN),
+        Block("1-20"),
+        Block("21-63", INIT),
+        Block("64-127"),
+        Block("128 130", model="missing"),
+        Block("129 131", model="mid"),
+        Block("132-133", model="down"),
+        Block("134-153 160-163 171-195"),
+        Block("197-206", ADMIN),
         Block("207-210", new_database=True),
     ],
     "1.7.2": [
-        Block("1-20"), Block("21-58", INIT), Block("59-77 79-112"), Block("113-116", daemon=DOWN),
-        Block("117-119", daemon=management("unauthorized")), Block("120-122", daemon=management("html502")),
-        Block("123-125", daemon=management("code500")), *troubles("126-127", "128-129", "130-131", "132-133"),
+        Block("1-20"),
+        Block("21-58", INIT),
+        Block("59-77 79-112"),
+        Block("113-116", daemon=DOWN),
+        Block("117-119", daemon=management("unauthorized")),
+        Block("120-122", daemon=management("html502")),
+        Block("123-125", daemon=management("code500")),
+        *troubles("126-127", "128-129", "130-131", "132-133"),
         Block("134-137", daemon={"task_fails": True}),
-        Block("138-175", daemon=THREE), Block("176-177", daemon={**THREE, **dispatch("connection")}),
-        Block("178-179", daemon=dispatch("unavailable")), Block("180-181", daemon=dispatch("no_node")),
-        Block("182-183", daemon=dispatch("not_found")), Block("184-185", daemon=dispatch("no_instance")),
-        Block("186-187", daemon=dispatch("nothing")), Block("188-189", daemon=management("unauthorized")),
-        Block("190-191", daemon=DOWN), Block("192-208"), Block("209-210", daemon={"forgotten": True}),
-        Block("211-214 221-224 232-237"), Block("238", daemon=dispatch("connection_at_once")),
-        Block("239", daemon=dispatch("connection")), Block("240-241", daemon=dispatch("value")),
-        Block("242-243", daemon=dispatch("timeout")), Block("249-275"), Block("277-286", ADMIN, {"installed": True}),
+        Block("138-175", daemon=THREE),
+        Block("176-177", daemon={**THREE, **dispatch("connection")}),
+        Block("178-179", daemon=dispatch("unavailable")),
+        Block("180-181", daemon=dispatch("no_node")),
+        Block("182-183", daemon=dispatch("not_found")),
+        Block("184-185", daemon=dispatch("no_instance")),
+        Block("186-187", daemon=dispatch("nothing")),
+        Block("188-189", daemon=management("unauthorized")),
+        Block("190-191", daemon=DOWN),
+        Block("192-208"),
+        Block("209-210", daemon={"forgotten": True}),
+        Block("211-214 221-224 232-237"),
+        Block("238", daemon=dispatch("connection_at_once")),
+        Block("239", daemon=dispatch("connection")),
+        Block("240-241", daemon=dispatch("value")),
+        Block("242-243", daemon=dispatch("timeout")),
+        Block("249-275"),
+        Block("277-286", ADMIN, {"installed": True}),
         Block("291-294", new_database=True),
     ],
     "1.12.1": [
-        Block("1-20"), Block("21-47 50-63", INIT), Block("64-82 84-126"), Block("127-130", daemon=DOWN),
-        Block("131-133", daemon=management("unauthorized")), Block("134-136", daemon=management("html502")),
-        Block("137-139", daemon=management("code500")), *troubles("140-141", "142-143", "144-145", "146-147"),
+        Block("1-20"),
+        Block("21-47 50-63", INIT),
+        Block("64-82 84-126"),
+        Block("127-130", daemon=DOWN),
+        Block("131-133", daemon=management("unauthorized")),
+        Block("134-136", daemon=management("html502")),
+        Block("137-139", daemon=management("code500")),
+        *troubles("140-141", "142-143", "144-145", "146-147"),
         Block("148-151", daemon={"task_fails": True}),
-        Block("152-189", daemon=THREE), Block("190-191", daemon={**THREE, **dispatch("connection")}),
-        Block("192-193", daemon=dispatch("unavailable")), Block("194-195", daemon=dispatch("no_node")),
-        Block("196-197", daemon=dispatch("not_found")), Block("198-199", daemon=dispatch("no_instance")),
-        Block("200-201", daemon=dispatch("nothing")), Block("202-203", daemon=management("unauthorized")),
-        Block("204-205", daemon=DOWN), Block("206-222"), Block("223-224", daemon={"forgotten": True}),
-        Block("225-228 235-238 246-251"), Block("252", daemon=dispatch("connection_at_once")),
-        Block("253", daemon=dispatch("connection")), Block("254-255", daemon=dispatch("value")),
-        Block("256-257", daemon=dispatch("timeout")), Block("258-259", daemon=dispatch("unauthorized")),
+        Block("152-189", daemon=THREE),
+        Block("190-191", daemon={**THREE, **dispatch("connection")}),
+        Block("192-193", daemon=dispatch("unavailable")),
+        Block("194-195", daemon=dispatch("no_node")),
+        Block("196-197", daemon=dispatch("not_found")),
+        Block("198-199", daemon=dispatch("no_instance")),
+        Block("200-201", daemon=dispatch("nothing")),
+        Block("202-203", daemon=management("unauthorized")),
+        Block("204-205", daemon=DOWN),
+        Block("206-222"),
+        Block("223-224", daemon={"forgotten": True}),
+        Block("225-228 235-238 246-251"),
+        Block("252", daemon=dispatch("connection_at_once")),
+        Block("253", daemon=dispatch("connection")),
+        Block("254-255", daemon=dispatch("value")),
+        Block("256-257", daemon=dispatch("timeout")),
+        Block("258-259", daemon=dispatch("unauthorized")),
         Block("260-261", daemon=dispatch("html502")),
         # Faults, as recorded with the real daemon.
-        Block("1-2 4-5", daemon=DOWN, file=E2E), Block("46-48", daemon=dispatch("no_instance"), file=E2E),
-        Block("49", daemon=dispatch("no_node"), file=E2E), Block("54-55", daemon=dispatch("empty"), file=E2E),
-        Block("61-62", daemon=management("unauthorized"), file=E2E), Block("58", outage="postgres", file=E2E),
+        Block("1-2 4-5", daemon=DOWN, file=E2E),
+        Block("46-48", daemon=dispatch("no_instance"), file=E2E),
+        Block("49", daemon=dispatch("no_node"), file=E2E),
+        Block("54-55", daemon=dispatch("empty"), file=E2E),
+        Block("61-62", daemon=management("unauthorized"), file=E2E),
+        Block("58", outage="postgres", file=E2E),
         Block("59-60", outage="redis", file=E2E),
-        Block("263-274 276-290"), Block("292-302", {**HTTPS, **ADMIN}), Block("308-311", HTTPS, new_database=True),
+        Block("263-274 276-290"),
+        Block("292-302", {**HTTPS, **ADMIN}),
+        Block("308-311", HTTPS, new_database=True),
     ],
     "1.16.0": [
-        Block("1-2", file=NEWEST), Block("33 45 68", release="1.12.1", compared=False),
+        Block("1-2", file=NEWEST),
+        Block("33 45 68", release="1.12.1", compared=False),
         Block("4", daemon=management("code500"), file=NEWEST),
-        Block("6", daemon={"signature": "plugin verification has been enabled, and the plugin you want to install has a bad signature"},
-              file=NEWEST),
-        Block("7", daemon={"decode": "unknown"}, file=NEWEST), Block("8", daemon={"decode": "malformed"}, file=NEWEST),
-        Block("9", file=NEWEST), Block("11", daemon={"installed": True}, file=NEWEST),
-        Block("14", daemon=management("unauthorized"), file=NEWEST), Block("15 18-19", file=NEWEST),
+        Block(
+            "6",
+            daemon={"signature": BAD_SIGNATURE},
+            file=NEWEST,
+        ),
+        Block("7", daemon={"decode": "unknown"}, file=NEWEST),
+        Block("8", daemon={"decode": "malformed"}, file=NEWEST),
+        Block("9", file=NEWEST),
+        Block("11", daemon={"installed": True}, file=NEWEST),
+        Block("14", daemon=management("unauthorized"), file=NEWEST),
+        Block("15 18-19", file=NEWEST),
         Block("16-17", release="1.16.0-upgraded", file=NEWEST),
         Block("99 119", release="1.12.1", compared=False),
-        Block("3 20-22", file=NEWEST), Block("24-26", file=NEWEST), Block("27", daemon=dispatch("empty"), file=NEWEST),
-        Block("29-31", daemon=DOWN, file=NEWEST), Block("32-33", daemon={**management("unauthorized"), **dispatch("unauthorized")},
-                                                        file=NEWEST),
+        Block("3 20-22", file=NEWEST),
+        Block("24-26", file=NEWEST),
+        Block("27", daemon=dispatch("empty"), file=NEWEST),
+        Block("29-31", daemon=DOWN, file=NEWEST),
+        Block("32-33", daemon={**management("unauthorized"), **dispatch("unauthorized")}, file=NEWEST),
     ],
 }
 
@@ -187,8 +244,16 @@ class Replay:
             self.instance = self._new()
             self.instance.names |= {"<old>": "", **{key: value for key, value in names.items() if "64 hex" in key}}
             self.circumstances = None
-        for name, value in {"management": "", "dispatch": "", "honours_blocking": True, "task_fails": False,
-                            "forgotten": False, "decode": "", "signature": "bad signature", **block.daemon}.items():
+        for name, value in {
+            "management": "",
+            "dispatch": "",
+            "honours_blocking": True,
+            "task_fails": False,
+            "forgotten": False,
+            "decode": "",
+            "signature": "bad signature",
+            **block.daemon,
+        }.items():
             if name != "down":
                 setattr(self.daemon, name, value)
         environment = dict(block.environment)
@@ -207,8 +272,12 @@ class Replay:
     def unlock(self) -> None:
         """Between two server starts of the recordings the login counters were cleared."""
         redis = pytest.importorskip("redis")
-        client = redis.Redis(host=self.redis_server.host, port=self.redis_server.port, password=self.redis_server.password,
-                             db=self.number)
+        client = redis.Redis(
+            host=self.redis_server.host,
+            port=self.redis_server.port,
+            password=self.redis_server.password,
+            db=self.number,
+        )
         client.delete(*(list(client.scan_iter("login_error_rate_limit:*")) or ["nothing"]))
         client.close()
 
@@ -220,7 +289,11 @@ class Replay:
         if "(not current)" in step.title:
             path = step.path + "?model=llama3.2&model_type=llm"
             found = self.instance.send("GET", path, headers=self.instance.session()).json
-            other = next(item for item in found["available_credentials"] if item["credential_id"] != found["current_credential_id"])
+            other = next(
+                item
+                for item in found["available_credentials"]
+                if item["credential_id"] != found["current_credential_id"]
+            )
             self.instance.names["<uuid-6>"] = other["credential_id"]
         if "after several calls (no worker)" in step.title:
             made = self.instance.send("POST", self.instance.fill(step.path), body={}, headers=self.instance.session())
@@ -305,8 +378,14 @@ def check_headers(step: Step, reply: Reply) -> None:
     for name, value in step.reply_headers.items():
         actual = reply.header(name)
         if name == "Set-Cookie":
-            wanted = (value.partition("=")[0], {part for part in ("HttpOnly", "Secure", "SameSite=Lax") if part in value})
-            found = [(text.partition("=")[0], {part for part in ("HttpOnly", "Secure", "SameSite=Lax") if part in text}) for text in actual]
+            wanted = (
+                value.partition("=")[0],
+                {part for part in ("HttpOnly", "Secure", "SameSite=Lax") if part in value},
+            )
+            found = [
+                (text.partition("=")[0], {part for part in ("HttpOnly", "Secure", "SameSite=Lax") if part in text})
+                for text in actual
+            ]
             if wanted not in found:
                 raise Mismatch(f"cookie {wanted} was recorded, here are {found}")
         elif name == "Allow":
@@ -321,7 +400,7 @@ def check_events(step: Step, reply: Reply, instance: Instance) -> None:
     live = [transcripts.load(line[5:].strip()) for line in reply.body.decode().splitlines() if line.startswith("data:")]
     recorded_events = step.events
     if re.search(r"(?m)^\.\.\. \(\d+ more\)", step.reply):  # only the ends of the stream are shown
-        live = [live[0], *live[1 - len(recorded_events):]]
+        live = [live[0], *live[1 - len(recorded_events) :]]
     kinds = [[event["event"] for event in events] for events in (recorded_events, live)]
     if kinds[0] != kinds[1]:
         raise Mismatch(f"events {kinds[0]} were recorded, here are {kinds[1]}: {live[-1]}")

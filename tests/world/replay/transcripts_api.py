@@ -3,10 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Recorded steps of Dify's API, read from the fact files, and the comparison of a live reply with a recorded one.
 
-The files cut what they show: arrays to one element plus "...(N more)", objects with "..." as a key, long texts with "<cut>", and
-<placeholders> for whatever differs from run to run. Where something was cut the comparison stops; everything else must agree:
-the status, the keys of every object, the events of a stream, and the plain values of errors and states.
+The files cut what they show: arrays to one element plus "...(N more)", objects with "..." as a key, long texts with
+"<cut>", and have <placeholders> for whatever differs from run to run. Where something was cut the comparison stops;
+everything else must agree: the status, the keys of every object, the events of a stream, and the plain values of errors
+and states.
 """
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,9 @@ from typing import Any
 
 HEADING = re.compile(r"^### (?P<release>[\w.-]+)/(?P<number>\d+) (?P<title>.+)$")
 SAME = re.compile(r"^- (?P<release>[\w.-]+)/(?P<number>\d+) (?:\*\*)?(?P<title>.+?)(?:\*\*)?: (?P<rest>.*)$")
-REFERENCE = re.compile(r"(?:same request and reply as|request and reply identical to) (?P<release>[\w.-]+)/(?P<number>\d+)")
+REFERENCE = re.compile(
+    r"(?:same request and reply as|request and reply identical to) (?P<release>[\w.-]+)/(?P<number>\d+)"
+)
 REQUEST = re.compile(r"^(GET|POST|PUT|PATCH|DELETE|HEAD) (\S+)(?:\s+\[(session|app key)\])?\s*$")
 STATUS = re.compile(r"^< (\d{3})(?: (?P<type>[\w/-]+\S*))?(?: .*)?$")
 HEADER = re.compile(r"^(?:Content-Type|Cookie|Authorization|X-[\w-]+): ")
@@ -25,9 +29,35 @@ PLACEHOLDER = re.compile(r"<[^<>]*>")
 # Addresses of the recording inside error texts.
 ADDRESS = re.compile(r"host='[^']*', port=\d+|0x[0-9a-f]{6,}|(?<=http://)[\w.-]+:\d+|(?<=http://)marketplace-host")
 # Keys whose plain values are part of the protocol and not of the recording's circumstances.
-TELLING = {"code", "message", "status", "error", "result", "params", "type", "event", "mode", "step", "custom", "success", "details",
-           "all_installed", "answer", "enabled", "role", "model_type", "app_mode", "imported_dsl_version", "current_dsl_version",
-           "credential_name", "current_credential_name", "total_tokens", "version", "interface_language", "strategy_setting"}
+TELLING = {
+    "code",
+    "message",
+    "status",
+    "error",
+    "result",
+    "params",
+    "type",
+    "event",
+    "mode",
+    "step",
+    "custom",
+    "success",
+    "details",
+    "all_installed",
+    "answer",
+    "enabled",
+    "role",
+    "model_type",
+    "app_mode",
+    "imported_dsl_version",
+    "current_dsl_version",
+    "credential_name",
+    "current_credential_name",
+    "total_tokens",
+    "version",
+    "interface_language",
+    "strategy_setting",
+}
 
 
 @dataclass
@@ -76,13 +106,20 @@ def read(path: Path) -> dict[tuple[str, int], Step]:
             step = Step(heading["release"], int(heading["number"]), heading["title"], path.name)
             if index < len(lines) and lines[index].startswith("```"):
                 end = next(place for place in range(index + 1, len(lines)) if lines[place].startswith("```"))
-                _fill(step, lines[index + 1:end])
+                _fill(step, lines[index + 1 : end])
                 index = end
             steps.setdefault((step.release, step.number), step)
         elif same and (reference := REFERENCE.search(same["rest"])):
             source = steps.get((reference["release"], int(reference["number"])))
             if source is not None:
-                copy = Step(**{**source.__dict__, "release": same["release"], "number": int(same["number"]), "title": same["title"]})
+                copy = Step(
+                    **{
+                        **source.__dict__,
+                        "release": same["release"],
+                        "number": int(same["number"]),
+                        "title": same["title"],
+                    }
+                )
                 steps.setdefault((copy.release, copy.number), copy)
     return steps
 
@@ -159,7 +196,9 @@ def _compare_array(expected: list[Any], actual: Any, names: dict[str, str], wher
     cut = any(isinstance(item, str) and item.startswith("...(") for item in expected)
     shown = [item for item in expected if not (isinstance(item, str) and item.startswith("...("))]
     if (len(actual) < len(shown)) if cut else (len(actual) != len(shown)):
-        raise Mismatch(f"{where}: {len(shown)}{' or more' if cut else ''} elements were recorded, here are {len(actual)}")
+        raise Mismatch(
+            f"{where}: {len(shown)}{' or more' if cut else ''} elements were recorded, here are {len(actual)}"
+        )
     for place, item in enumerate(shown):
         compare(item, actual[place], names, f"{where}[{place}]")
 
@@ -180,8 +219,10 @@ def _learn(expected: str, actual: Any, names: dict[str, str]) -> None:
 def _compare_plain(expected: Any, actual: Any, where: str) -> None:
     if expected is None or actual is None:
         return  # whether something is set depends on the recording's history
-    kinds = [(int, float) if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
-             for value in (expected, actual)]
+    kinds = [
+        (int, float) if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value)
+        for value in (expected, actual)
+    ]
     if kinds[0] != kinds[1]:
         raise Mismatch(f"{where}: {expected!r:.100} was recorded, here is {actual!r:.100}")
     if where.rsplit(".", 1)[-1] in TELLING and not where.endswith(".site.code") and expected != actual:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent backend of 1.16.0: present, needs its Redis, has no health route; nothing of it was recorded beyond that."""
+"""The agent backend of 1.16.0: needs its Redis, has no health route; nothing more of it was recorded."""
+
 from __future__ import annotations
 
 import os

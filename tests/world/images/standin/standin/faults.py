@@ -7,6 +7,7 @@
 
 A key may be limited to one process of an image: "worker.start" beats "start" in the process that runs as "worker".
 """
+
 from __future__ import annotations
 
 import json

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's local sandbox of 1.16.0: /healthz is open, everything else wants the shared token."""
+
 from __future__ import annotations
 
 import os

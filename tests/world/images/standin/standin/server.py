@@ -6,6 +6,7 @@
 gunicorn accepts no more connections than workers x worker_connections. Whatever comes beyond that waits in the kernel's
 queue, /health included, until somebody's request ends. The same happens here: accept() waits for a free slot.
 """
+
 from __future__ import annotations
 
 import email.parser
@@ -64,9 +65,11 @@ class Request:
         """The parts of a multipart form by field name."""
         raw = b"Content-Type: " + (self.headers.get("Content-Type") or "").encode() + b"\r\n\r\n" + self.body
         message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(raw)
-        found = {}
+        found: dict[str, bytes] = {}
         for part in message.iter_parts() if message.is_multipart() else ():
-            found[str(part.get_param("name", header="content-disposition"))] = part.get_payload(decode=True) or b""
+            content = part.get_payload(decode=True)
+            name = str(part.get_param("name", header="content-disposition"))
+            found[name] = content if isinstance(content, bytes) else b""
         return found
 
 
@@ -84,8 +87,10 @@ Handler = Callable[..., Response]
 def html_error(status: int, text: str = "") -> Response:
     """A werkzeug error page, which is what a client gets where no API framework is in charge."""
     name = HTTPStatus(status).phrase
-    page = (f"<!doctype html>\n<html lang=en>\n<title>{status} {name}</title>\n<h1>{name}</h1>\n"
-            f"<p>{text or HTTPStatus(status).description}</p>\n")
+    page = (
+        f"<!doctype html>\n<html lang=en>\n<title>{status} {name}</title>\n<h1>{name}</h1>\n"
+        f"<p>{text or HTTPStatus(status).description}</p>\n"
+    )
     return Response(status, page.encode(), "text/html; charset=utf-8")
 
 
@@ -177,8 +182,9 @@ def make_handler(answer: Callable[[Request], Response], access_log: Callable[[],
             self.connection.settimeout(600)
             url = urllib.parse.urlsplit(self.path)
             query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
-            request = Request(self.command, urllib.parse.unquote(url.path), query, self.headers, self._body(),
-                              self.client_address[0])
+            request = Request(
+                self.command, urllib.parse.unquote(url.path), query, self.headers, self._body(), self.client_address[0]
+            )
             self._send(answer(request))
             self.connection.settimeout(KEEP_ALIVE_SECONDS)
 
@@ -220,8 +226,14 @@ def make_handler(answer: Callable[[Request], Response], access_log: Callable[[],
     return HttpHandler
 
 
-def serve(answer: Callable[[Request], Response], port: int, *, address: str = "0.0.0.0", slots: int = 0,
-          access_log: Callable[[], bool] = lambda: False) -> None:
+def serve(
+    answer: Callable[[Request], Response],
+    port: int,
+    *,
+    address: str = "0.0.0.0",
+    slots: int = 0,
+    access_log: Callable[[], bool] = lambda: False,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish, as gunicorn does, for GRACEFUL_SECONDS."""
     server = SlottedServer((address, port), make_handler(answer, access_log), slots)
 

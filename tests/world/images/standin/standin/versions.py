@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every difference between the releases, as data. No other module compares version numbers.
 
-"since" entries hold from that release on, "until" entries up to and including it. Where a change was recorded between two
-releases only (1.7.2 and 1.12.1, for instance), the entry names the first release that the facts allow.
+"since" entries hold from that release on, "until" entries up to and including it. Where a change was recorded between
+two releases only (1.7.2 and 1.12.1, for instance), the entry names the later one unless the facts narrow it down.
 """
+
 from __future__ import annotations
 
 import os
@@ -31,11 +32,21 @@ HEADS = {
 
 # Heads of releases that are not shipped as stand-ins but lie on the chain, and 1.7.2 (the second recorded release).
 WAYPOINTS = {
-    "1.0.1": ("f051706725cc", 124), "1.1.0": ("d20049ed0af6", 125), "1.4.0": ("d28f2004b072", 127),
-    "1.4.1": ("2adcbe1f5dfb", 128), "1.4.2": ("4474872b0ee6", 129), "1.5.0": ("0ab65e1cc7fa", 130),
-    "1.6.0": ("58eb7bdb93fe", 131), "1.7.2": ("532b3f888abf", 137), "1.8.0": ("0e154742a5fa", 140),
-    "1.8.1": ("b95962a3885c", 142), "1.9.0": ("68519ad5cd18", 145), "1.10.0": ("669ffd70119c", 149),
-    "1.10.1-fix.1": ("7bb281b7a422", 151), "1.11.2": ("03ea244985ce", 153), "1.13.0": ("fce013ca180e", 165),
+    "1.0.1": ("f051706725cc", 124),
+    "1.1.0": ("d20049ed0af6", 125),
+    "1.4.0": ("d28f2004b072", 127),
+    "1.4.1": ("2adcbe1f5dfb", 128),
+    "1.4.2": ("4474872b0ee6", 129),
+    "1.5.0": ("0ab65e1cc7fa", 130),
+    "1.6.0": ("58eb7bdb93fe", 131),
+    "1.7.2": ("532b3f888abf", 137),
+    "1.8.0": ("0e154742a5fa", 140),
+    "1.8.1": ("b95962a3885c", 142),
+    "1.9.0": ("68519ad5cd18", 145),
+    "1.10.0": ("669ffd70119c", 149),
+    "1.10.1-fix.1": ("7bb281b7a422", 151),
+    "1.11.2": ("03ea244985ce", 153),
+    "1.13.0": ("fce013ca180e", 165),
     "1.16.0-rc1": ("c3d4e5f6a7b8", 199),
 }
 
@@ -45,8 +56,12 @@ NAMED_REVISIONS = {119: "ddcc8bbef391", 156: "3334862ee907", 160: "9d77545f524e"
 # CREATE INDEX CONCURRENTLY commits what came before it and breaks "one transaction for the whole run".
 COMMIT_POINTS = {
     "4474872b0ee6": ("workflow_node_executions", "workflow_node_executions_tenant_id_idx", "tenant_id", ""),
-    "6b5f9f8b1a2c": ("workflow_draft_variables", "workflow_draft_variables_user_id_idx", "user_id",
-                     "ALTER TABLE workflow_draft_variables ADD COLUMN user_id VARCHAR(255)"),
+    "6b5f9f8b1a2c": (
+        "workflow_draft_variables",
+        "workflow_draft_variables_user_id_idx",
+        "user_id",
+        "ALTER TABLE workflow_draft_variables ADD COLUMN user_id VARCHAR(255)",
+    ),
 }
 
 SINCE = {
@@ -141,7 +156,14 @@ UNTIL = {
 
 LONG_MODEL_TYPES = {"llm": "text-generation", "text-embedding": "embeddings", "rerank": "reranking"}
 
-DSL = (("1.16.0", "0.7.0"), ("1.14.0", "0.6.0"), ("1.10.0", "0.5.0"), ("1.7.0", "0.3.1"), ("1.0.0", "0.1.5"), ("0", "0.1.5"))
+DSL = (
+    ("1.16.0", "0.7.0"),
+    ("1.14.0", "0.6.0"),
+    ("1.10.0", "0.5.0"),
+    ("1.7.0", "0.3.1"),
+    ("1.0.0", "0.1.5"),
+    ("0", "0.1.5"),
+)
 PYDANTIC = (("1.14.0", "2.12"), ("0", "2.11"))
 USER_AGENT = (("1.14.0", "python-httpx/0.28.1"), ("1.8.0", "python-httpx/0.27.2"), ("0", "python-requests/2.32.4"))
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The API server: routes, the headers and error pages that all of them share, and the faults on command."""
+
 from __future__ import annotations
 
 import sys
@@ -48,7 +49,9 @@ class Application:
             return error.response
         except cache.RedisError:
             traceback.print_exc()
-            return self._broken(request, replies.internal_server_error() if request.path.startswith("/v1") else replies.unknown_500())
+            return self._broken(
+                request, replies.internal_server_error() if request.path.startswith("/v1") else replies.unknown_500()
+            )
         except Exception:
             traceback.print_exc()
             return self._broken(request, replies.unknown_500())
@@ -60,11 +63,18 @@ class Application:
     @staticmethod
     def _no_route(allowed: list[str]) -> Response:
         if not allowed:
-            return html_error(404, "The requested URL was not found on the server. If you entered the URL manually please check "
-                                   "your spelling and try again.")
+            return html_error(
+                404,
+                "The requested URL was not found on the server. If you entered the URL manually please check "
+                "your spelling and try again.",
+            )
         methods = ", ".join([*dict.fromkeys(allowed), "OPTIONS", *(["HEAD"] if "GET" in allowed else [])])
-        return replies.fail(405, "method_not_allowed", "The method is not allowed for the requested URL.",
-                            [] if versions.has("compact_json") else [("Allow", methods)]).response
+        return replies.fail(
+            405,
+            "method_not_allowed",
+            "The method is not allowed for the requested URL.",
+            [] if versions.has("compact_json") else [("Allow", methods)],
+        ).response
 
 
 def main() -> None:

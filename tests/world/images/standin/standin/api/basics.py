@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Health, ping, version, setup and init: what answers before anybody can log in."""
+
 from __future__ import annotations
 
 import os
@@ -32,7 +33,11 @@ def v1_root(request: Request) -> Response:
 
 def v1_redirect(request: Request) -> Response:
     place = f"http://{request.headers.get('Host', 'localhost')}/v1/"
-    page = f'<!doctype html>\n<html lang=en>\n<title>Redirecting...</title>\n<h1>Redirecting...</h1>\n<p><a href="{place}">{place}</a></p>\n'
+    title = "Redirecting..."
+    page = (
+        f"<!doctype html>\n<html lang=en>\n<title>{title}</title>\n<h1>{title}</h1>\n"
+        f'<p><a href="{place}">{place}</a></p>\n'
+    )
     return Response(308, page.encode(), "text/html; charset=utf-8", [("Location", place)])
 
 
@@ -42,8 +47,15 @@ def version(request: Request) -> Response:
             text = "Validation error for parameter 'query'"
             raise typed(422, "validation_error", text, text)
         raise replies.invalid_field("Missing required parameter in the query string", "current_version")
-    return replies.plain({"version": versions.current(), "release_date": "", "release_notes": "", "can_auto_update": False,
-                          "features": {"can_replace_logo": False, "model_load_balancing_enabled": False}})
+    return replies.plain(
+        {
+            "version": versions.current(),
+            "release_date": "",
+            "release_notes": "",
+            "can_auto_update": False,
+            "features": {"can_replace_logo": False, "model_load_balancing_enabled": False},
+        }
+    )
 
 
 def system_features(request: Request) -> Response:
@@ -58,7 +70,9 @@ def get_setup(request: Request) -> Response:
     done = setup_state()
     if done is not None:
         return replies.plain({"step": "finished", "setup_at": done["setup_at"].replace(microsecond=0).isoformat()})
-    return replies.plain({"step": "not_started", "setup_at": None} if versions.has("setup_at_null") else {"step": "not_started"})
+    return replies.plain(
+        {"step": "not_started", "setup_at": None} if versions.has("setup_at_null") else {"step": "not_started"}
+    )
 
 
 def _payload(request: Request, rules: dict[str, int]) -> dict[str, str]:
@@ -69,15 +83,19 @@ def _payload(request: Request, rules: dict[str, int]) -> dict[str, str]:
             replies.body(request)
         for name, longest in rules.items():
             if longest and len(str(data[name])) > longest:
-                raise replies.invalid_field(f"Invalid argument: {data[name]}. argument cannot exceed length {longest}", name)
+                raise replies.invalid_field(
+                    f"Invalid argument: {data[name]}. argument cannot exceed length {longest}", name
+                )
         return data
     data = request.json() if request.is_json else None
     wrong = not isinstance(data, dict) or any(
-        not isinstance(data.get(name), str) or (longest and len(data[name]) > longest) for name, longest in rules.items())
+        not isinstance(data.get(name), str) or (longest and len(data[name]) > longest)
+        for name, longest in rules.items()
+    )
     if wrong:
         text = "Validation error for parameter 'payload'"
         raise typed(422, "validation_error", text, text)
-    return dict(data)
+    return dict(data or {})
 
 
 def _init_done(request: Request) -> bool:
@@ -89,8 +107,11 @@ def _init_done(request: Request) -> bool:
 def _already_setup() -> replies.ApiError:
     if versions.has("typed_errors"):
         return typed(403, "authorization_error", "Forbidden")
-    return fail(403, "already_setup", "Dify has been successfully installed. Please refresh the page or return to the dashboard "
-                                      "homepage.")
+    return fail(
+        403,
+        "already_setup",
+        "Dify has been successfully installed. Please refresh the page or return to the dashboard homepage.",
+    )
 
 
 def post_setup(request: Request) -> Response:
@@ -103,8 +124,11 @@ def post_setup(request: Request) -> Response:
     if not _init_done(request):
         if versions.has("typed_errors"):
             raise typed(401, "authentication_error", "Unauthorized")
-        raise fail(401, "not_init_validated", "Init validation has not been completed yet. Please proceed with the init "
-                                              "validation process first.")
+        raise fail(
+            401,
+            "not_init_validated",
+            "Init validation has not been completed yet. Please proceed with the init validation process first.",
+        )
     if not data:
         data = _payload(request, rules)
         _check_owner(data)
@@ -134,30 +158,39 @@ def _create_owner(data: dict[str, str]) -> None:
     language = data.get("language") or "en-US" if versions.has("setup_language") else "en-US"
     hashed, salt = tokens.new_password(data["password"])
     with db.transaction() as cursor:
-        cursor.execute("INSERT INTO accounts (name, email, password, password_salt, interface_language, interface_theme, timezone) "
-                       "VALUES (%s, %s, %s, %s, %s, 'light', 'America/New_York') RETURNING id",
-                       (data["name"], email, hashed, salt, language))
+        cursor.execute(
+            "INSERT INTO accounts (name, email, password, password_salt, interface_language, interface_theme, "
+            "timezone) VALUES (%s, %s, %s, %s, %s, 'light', 'America/New_York') RETURNING id",
+            (data["name"], email, hashed, salt, language),
+        )
         account_id = cursor.fetchone()["id"]
         cursor.execute("INSERT INTO tenants (name) VALUES (%s) RETURNING id", (f"{data['name']}'s Workspace",))
         tenant_id = cursor.fetchone()["id"]
         public_key = tokens.new_key_pair(str(tenant_id))
         cursor.execute("UPDATE tenants SET encrypt_public_key = %s WHERE id = %s", (public_key, tenant_id))
-        cursor.execute("INSERT INTO tenant_account_joins (tenant_id, account_id, role, current) VALUES (%s, %s, 'owner', true)",
-                       (tenant_id, account_id))
+        cursor.execute(
+            "INSERT INTO tenant_account_joins (tenant_id, account_id, role, current) VALUES (%s, %s, 'owner', true)",
+            (tenant_id, account_id),
+        )
         for sql, values in _auto_upgrade_rows(tenant_id):
             cursor.execute(sql, values)
         cursor.execute("INSERT INTO dify_setups (version) VALUES (%s)", (versions.current(),))
 
 
 def _auto_upgrade_rows(tenant_id: object) -> list[tuple[str, tuple[object, ...]]]:
-    """Automatic plugin upgrades are on from the first day: one row, or from 1.16.0 one per category with `model` at latest."""
+    """Automatic plugin upgrades are on from the first day: one row, later one per category, `model` at latest."""
     if not versions.has("auto_upgrade_table"):
         return []
     if not versions.has("auto_upgrade_routes"):
         return [("INSERT INTO tenant_plugin_auto_upgrade_strategies (tenant_id) VALUES (%s)", (tenant_id,))]
-    return [("INSERT INTO tenant_plugin_auto_upgrade_strategies (tenant_id, category, strategy_setting, upgrade_time_of_day) "
-             "VALUES (%s, %s, %s, %s)", (tenant_id, category, "latest" if category == "model" else "fix_only", 71100))
-            for category in ("tool", "model", "extension", "agent-strategy", "datasource", "trigger")]
+    return [
+        (
+            "INSERT INTO tenant_plugin_auto_upgrade_strategies (tenant_id, category, strategy_setting, "
+            "upgrade_time_of_day) VALUES (%s, %s, %s, %s)",
+            (tenant_id, category, "latest" if category == "model" else "fix_only", 71100),
+        )
+        for category in ("tool", "model", "extension", "agent-strategy", "datasource", "trigger")
+    ]
 
 
 def get_init(request: Request) -> Response:
@@ -170,7 +203,9 @@ def post_init(request: Request) -> Response:
         raise _already_setup()
     data = data or _payload(request, {"password": 30})
     # An unset variable equals the empty password in older releases; 1.16.0 was recorded to tell them apart.
-    expected = os.environ.get("INIT_PASSWORD") if versions.has("init_absent_refused") else settings.text("INIT_PASSWORD")
+    expected = (
+        os.environ.get("INIT_PASSWORD") if versions.has("init_absent_refused") else settings.text("INIT_PASSWORD")
+    )
     right = data["password"] == expected
     cookie = ("Set-Cookie", f"session={tokens.sign(INIT_SESSION if right else 'wrong')}; HttpOnly; Path=/")
     if right:

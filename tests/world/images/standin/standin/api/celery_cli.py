@@ -6,6 +6,7 @@
 The worker does one job of Dify's for real: from 1.16.0 on the time an API key was last used is written by the queue
 api_token, so it stays empty when no worker runs.
 """
+
 from __future__ import annotations
 
 import json
@@ -38,8 +39,12 @@ def _wait_for_broker() -> redis.Redis:
             client.ping()
             return client
         except redis.RedisError as error:
-            print(f"[ERROR/MainProcess] consumer: Cannot connect to {shown}: {error}.\nTrying again in 2.00 seconds... "
-                  f"({attempt}/100)\n", file=sys.stderr, flush=True)
+            print(
+                f"[ERROR/MainProcess] consumer: Cannot connect to {shown}: {error}.\nTrying again in 2.00 seconds... "
+                f"({attempt}/100)\n",
+                file=sys.stderr,
+                flush=True,
+            )
         if STOP.wait(2):
             raise SystemExit(0)
     raise SystemExit(1)
@@ -53,8 +58,11 @@ def worker() -> int:
             client.set(HEARTBEAT + _name(), "worker", ex=HEARTBEAT_SECONDS)
             task = client.blpop(["api_token"], timeout=2)
         except redis.RedisError:
-            print("[WARNING/MainProcess] consumer: Connection to broker lost. Trying to re-establish the connection...",
-                  file=sys.stderr, flush=True)
+            print(
+                "[WARNING/MainProcess] consumer: Connection to broker lost. Trying to re-establish the connection...",
+                file=sys.stderr,
+                flush=True,
+            )
             client = _wait_for_broker()
             continue
         if task is not None:
@@ -78,7 +86,11 @@ def beat() -> int:
         try:
             cache.broker().ping()
         except redis.RedisError as error:
-            print(f"[ERROR/MainProcess] beat: Connection error: {error}. Trying again in 2.0 seconds...", file=sys.stderr, flush=True)
+            print(
+                f"[ERROR/MainProcess] beat: Connection error: {error}. Trying again in 2.0 seconds...",
+                file=sys.stderr,
+                flush=True,
+            )
     return 0
 
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The model call of a chat: pieces, usage and errors, from the daemon (or, in 0.15.3, from Ollama itself)."""
+
 from __future__ import annotations
 
 import json
@@ -15,11 +16,25 @@ from standin.api import credentials, daemon_client, legacy_ollama, providers, re
 from standin.api.credentials import Model
 from standin.api.providers import Provider
 
-INVOKE_ERRORS = ("InvokeConnectionError", "InvokeServerUnavailableError", "InvokeRateLimitError", "InvokeAuthorizationError",
-                 "InvokeBadRequestError")
-PRICES = ("prompt_unit_price", "prompt_price_unit", "prompt_price", "completion_unit_price", "completion_price_unit",
-          "completion_price", "total_price")
-TITLE_PROMPT = "Name this conversation in a few words of its own language, as JSON with the key \"Your Output\".\n\nUser Input:\n"
+INVOKE_ERRORS = (
+    "InvokeConnectionError",
+    "InvokeServerUnavailableError",
+    "InvokeRateLimitError",
+    "InvokeAuthorizationError",
+    "InvokeBadRequestError",
+)
+PRICES = (
+    "prompt_unit_price",
+    "prompt_price_unit",
+    "prompt_price",
+    "completion_unit_price",
+    "completion_price_unit",
+    "completion_price",
+    "total_price",
+)
+TITLE_PROMPT = (
+    'Name this conversation in a few words of its own language, as JSON with the key "Your Output".\n\nUser Input:\n'
+)
 
 
 class ChatError(Exception):
@@ -55,8 +70,11 @@ def prepare(tenant_id: str, app_config: dict[str, Any]) -> tuple[Provider, dict[
     if current is None or current["encrypted_config"] is None:
         raise missing
     config = credentials.decrypt(Model(tenant_id, provider, str(model["name"]), "llm"), current["encrypted_config"])
-    if versions.has("schema_before_chat") and versions.has("plugins") \
-            and providers.model_schema(tenant_id, provider, "llm", str(model["name"]), config) is None:
+    if (
+        versions.has("schema_before_chat")
+        and versions.has("plugins")
+        and providers.model_schema(tenant_id, provider, "llm", str(model["name"]), config) is None
+    ):
         raise missing
     return provider, config
 
@@ -66,11 +84,18 @@ def events(call: Call) -> Iterator[tuple[str, dict[str, Any] | None]]:
     if not versions.has("plugins"):
         yield from _legacy_events(call)
         return
-    data = {**providers.short_data(call.provider, "llm", call.model, call.credentials), "prompt_messages": call.messages,
-            "model_parameters": call.parameters, "tools": None, "stop": None, "stream": call.stream}
+    data = {
+        **providers.short_data(call.provider, "llm", call.model, call.credentials),
+        "prompt_messages": call.messages,
+        "model_parameters": call.parameters,
+        "tools": None,
+        "stop": None,
+        "stream": call.stream,
+    }
     try:
-        for event in daemon_client.dispatch(call.tenant_id, "llm/invoke", call.provider.plugin_id, data, user_id=call.user_id,
-                                            app_id=call.app_id):
+        for event in daemon_client.dispatch(
+            call.tenant_id, "llm/invoke", call.provider.plugin_id, data, user_id=call.user_id, app_id=call.app_id
+        ):
             delta = event["delta"]
             yield _text(delta["message"].get("content")), delta.get("usage")
     except daemon_client.DaemonError as error:
@@ -86,15 +111,24 @@ def _text(content: Any) -> str:
 def _legacy_events(call: Call) -> Iterator[tuple[str, dict[str, Any] | None]]:
     messages = [{"role": item["role"], "content": item["content"]} for item in call.messages]
     try:
-        for text, counts in legacy_ollama.chat(call.model, call.credentials, messages, call.parameters, stream=call.stream):
+        for text, counts in legacy_ollama.chat(
+            call.model, call.credentials, messages, call.parameters, stream=call.stream
+        ):
             usage = None
             if counts is not None:
-                usage = {**counts, "total_tokens": sum(counts.values()), "currency": "USD", "latency": time.monotonic() - call.started}
+                usage = {
+                    **counts,
+                    "total_tokens": sum(counts.values()),
+                    "currency": "USD",
+                    "latency": time.monotonic() - call.started,
+                }
                 usage |= {name: "0" if "unit" in name else "0E-7" for name in PRICES}
             yield text, usage
     except legacy_ollama.ModelServerError as error:
-        raise ChatError("completion_request_error", f"[{call.provider.label}] {error.family}"
-                        f"{':' if error.family == 'Error' else ','} {error.text}") from error
+        raise ChatError(
+            "completion_request_error",
+            f"[{call.provider.label}] {error.family}{':' if error.family == 'Error' else ','} {error.text}",
+        ) from error
 
 
 def _chat_error(call: Call, error: daemon_client.DaemonError) -> ChatError:
@@ -104,7 +138,9 @@ def _chat_error(call: Call, error: daemon_client.DaemonError) -> ChatError:
         return ChatError("invalid_param", f"plugin daemon: {error.raw}, code: {error.code}")
     inner = error.invoke_error()
     if not inner:
-        return ChatError("completion_request_error", f"[{call.provider.label}] Error: req_id:  {error.error_type}: {error.text}")
+        return ChatError(
+            "completion_request_error", f"[{call.provider.label}] Error: req_id:  {error.error_type}: {error.text}"
+        )
     if inner.get("error_type") in INVOKE_ERRORS:
         description = (inner.get("args") or {}).get("description")
         return ChatError("completion_request_error", str(description or inner.get("message")))
@@ -116,13 +152,23 @@ def _chat_error(call: Call, error: daemon_client.DaemonError) -> ChatError:
 
 def usage(given: dict[str, Any] | None, started: float, *, streaming: bool = False) -> dict[str, Any]:
     """The usage object of a reply, in its recorded order."""
-    given = given or {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **dict.fromkeys(PRICES, "0.0"), "currency": "USD"}
+    given = given or {
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "total_tokens": 0,
+        **dict.fromkeys(PRICES, "0.0"),
+        "currency": "USD",
+    }
     data: dict[str, Any] = {}
     for kind in ("prompt", "completion"):
         data[f"{kind}_tokens"] = given.get(f"{kind}_tokens", 0)
         data |= {name: given.get(name, "0") for name in (f"{kind}_unit_price", f"{kind}_price_unit", f"{kind}_price")}
-    data |= {"total_tokens": given.get("total_tokens", 0), "total_price": given.get("total_price", "0"),
-             "currency": given.get("currency", "USD"), "latency": time.monotonic() - started}
+    data |= {
+        "total_tokens": given.get("total_tokens", 0),
+        "total_price": given.get("total_price", "0"),
+        "currency": given.get("currency", "USD"),
+        "latency": time.monotonic() - started,
+    }
     if versions.has("usage_timings") and not (streaming and versions.has("lean_stream_metadata")):
         data |= {"time_to_first_token": None, "time_to_generate": None}
     return data
@@ -142,9 +188,18 @@ def metadata(used: dict[str, Any], *, streaming: bool = False) -> dict[str, Any]
 
 def title(call: Call, query: str) -> str:
     """The second call of a new conversation. Whatever goes wrong, the question itself is the title."""
-    parameters = {"max_tokens": 500, "temperature": 1} if versions.has("plugins") else {"temperature": 1, "num_predict": 100}
-    asked = Call(call.tenant_id, call.provider, call.model, call.credentials,
-                 [{"role": "user", "content": TITLE_PROMPT + query, "name": None}], parameters, stream=False)
+    parameters = (
+        {"max_tokens": 500, "temperature": 1} if versions.has("plugins") else {"temperature": 1, "num_predict": 100}
+    )
+    asked = Call(
+        call.tenant_id,
+        call.provider,
+        call.model,
+        call.credentials,
+        [{"role": "user", "content": TITLE_PROMPT + query, "name": None}],
+        parameters,
+        stream=False,
+    )
     try:
         text = "".join(piece for piece, _ in events(asked))
         return str(json.loads(text)["Your Output"])[:75]

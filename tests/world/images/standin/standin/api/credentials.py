@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Model credentials in the database: one per model before 1.8, a list with names and a current one since."""
+
 from __future__ import annotations
 
 import json
@@ -78,8 +79,12 @@ def validate(model: Model, given: dict[str, Any]) -> dict[str, str]:
             raise ValidationFailed(PREFIX + error.text) from error
         return credentials
     try:
-        daemon_client.once(model.tenant_id, "model/validate_model_credentials", model.provider.plugin_id,
-                           providers.short_data(model.provider, model.type, model.name, credentials))
+        daemon_client.once(
+            model.tenant_id,
+            "model/validate_model_credentials",
+            model.provider.plugin_id,
+            providers.short_data(model.provider, model.type, model.name, credentials),
+        )
     except daemon_client.DaemonRefusal as error:
         inner = error.invoke_error()
         if inner.get("error_type") == "CredentialsValidateFailedError":
@@ -97,14 +102,20 @@ def secret_fields(provider: Provider) -> set[str]:
 def encrypt(model: Model, credentials: dict[str, str]) -> str:
     tenant = db.row("SELECT encrypt_public_key FROM tenants WHERE id = %s", model.tenant_id) or {}
     secrets = secret_fields(model.provider)
-    return json.dumps({name: tokens.encrypt(value, tenant["encrypt_public_key"]) if name in secrets else value
-                       for name, value in credentials.items()})
+    return json.dumps(
+        {
+            name: tokens.encrypt(value, tenant["encrypt_public_key"]) if name in secrets else value
+            for name, value in credentials.items()
+        }
+    )
 
 
 def decrypt(model: Model, text: str) -> dict[str, str]:
     secrets = secret_fields(model.provider)
-    return {name: tokens.decrypt(value, model.tenant_id) if name in secrets else value
-            for name, value in json.loads(text).items()}
+    return {
+        name: tokens.decrypt(value, model.tenant_id) if name in secrets else value
+        for name, value in json.loads(text).items()
+    }
 
 
 def masked(model: Model, text: str) -> dict[str, str]:
@@ -122,27 +133,44 @@ def listed(model: Model) -> list[dict[str, Any]]:
 
 
 def by_id(model: Model, credential_id: str) -> dict[str, Any] | None:
-    return db.row(f"SELECT * FROM provider_model_credentials WHERE {WHERE} AND id::text = %s", *model.key, credential_id)
+    return db.row(
+        f"SELECT * FROM provider_model_credentials WHERE {WHERE} AND id::text = %s", *model.key, credential_id
+    )
 
 
 def current(tenant_id: str, provider: Provider, name: str, model_type: str) -> dict[str, Any] | None:
     """The row of a model with its config and current credential; also rows under the older type names count."""
     types = [model_type, versions.LONG_MODEL_TYPES.get(model_type, model_type)]
     if versions.has("credential_routes"):
-        sql = ("SELECT m.*, c.encrypted_config, c.credential_name FROM provider_models m "
-               "LEFT JOIN provider_model_credentials c ON c.id = m.credential_id ")
+        sql = (
+            "SELECT m.*, c.encrypted_config, c.credential_name FROM provider_models m "
+            "LEFT JOIN provider_model_credentials c ON c.id = m.credential_id "
+        )
     else:
         sql = "SELECT m.* FROM provider_models m "
-    return db.row(sql + "WHERE m.tenant_id = %s AND m.provider_name = %s AND m.model_name = %s AND m.model_type = ANY(%s) "
-                        "ORDER BY m.model_type DESC", tenant_id, provider.name, name, types)
+    return db.row(
+        sql + "WHERE m.tenant_id = %s AND m.provider_name = %s AND m.model_name = %s AND m.model_type = ANY(%s) "
+        "ORDER BY m.model_type DESC",
+        tenant_id,
+        provider.name,
+        name,
+        types,
+    )
 
 
 def save_single(model: Model, config: str) -> None:
     """Before 1.8: one configuration per model, overwritten."""
-    if not db.execute(f"UPDATE provider_models SET encrypted_config = %s, is_valid = true, updated_at = now() WHERE {WHERE}",
-                      config, *model.key):
-        db.execute("INSERT INTO provider_models (tenant_id, provider_name, model_name, model_type, encrypted_config, is_valid) "
-                   "VALUES (%s, %s, %s, %s, %s, true)", *model.key, config)
+    if not db.execute(
+        f"UPDATE provider_models SET encrypted_config = %s, is_valid = true, updated_at = now() WHERE {WHERE}",
+        config,
+        *model.key,
+    ):
+        db.execute(
+            "INSERT INTO provider_models (tenant_id, provider_name, model_name, model_type, encrypted_config, "
+            "is_valid) VALUES (%s, %s, %s, %s, %s, true)",
+            *model.key,
+            config,
+        )
 
 
 def next_name(model: Model) -> str:
@@ -153,17 +181,25 @@ def next_name(model: Model) -> str:
 def add(model: Model, name: str, config: str) -> None:
     """Stores a credential; the first one of a model becomes its current one."""
     with db.transaction() as cursor:
-        cursor.execute("INSERT INTO provider_model_credentials (tenant_id, provider_name, model_name, model_type, credential_name, "
-                       "encrypted_config) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id", (*model.key, name, config))
+        cursor.execute(
+            "INSERT INTO provider_model_credentials (tenant_id, provider_name, model_name, model_type, "
+            "credential_name, encrypted_config) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+            (*model.key, name, config),
+        )
         credential_id = cursor.fetchone()["id"]
         cursor.execute(f"SELECT id FROM provider_models WHERE {WHERE}", model.key)
         if cursor.fetchone() is None:
-            cursor.execute("INSERT INTO provider_models (tenant_id, provider_name, model_name, model_type, credential_id, is_valid) "
-                           "VALUES (%s, %s, %s, %s, %s, true)", (*model.key, credential_id))
+            cursor.execute(
+                "INSERT INTO provider_models (tenant_id, provider_name, model_name, model_type, credential_id, "
+                "is_valid) VALUES (%s, %s, %s, %s, %s, true)",
+                (*model.key, credential_id),
+            )
 
 
 def remove(model: Model, credential_id: str) -> None:
     """Deletes a credential; deleting the current one takes the model along."""
     with db.transaction() as cursor:
-        cursor.execute(f"DELETE FROM provider_models WHERE {WHERE} AND credential_id::text = %s", (*model.key, credential_id))
+        cursor.execute(
+            f"DELETE FROM provider_models WHERE {WHERE} AND credential_id::text = %s", (*model.key, credential_id)
+        )
         cursor.execute("DELETE FROM provider_model_credentials WHERE id::text = %s", (credential_id,))

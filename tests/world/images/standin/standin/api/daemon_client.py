@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to the plugin daemon, as each release sends them, and what becomes of its errors."""
+
 from __future__ import annotations
 
 import http.client
@@ -79,8 +80,13 @@ def _connect() -> http.client.HTTPConnection:
 
 
 def _headers(**more: str) -> dict[str, str]:
-    return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": versions.pick(versions.USER_AGENT),
-            "X-Api-Key": settings.text("PLUGIN_DAEMON_KEY", "plugin-api-key"), **more}
+    return {
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "User-Agent": versions.pick(versions.USER_AGENT),
+        "X-Api-Key": settings.text("PLUGIN_DAEMON_KEY", "plugin-api-key"),
+        **more,
+    }
 
 
 def _path(tenant_id: object, path: str, query: dict[str, Any] | None) -> str:
@@ -93,8 +99,15 @@ def management(method: str, tenant_id: object, path: str, **content: Any) -> Any
     return call(method, tenant_id, f"management/{path}", **content)
 
 
-def call(method: str, tenant_id: object, path: str, *, query: dict[str, Any] | None = None, body: Any = None,
-         raw: tuple[bytes, str] | None = None) -> Any:
+def call(
+    method: str,
+    tenant_id: object,
+    path: str,
+    *,
+    query: dict[str, Any] | None = None,
+    body: Any = None,
+    raw: tuple[bytes, str] | None = None,
+) -> Any:
     """The `data` of a request below plugin/<tenant>/."""
     target = _path(tenant_id, path, query)
     data, headers = None, _headers()
@@ -125,16 +138,20 @@ def _unpack(content: bytes) -> Any:
 
 def upload(tenant_id: object, package: bytes) -> Any:
     boundary = secrets.token_hex(16)
-    parts = (f'--{boundary}\r\nContent-Disposition: form-data; name="verify_signature"\r\n\r\nfalse\r\n'
-             f'--{boundary}\r\nContent-Disposition: form-data; name="dify_pkg"; filename="dify_pkg"\r\n'
-             f"Content-Type: application/octet-stream\r\n\r\n").encode()
+    parts = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="verify_signature"\r\n\r\nfalse\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="dify_pkg"; filename="dify_pkg"\r\n'
+        f"Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
     content = parts + package + f"\r\n--{boundary}--\r\n".encode()
-    return management("POST", tenant_id, "install/upload/package",
-                      raw=(content, f"multipart/form-data; boundary={boundary}"))
+    return management(
+        "POST", tenant_id, "install/upload/package", raw=(content, f"multipart/form-data; boundary={boundary}")
+    )
 
 
-def dispatch(tenant_id: object, path: str, plugin_id: str, data: dict[str, Any], *, user_id: str = "unknown",
-             app_id: str = "") -> Iterator[Any]:
+def dispatch(
+    tenant_id: object, path: str, plugin_id: str, data: dict[str, Any], *, user_id: str = "unknown", app_id: str = ""
+) -> Iterator[Any]:
     """The events of a dispatch: the `data` of each. Leaving the generator closes the connection."""
     body: dict[str, Any] = {"data": data}
     if not versions.has("no_user_id_in_dispatch"):
@@ -143,8 +160,12 @@ def dispatch(tenant_id: object, path: str, plugin_id: str, data: dict[str, Any],
         body["app_id"] = app_id
     connection = _connect()
     try:
-        connection.request("POST", _path(tenant_id, f"dispatch/{path}", None), json.dumps(body).encode(),
-                           _headers(**{"X-Plugin-ID": plugin_id, "Content-Type": "application/json"}))
+        connection.request(
+            "POST",
+            _path(tenant_id, f"dispatch/{path}", None),
+            json.dumps(body).encode(),
+            _headers(**{"X-Plugin-ID": plugin_id, "Content-Type": "application/json"}),
+        )
         reply = connection.getresponse()
         for line in reply:
             text = line.decode(errors="replace").strip()

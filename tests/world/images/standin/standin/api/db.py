@@ -5,6 +5,7 @@
 
 The first use of a dead pooled connection throws all of them away and fails its request; the next one connects anew.
 """
+
 from __future__ import annotations
 
 import threading
@@ -26,8 +27,10 @@ def connect() -> psycopg2.extensions.connection:
     if settings.text("DB_TYPE", "postgresql") not in ("", "postgresql"):
         raise SystemExit("this stand-in keeps its state in PostgreSQL only")
     return psycopg2.connect(
-        host=settings.text("DB_HOST", "localhost"), port=settings.number("DB_PORT", 5432),
-        user=settings.text("DB_USERNAME", "postgres"), password=settings.text("DB_PASSWORD"),
+        host=settings.text("DB_HOST", "localhost"),
+        port=settings.number("DB_PORT", 5432),
+        user=settings.text("DB_USERNAME", "postgres"),
+        password=settings.text("DB_PASSWORD"),
         dbname=settings.text("DB_DATABASE", "dify"),
     )
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Import and export of apps as YAML, with the rules of each release about older and newer files."""
+
 from __future__ import annotations
 
 import json
@@ -21,7 +22,9 @@ PENDING_SECONDS = 600
 STATUS = {"completed": 200, "completed-with-warnings": 200, "pending": 202, "failed": 400}
 
 
-def _reply(import_id: str, status: str, *, app: dict[str, Any] | None = None, imported: str = "", error: str = "") -> Response:
+def _reply(
+    import_id: str, status: str, *, app: dict[str, Any] | None = None, imported: str = "", error: str = ""
+) -> Response:
     data: dict[str, Any] = {"id": import_id, "status": status, "app_id": app["id"] if app else None}
     if versions.has("import_app_mode"):
         data["app_mode"] = app["mode"] if app else None
@@ -67,7 +70,9 @@ def _ask_marketplace(data: dict[str, Any]) -> None:
         return
     url = urllib.parse.urlsplit(marketplace.base())
     try:
-        socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), timeout=5).close()
+        socket.create_connection(
+            (url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), timeout=5
+        ).close()
     except OSError as error:
         raise ValueError(f"[Errno {error.errno}] {error.strerror}") from None
 
@@ -95,33 +100,48 @@ def import_app(request: Request, account: dict[str, Any], _: dict[str, str]) -> 
 
 def confirm(request: Request, account: dict[str, Any], arguments: dict[str, str]) -> Response:
     name = f"app_import_info:{arguments['import_id']}"
-    stored = cache.client().get(name)
+    stored = cache.get(name)
     if stored is None:
         return _reply(arguments["import_id"], "failed", error="Import information expired or does not exist")
     cache.client().delete(name)
     data, wanted = json.loads(stored)
-    return _reply(arguments["import_id"], "completed", app=_create(account, data, wanted), imported=str(data["version"]))
+    return _reply(
+        arguments["import_id"], "completed", app=_create(account, data, wanted), imported=str(data["version"])
+    )
 
 
 def _create(account: dict[str, Any], data: dict[str, Any], name: str | None) -> dict[str, Any]:
     about = data["app"]
     config = {**apps.CONFIG, **(data.get("model_config") or {})}
     app = apps.create(account, {**about, "name": name or about.get("name") or "", "mode": about.get("mode")}, config)
-    cache.client().setex(f"app_check_dependencies:{app['id']}", PENDING_SECONDS, json.dumps(data.get("dependencies") or []))
+    cache.client().setex(
+        f"app_check_dependencies:{app['id']}", PENDING_SECONDS, json.dumps(data.get("dependencies") or [])
+    )
     return app
 
 
 def check_dependencies(request: Request, account: dict[str, Any], arguments: dict[str, str]) -> Response:
     apps.find(account, arguments["app_id"])
-    wanted = json.loads(cache.client().get(f"app_check_dependencies:{arguments['app_id']}") or "[]")
+    wanted = json.loads(cache.get(f"app_check_dependencies:{arguments['app_id']}") or "[]")
     identifiers = [item["value"]["plugin_unique_identifier"] for item in wanted if item.get("type") == "package"]
     if not identifiers:
         return replies.console({"leaked_dependencies": []})
-    missing = management("POST", account["tenant_id"], "installation/missing", body={"plugin_unique_identifiers": identifiers})
+    missing = management(
+        "POST", account["tenant_id"], "installation/missing", body={"plugin_unique_identifiers": identifiers}
+    )
     value = {"version": None} if versions.has("dependency_version") else {}
-    return replies.console({"leaked_dependencies": [
-        {"type": "package", "value": {"plugin_unique_identifier": item["plugin_unique_identifier"], **value},
-         "current_identifier": item.get("current_identifier")} for item in missing or []]})
+    return replies.console(
+        {
+            "leaked_dependencies": [
+                {
+                    "type": "package",
+                    "value": {"plugin_unique_identifier": item["plugin_unique_identifier"], **value},
+                    "current_identifier": item.get("current_identifier"),
+                }
+                for item in missing or []
+            ]
+        }
+    )
 
 
 def _dependencies(account: dict[str, Any], config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -129,8 +149,14 @@ def _dependencies(account: dict[str, Any], config: dict[str, Any]) -> list[dict[
     plugin_id = name.rpartition("/")[0]
     found = management("POST", account["tenant_id"], "installation/fetch/batch", body={"plugin_ids": [plugin_id]})
     value = {"version": None} if versions.has("dependency_version") else {}
-    return [{"current_identifier": None, "type": "package",
-             "value": {"plugin_unique_identifier": item["plugin_unique_identifier"], **value}} for item in found or []]
+    return [
+        {
+            "current_identifier": None,
+            "type": "package",
+            "value": {"plugin_unique_identifier": item["plugin_unique_identifier"], **value},
+        }
+        for item in found or []
+    ]
 
 
 def export(request: Request, account: dict[str, Any], arguments: dict[str, str]) -> Response:
@@ -138,9 +164,16 @@ def export(request: Request, account: dict[str, Any], arguments: dict[str, str])
     config = apps.config_of(app)
     config.pop("row", None)
     data: dict[str, Any] = {
-        "app": {"name": app["name"], "mode": app["mode"], "icon": app["icon"], "icon_background": app["icon_background"],
-                "description": app["description"], "use_icon_as_answer_icon": app["use_icon_as_answer_icon"]},
-        "kind": "app", "model_config": {name: config.get(name, default) for name, default in apps.CONFIG.items()},
+        "app": {
+            "name": app["name"],
+            "mode": app["mode"],
+            "icon": app["icon"],
+            "icon_background": app["icon_background"],
+            "description": app["description"],
+            "use_icon_as_answer_icon": app["use_icon_as_answer_icon"],
+        },
+        "kind": "app",
+        "model_config": {name: config.get(name, default) for name, default in apps.CONFIG.items()},
         "version": versions.pick(versions.DSL),
     }
     if versions.has("plugins"):

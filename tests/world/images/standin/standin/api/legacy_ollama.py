@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """0.15.3 has no plugins: it asks Ollama itself. Error texts are those of the recorded client."""
+
 from __future__ import annotations
 
 import http.client
@@ -14,14 +15,16 @@ TIMEOUT = 300.0
 
 
 class ModelServerError(Exception):
-    """`family` is the class of error that the reply names: "Error", "Server Unavailable Error" or "Connection Error"."""
+    """`family` is the error class that a reply names: "Error", "Server Unavailable Error", "Connection Error"."""
 
     def __init__(self, text: str, family: str = "Error") -> None:
         super().__init__(text)
         self.text, self.family = text, family
 
 
-def _post(credentials: dict[str, Any], path: str, body: dict[str, Any]) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+def _post(
+    credentials: dict[str, Any], path: str, body: dict[str, Any]
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     url = urllib.parse.urlsplit(credentials["base_url"].rstrip("/") + path)
     if not url.scheme or not url.hostname:
         raise ModelServerError(f"No connection adapters were found for '{credentials['base_url']}{path}'")
@@ -38,9 +41,11 @@ def _post(credentials: dict[str, Any], path: str, body: dict[str, Any]) -> tuple
     except OSError as error:
         number = error.errno if error.errno is not None else -2
         raise ModelServerError(
-            f"{pool}: Max retries exceeded with url: {url.path} (Caused by NewConnectionError('<urllib3.connection.HTTPConnection "
-            f"object at 0x7f0000000000>: Failed to establish a new connection: [Errno {number}] {error.strerror}'))",
-            "Server Unavailable Error") from None
+            f"{pool}: Max retries exceeded with url: {url.path} (Caused by NewConnectionError("
+            f"'<urllib3.connection.HTTPConnection object at 0x7f0000000000>: Failed to establish a new connection: "
+            f"[Errno {number}] {error.strerror}'))",
+            "Server Unavailable Error",
+        ) from None
     if reply.status != 200:
         text = reply.read().decode(errors="replace")
         connection.close()
@@ -52,17 +57,27 @@ def validate(model_type: str, model: str, credentials: dict[str, Any]) -> None:
     if model_type == "text-embedding":
         connection, reply = _post(credentials, "/api/embed", {"model": model, "input": ["ping"]})
     else:
-        connection, reply = _post(credentials, "/api/chat", {
-            "model": model, "stream": False, "options": {"num_predict": 5}, "messages": [{"role": "user", "content": "ping"}]})
+        connection, reply = _post(
+            credentials,
+            "/api/chat",
+            {
+                "model": model,
+                "stream": False,
+                "options": {"num_predict": 5},
+                "messages": [{"role": "user", "content": "ping"}],
+            },
+        )
     reply.read()
     connection.close()
 
 
-def chat(model: str, credentials: dict[str, Any], messages: list[dict[str, str]], options: dict[str, Any], *,
-         stream: bool) -> Iterator[tuple[str, dict[str, int] | None]]:
+def chat(
+    model: str, credentials: dict[str, Any], messages: list[dict[str, str]], options: dict[str, Any], *, stream: bool
+) -> Iterator[tuple[str, dict[str, int] | None]]:
     """Pieces of text, each with None, and at the end the counts."""
-    connection, reply = _post(credentials, "/api/chat",
-                              {"model": model, "stream": stream, "options": options, "messages": messages})
+    connection, reply = _post(
+        credentials, "/api/chat", {"model": model, "stream": stream, "options": options, "messages": messages}
+    )
     try:
         for raw in reply:
             line = raw.strip()
@@ -75,7 +90,10 @@ def chat(model: str, credentials: dict[str, Any], messages: list[dict[str, str]]
             if not data["done"]:
                 yield text, None
                 continue
-            yield text, {"prompt_tokens": data.get("prompt_eval_count", 0), "completion_tokens": data.get("eval_count", 0)}
+            yield (
+                text,
+                {"prompt_tokens": data.get("prompt_eval_count", 0), "completion_tokens": data.get("eval_count", 0)},
+            )
     except (OSError, http.client.HTTPException) as error:
         raise ModelServerError(f"Response ended prematurely ({error})", "Connection Error") from None
     finally:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The marketplace as the API uses it: three tries with pauses, then 400; a list of versions that is empty when in doubt."""
+"""The marketplace as the API uses it: three tries, then 400; a list of versions that is empty when in doubt."""
+
 from __future__ import annotations
 
 import json
@@ -47,11 +48,17 @@ def latest_versions(plugin_ids: list[str]) -> dict[str, Any]:
         return {}
     try:
         found = post("/api/v1/plugins/batch", {"plugin_ids": plugin_ids})["data"]["plugins"]
-        return {f"{item['org']}/{item['name']}": {
-            "plugin_id": f"{item['org']}/{item['name']}", "version": item["latest_version"],
-            "unique_identifier": item["latest_package_identifier"], "status": item.get("status", "active"),
-            "deprecated_reason": item.get("deprecated_reason", ""), "alternative_plugin_id": item.get("alternative_plugin_id", ""),
-        } for item in found}
+        return {
+            f"{item['org']}/{item['name']}": {
+                "plugin_id": f"{item['org']}/{item['name']}",
+                "version": item["latest_version"],
+                "unique_identifier": item["latest_package_identifier"],
+                "status": item.get("status", "active"),
+                "deprecated_reason": item.get("deprecated_reason", ""),
+                "alternative_plugin_id": item.get("alternative_plugin_id", ""),
+            }
+            for item in found
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

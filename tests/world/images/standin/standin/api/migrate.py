@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`flask upgrade-db` and `flask db`: one transaction for the whole run, a Redis lock, and the exit codes of each release."""
+"""`flask upgrade-db` and `flask db`: one transaction for a run, a Redis lock, the exit codes of each release."""
+
 from __future__ import annotations
 
 import secrets
@@ -80,7 +81,9 @@ def _apply(connection: psycopg2.extensions.connection, number: int, chain: list[
         cursor.execute("UPDATE alembic_version SET version_num = %s", (revision,))
 
 
-def _concurrent_index(connection: psycopg2.extensions.connection, table: str, index: str, columns: str, first: str) -> None:
+def _concurrent_index(
+    connection: psycopg2.extensions.connection, table: str, index: str, columns: str, first: str
+) -> None:
     """What came before is committed, the index stays whatever happens later, and only a clean run gets past it."""
     if first:
         with connection.cursor() as cursor:

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Model providers, models, their credentials and the default models of a workspace."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,8 +33,11 @@ def route(handler: Callable[[Request, str, dict[str, str]], Response]) -> Callab
 def _rows(tenant_id: str, provider: Provider | None = None) -> list[dict[str, Any]]:
     if provider is None:
         return db.rows("SELECT * FROM provider_models WHERE tenant_id = %s AND is_valid ORDER BY created_at", tenant_id)
-    return db.rows("SELECT * FROM provider_models WHERE tenant_id = %s AND provider_name = %s AND is_valid ORDER BY created_at",
-                   tenant_id, provider.name)
+    return db.rows(
+        "SELECT * FROM provider_models WHERE tenant_id = %s AND provider_name = %s AND is_valid ORDER BY created_at",
+        tenant_id,
+        provider.name,
+    )
 
 
 def _disabled(tenant_id: str) -> set[tuple[str, str, str]]:
@@ -56,10 +60,17 @@ def _models(tenant_id: str, provider: Provider, model_type: str = "") -> list[di
         if schema is None:
             continue
         off = (provider.name, row["model_name"], kind) in disabled
-        entry = {"model": row["model_name"], "label": schema.get("label"), "model_type": kind,
-                 "features": schema.get("features") or [], "fetch_from": "customizable-model",
-                 "model_properties": schema.get("model_properties"), "deprecated": bool(schema.get("deprecated")),
-                 "status": "disabled" if off else "active", "load_balancing_enabled": False}
+        entry = {
+            "model": row["model_name"],
+            "label": schema.get("label"),
+            "model_type": kind,
+            "features": schema.get("features") or [],
+            "fetch_from": "customizable-model",
+            "model_properties": schema.get("model_properties"),
+            "deprecated": bool(schema.get("deprecated")),
+            "status": "disabled" if off else "active",
+            "load_balancing_enabled": False,
+        }
         if versions.has("has_invalid_balancing_key"):
             entry["has_invalid_load_balancing_configs"] = False
         found.append(entry)
@@ -76,10 +87,18 @@ def provider_list(request: Request, tenant_id: str, _: dict[str, str]) -> Respon
         entry = providers.public(request, tenant_id, provider)
         custom: dict[str, Any] = {"status": "active" if provider.name in configured else "no-configure"}
         if versions.has("credential_routes"):
-            custom |= {"current_credential_id": None, "current_credential_name": None, "available_credentials": [],
-                       "custom_models": _custom_models(tenant_id, provider), "can_added_models": []}
-        entry |= {"preferred_provider_type": "custom", "custom_configuration": custom,
-                  "system_configuration": {"enabled": False, "current_quota_type": None, "quota_configurations": []}}
+            custom |= {
+                "current_credential_id": None,
+                "current_credential_name": None,
+                "available_credentials": [],
+                "custom_models": _custom_models(tenant_id, provider),
+                "can_added_models": [],
+            }
+        entry |= {
+            "preferred_provider_type": "custom",
+            "custom_configuration": custom,
+            "system_configuration": {"enabled": False, "current_quota_type": None, "quota_configurations": []},
+        }
         data.append(entry)
     if not versions.has("plugins"):
         data.sort(key=lambda entry: entry["provider"] != "ollama")
@@ -93,9 +112,17 @@ def _custom_models(tenant_id: str, provider: Provider) -> list[dict[str, Any]]:
         model = Model(tenant_id, provider, row["model_name"], kind)
         current = credentials.current(tenant_id, provider, row["model_name"], kind) or {}
         listed = credentials.listed(model)
-        found.append({"model": row["model_name"], "model_type": kind, "credentials": None, "current_credential_id": row["credential_id"],
-                      "current_credential_name": current.get("credential_name"),
-                      "available_model_credentials": [_brief(item) for item in reversed(listed)], "unadded_to_model_list": False})
+        found.append(
+            {
+                "model": row["model_name"],
+                "model_type": kind,
+                "credentials": None,
+                "current_credential_id": row["credential_id"],
+                "current_credential_name": current.get("credential_name"),
+                "available_model_credentials": [_brief(item) for item in reversed(listed)],
+                "unadded_to_model_list": False,
+            }
+        )
     return found
 
 
@@ -104,7 +131,10 @@ def _brief(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def provider_models(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
-    found = next((item for item in providers.catalogue(tenant_id) if item.name == providers.full_name(arguments["provider"])), None)
+    found = next(
+        (item for item in providers.catalogue(tenant_id) if item.name == providers.full_name(arguments["provider"])),
+        None,
+    )
     if found is None:
         return replies.console({"data": []})
     brief = providers.public(request, tenant_id, found, brief=True)
@@ -119,7 +149,14 @@ def models_of_type(request: Request, tenant_id: str, arguments: dict[str, str]) 
         if models:
             brief = providers.public(request, tenant_id, provider, brief=True)
             brief = {name: value for name, value in brief.items() if name not in ("supported_model_types", "models")}
-            data.append({**({"tenant_id": tenant_id} if versions.has("plugins") else {}), **brief, "status": "active", "models": models})
+            data.append(
+                {
+                    **({"tenant_id": tenant_id} if versions.has("plugins") else {}),
+                    **brief,
+                    "status": "active",
+                    "models": models,
+                }
+            )
     return replies.console({"data": data})
 
 
@@ -167,14 +204,22 @@ def get_credentials(request: Request, tenant_id: str, arguments: dict[str, str])
         if row is None:
             raise replies.invalid(f"Credential with id {wanted} not found.")
         config, shown, name = credentials.masked(model, row["encrypted_config"]), row["id"], row["credential_name"]
-    return replies.console({"credentials": config or {}, "current_credential_id": shown, "current_credential_name": name,
-                            "load_balancing": NO_BALANCING,
-                            "available_credentials": [_brief(row) for row in credentials.listed(model)]})
+    return replies.console(
+        {
+            "credentials": config or {},
+            "current_credential_id": shown,
+            "current_credential_name": name,
+            "load_balancing": NO_BALANCING,
+            "available_credentials": [_brief(row) for row in credentials.listed(model)],
+        }
+    )
 
 
 def _check_name(name: Any, parser: str) -> None:
     if isinstance(name, str) and len(name) > NAME_LENGTH:
-        raise replies.pydantic(parser, "name", f"String should have at most {NAME_LENGTH} characters", "string_too_long", name)
+        raise replies.pydantic(
+            parser, "name", f"String should have at most {NAME_LENGTH} characters", "string_too_long", name
+        )
 
 
 def create_credentials(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
@@ -207,8 +252,13 @@ def update_credentials(request: Request, tenant_id: str, arguments: dict[str, st
         if "*" * 12 in str(given.get(name, "")):  # a mask that came back means: keep the secret
             given[name] = old.get(name, "")
     config = credentials.encrypt(model, _validated(model, given))
-    db.execute("UPDATE provider_model_credentials SET credential_name = %s, encrypted_config = %s, updated_at = now() WHERE id = %s",
-               data.get("name") or row["credential_name"], config, row["id"])
+    db.execute(
+        "UPDATE provider_model_credentials SET credential_name = %s, encrypted_config = %s, updated_at = now() "
+        "WHERE id = %s",
+        data.get("name") or row["credential_name"],
+        config,
+        row["id"],
+    )
     return replies.console({"result": "success"})
 
 
@@ -216,7 +266,11 @@ def switch_credentials(request: Request, tenant_id: str, arguments: dict[str, st
     data = replies.body(request, "ParserSwitch", "model", "model_type", "credential_id")
     model = _model(tenant_id, providers.find(tenant_id, arguments["provider"]), data)
     row = _record(model, data)
-    db.execute(f"UPDATE provider_models SET credential_id = %s, updated_at = now() WHERE {credentials.WHERE}", row["id"], *model.key)
+    db.execute(
+        f"UPDATE provider_models SET credential_id = %s, updated_at = now() WHERE {credentials.WHERE}",
+        row["id"],
+        *model.key,
+    )
     return replies.console({"result": "success"})
 
 
@@ -235,7 +289,9 @@ def validate_credentials(request: Request, tenant_id: str, arguments: dict[str, 
         credentials.validate(model, data["credentials"])
     except credentials.ValidationFailed as error:
         return replies.console({"result": "error", "error": str(error)})
-    return replies.console({"result": "success", "error": None} if versions.has("validate_error_null") else {"result": "success"})
+    return replies.console(
+        {"result": "success", "error": None} if versions.has("validate_error_null") else {"result": "success"}
+    )
 
 
 def provider_credentials(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
@@ -255,9 +311,15 @@ def _switch(enabled: bool) -> Callable[..., Response]:
     def handler(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
         data = replies.body(request, "ParserDeleteModels", "model", "model_type")
         model = _model(tenant_id, providers.find(tenant_id, arguments["provider"]), data)
-        if not db.execute(f"UPDATE provider_model_settings SET enabled = %s WHERE {credentials.WHERE}", enabled, *model.key):
-            db.execute("INSERT INTO provider_model_settings (tenant_id, provider_name, model_name, model_type, enabled) "
-                       "VALUES (%s, %s, %s, %s, %s)", *model.key, enabled)
+        if not db.execute(
+            f"UPDATE provider_model_settings SET enabled = %s WHERE {credentials.WHERE}", enabled, *model.key
+        ):
+            db.execute(
+                "INSERT INTO provider_model_settings (tenant_id, provider_name, model_name, model_type, enabled) "
+                "VALUES (%s, %s, %s, %s, %s)",
+                *model.key,
+                enabled,
+            )
         return replies.console({"result": "success"})
 
     return handler
@@ -297,8 +359,14 @@ def default(tenant_id: str, model_type: str) -> tuple[Provider, str] | None:
         return None
     first = _first_active(tenant_id, model_type)
     if first is not None:
-        db.execute("INSERT INTO tenant_default_models (tenant_id, provider_name, model_name, model_type) VALUES (%s, %s, %s, %s)",
-                   tenant_id, first[0].name, first[1], read)
+        db.execute(
+            "INSERT INTO tenant_default_models (tenant_id, provider_name, model_name, model_type) "
+            "VALUES (%s, %s, %s, %s)",
+            tenant_id,
+            first[0].name,
+            first[1],
+            read,
+        )
     return first
 
 
@@ -311,8 +379,15 @@ def get_default(request: Request, tenant_id: str, _: dict[str, str]) -> Response
     if found is None:
         return replies.console({"data": None})
     provider, name = found
-    return replies.console({"data": {"model": name, "model_type": kind,
-                                     "provider": providers.public(request, tenant_id, provider, brief=True)}})
+    return replies.console(
+        {
+            "data": {
+                "model": name,
+                "model_type": kind,
+                "provider": providers.public(request, tenant_id, provider, brief=True),
+            }
+        }
+    )
 
 
 def post_default(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
@@ -322,8 +397,10 @@ def post_default(request: Request, tenant_id: str, _: dict[str, str]) -> Respons
             continue
         provider = providers.find(tenant_id, entry["provider"])
         kind, name = credentials.public_type(entry["model_type"]), entry["model"]
-        if not any(row["model_name"] == name and credentials.public_type(row["model_type"]) == kind
-                   for row in _rows(tenant_id, provider)):
+        if not any(
+            row["model_name"] == name and credentials.public_type(row["model_type"]) == kind
+            for row in _rows(tenant_id, provider)
+        ):
             raise replies.invalid(f"Model {name} does not exist.")
         _store_default(tenant_id, provider, name, kind)
     return replies.console({"result": "success"})
@@ -331,15 +408,33 @@ def post_default(request: Request, tenant_id: str, _: dict[str, str]) -> Respons
 
 def _store_default(tenant_id: str, provider: Provider, name: str, kind: str) -> None:
     """Older releases update the row that is read, if there is one, and otherwise write one that is not."""
-    changed = db.execute("UPDATE tenant_default_models SET provider_name = %s, model_name = %s, updated_at = now() "
-                         "WHERE tenant_id = %s AND model_type = %s", provider.name, name, tenant_id, credentials.stored_type(kind))
+    changed = db.execute(
+        "UPDATE tenant_default_models SET provider_name = %s, model_name = %s, updated_at = now() "
+        "WHERE tenant_id = %s AND model_type = %s",
+        provider.name,
+        name,
+        tenant_id,
+        credentials.stored_type(kind),
+    )
     if changed:
         return
-    changed = db.execute("UPDATE tenant_default_models SET provider_name = %s, model_name = %s, updated_at = now() "
-                         "WHERE tenant_id = %s AND model_type = %s", provider.name, name, tenant_id, kind)
+    changed = db.execute(
+        "UPDATE tenant_default_models SET provider_name = %s, model_name = %s, updated_at = now() "
+        "WHERE tenant_id = %s AND model_type = %s",
+        provider.name,
+        name,
+        tenant_id,
+        kind,
+    )
     if not changed:
-        db.execute("INSERT INTO tenant_default_models (tenant_id, provider_name, model_name, model_type) VALUES (%s, %s, %s, %s)",
-                   tenant_id, provider.name, name, kind)
+        db.execute(
+            "INSERT INTO tenant_default_models (tenant_id, provider_name, model_name, model_type) "
+            "VALUES (%s, %s, %s, %s)",
+            tenant_id,
+            provider.name,
+            name,
+            kind,
+        )
 
 
 def routes(router: Router) -> None:
@@ -348,22 +443,32 @@ def routes(router: Router) -> None:
     table: list[tuple[str, str, Callable[..., Response]]] = [
         ("GET", base, provider_list),
         ("GET", f"{WORKSPACE}/models/model-types/<model_type>", models_of_type),
-        ("GET", f"{WORKSPACE}/default-model", get_default), ("POST", f"{WORKSPACE}/default-model", post_default),
+        ("GET", f"{WORKSPACE}/default-model", get_default),
+        ("POST", f"{WORKSPACE}/default-model", post_default),
         ("POST", f"{base}/{segment}/models/credentials/validate", validate_credentials),
         ("GET", f"{base}/{segment}/models/credentials", get_credentials),
         ("GET", f"{base}/{segment}/models/parameter-rules", parameter_rules),
         ("PATCH", f"{base}/{segment}/models/enable", _switch(True)),
         ("PATCH", f"{base}/{segment}/models/disable", _switch(False)),
-        ("GET", f"{base}/{segment}/models", provider_models), ("POST", f"{base}/{segment}/models", save_model),
+        ("GET", f"{base}/{segment}/models", provider_models),
+        ("POST", f"{base}/{segment}/models", save_model),
         ("DELETE", f"{base}/{segment}/models", remove_model),
     ]
     if versions.has("credential_routes"):
-        table += [("POST", f"{base}/{segment}/models/credentials/switch", switch_credentials),
-                  ("POST", f"{base}/{segment}/models/credentials", create_credentials),
-                  ("PUT", f"{base}/{segment}/models/credentials", update_credentials),
-                  ("DELETE", f"{base}/{segment}/models/credentials", delete_credentials)]
+        table += [
+            ("POST", f"{base}/{segment}/models/credentials/switch", switch_credentials),
+            ("POST", f"{base}/{segment}/models/credentials", create_credentials),
+            ("PUT", f"{base}/{segment}/models/credentials", update_credentials),
+            ("DELETE", f"{base}/{segment}/models/credentials", delete_credentials),
+        ]
     table += [("POST", f"{base}/{segment}/credentials/validate", provider_credentials)]
     # The path converter of these releases swallows whatever follows, so a newer route reads as an unknown provider.
-    table += [("POST", f"{base}/{segment}" + ("/credentials" if versions.has("credential_routes") else ""), provider_credentials)]
+    table += [
+        (
+            "POST",
+            f"{base}/{segment}" + ("/credentials" if versions.has("credential_routes") else ""),
+            provider_credentials,
+        )
+    ]
     for method, path, handler in table:
         router.add(method, path, route(handler))

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Plugin routes below /workspaces/current/plugin/: all of them end at the daemon."""
+
 from __future__ import annotations
 
 import json
@@ -16,8 +17,22 @@ from standin.server import Request, Response, Router
 BASE = "/console/api/workspaces/current/plugin"
 TASK_KEYS = ("id", "created_at", "updated_at", "status", "total_plugins", "completed_plugins")
 TASK_PLUGIN_KEYS = ("plugin_unique_identifier", "plugin_id", "status", "message", "icon", "labels")
-LIST_KEYS = ("id", "created_at", "updated_at", "tenant_id", "endpoints_setups", "endpoints_active", "runtime_type", "source",
-             "meta", "plugin_id", "plugin_unique_identifier", "version", "checksum", "declaration")
+LIST_KEYS = (
+    "id",
+    "created_at",
+    "updated_at",
+    "tenant_id",
+    "endpoints_setups",
+    "endpoints_active",
+    "runtime_type",
+    "source",
+    "meta",
+    "plugin_id",
+    "plugin_unique_identifier",
+    "version",
+    "checksum",
+    "declaration",
+)
 EVERYONE = {"install_permission": "everyone", "debug_permission": "everyone"}
 FINISHED = ("success", "failed")
 
@@ -54,8 +69,11 @@ def _entry(item: dict[str, Any]) -> dict[str, Any]:
 
 def category_list(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
     data = _installed(tenant_id, replies.number(request, "page", 1), replies.number(request, "page_size", 256))
-    plugins = [_entry(item) for item in data["list"]
-               if (item.get("declaration") or {}).get("category", "model") == arguments["category"]]
+    plugins = [
+        _entry(item)
+        for item in data["list"]
+        if (item.get("declaration") or {}).get("category", "model") == arguments["category"]
+    ]
     return replies.console({"plugins": plugins, "builtin_tools": [], "has_more": False})
 
 
@@ -97,15 +115,20 @@ def task_delete(request: Request, tenant_id: str, arguments: dict[str, str]) -> 
 def upload(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
     package = request.files().get("pkg")
     if package is None:
-        raise replies.fail(400, "bad_request_key_error",
-                           "The browser (or proxy) sent a request that this server could not understand.")
+        raise replies.fail(
+            400, "bad_request_key_error", "The browser (or proxy) sent a request that this server could not understand."
+        )
     return replies.console(daemon_client.upload(tenant_id, package))
 
 
 def _decode(tenant_id: str, identifier: str) -> None:
     if versions.has("decode_with_query"):
-        management("GET", tenant_id, "decode/from_identifier",
-                   query={"plugin_unique_identifier": identifier, "PluginUniqueIdentifier": identifier})
+        management(
+            "GET",
+            tenant_id,
+            "decode/from_identifier",
+            query={"plugin_unique_identifier": identifier, "PluginUniqueIdentifier": identifier},
+        )
     elif versions.has("decode_before_install"):
         management("GET", tenant_id, "decode/from_identifier", body={"plugin_unique_identifier": identifier})
 
@@ -116,8 +139,12 @@ def _install(tenant_id: str, identifiers: list[str], source: str) -> Response:
     metas: list[dict[str, str]] = [{}]
     if versions.has("meta_per_identifier"):
         metas = [{"plugin_unique_identifier": identifier} for identifier in identifiers]
-    data = management("POST", tenant_id, "install/identifiers",
-                      body={"plugin_unique_identifiers": identifiers, "source": source, "metas": metas})
+    data = management(
+        "POST",
+        tenant_id,
+        "install/identifiers",
+        body={"plugin_unique_identifiers": identifiers, "source": source, "metas": metas},
+    )
     return _task_reply(tenant_id, data)
 
 
@@ -145,7 +172,9 @@ def _fetch(tenant_id: str, identifier: str) -> bool:
 
 
 def install_marketplace(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
-    identifiers = replies.body(request, "ParserPluginIdentifiers", "plugin_unique_identifiers")["plugin_unique_identifiers"]
+    identifiers = replies.body(request, "ParserPluginIdentifiers", "plugin_unique_identifiers")[
+        "plugin_unique_identifiers"
+    ]
     for identifier in identifiers:
         _fetch(tenant_id, identifier)
     return _install(tenant_id, identifiers, "marketplace")
@@ -159,15 +188,25 @@ def upgrade_marketplace(request: Request, tenant_id: str, _: dict[str, str]) -> 
         raise replies.invalid("you should not upgrade plugin with the same plugin")
     if _fetch(tenant_id, new) and not marketplace.count_install(new):
         daemon_client.upload(tenant_id, marketplace.download(new))
-    reply = management("POST", tenant_id, "install/upgrade",
-                       body={"original_plugin_unique_identifier": original, "new_plugin_unique_identifier": new,
-                             "source": "marketplace", "meta": {"plugin_unique_identifier": new}})
+    reply = management(
+        "POST",
+        tenant_id,
+        "install/upgrade",
+        body={
+            "original_plugin_unique_identifier": original,
+            "new_plugin_unique_identifier": new,
+            "source": "marketplace",
+            "meta": {"plugin_unique_identifier": new},
+        },
+    )
     return _task_reply(tenant_id, reply)
 
 
 def upload_github(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
     data = replies.body(request, "ParserGithubUpload", "repo", "version", "package")
-    package = marketplace.fetch(f"https://github.com/{data['repo']}/releases/download/{data['version']}/{data['package']}")
+    package = marketplace.fetch(
+        f"https://github.com/{data['repo']}/releases/download/{data['version']}/{data['package']}"
+    )
     return replies.console(daemon_client.upload(tenant_id, package))
 
 
@@ -192,8 +231,13 @@ def fetch_manifest(request: Request, tenant_id: str, _: dict[str, str]) -> Respo
 
 def debugging_key(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
     key = daemon_client.call("POST", tenant_id, "debugging/key", body={})
-    return replies.console({"key": key["key"], "host": settings.text("PLUGIN_REMOTE_INSTALL_HOST", "localhost"),
-                            "port": settings.number("PLUGIN_REMOTE_INSTALL_PORT", 5003)})
+    return replies.console(
+        {
+            "key": key["key"],
+            "host": settings.text("PLUGIN_REMOTE_INSTALL_HOST", "localhost"),
+            "port": settings.number("PLUGIN_REMOTE_INSTALL_PORT", 5003),
+        }
+    )
 
 
 def permission(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
@@ -205,22 +249,39 @@ STRATEGY = ("strategy_setting", "upgrade_time_of_day", "upgrade_mode", "exclude_
 
 def _strategy(tenant_id: str, category: str = "") -> dict[str, Any]:
     where, values = ("AND category = %s", (category,)) if category else ("", ())
-    found = db.row(f"SELECT * FROM tenant_plugin_auto_upgrade_strategies WHERE tenant_id = %s {where}", tenant_id, *values)
+    found = db.row(
+        f"SELECT * FROM tenant_plugin_auto_upgrade_strategies WHERE tenant_id = %s {where}", tenant_id, *values
+    )
     if found is None:
-        return {"strategy_setting": "latest" if category == "model" else "fix_only", "upgrade_time_of_day": 0,
-                "upgrade_mode": "exclude", "exclude_plugins": [], "include_plugins": []}
+        return {
+            "strategy_setting": "latest" if category == "model" else "fix_only",
+            "upgrade_time_of_day": 0,
+            "upgrade_mode": "exclude",
+            "exclude_plugins": [],
+            "include_plugins": [],
+        }
     return {name: found[name] for name in STRATEGY}
 
 
 def _save_strategy(tenant_id: str, new: dict[str, Any], category: str = "") -> None:
     where, values = ("AND category = %s", (category,)) if category else ("", ())
     fields = [json.dumps(new[name]) if name.endswith("_plugins") else new[name] for name in STRATEGY]
-    changed = db.execute(f"UPDATE tenant_plugin_auto_upgrade_strategies SET {', '.join(f'{name} = %s' for name in STRATEGY)}, "
-                         f"updated_at = now() WHERE tenant_id = %s {where}", *fields, tenant_id, *values)
+    changed = db.execute(
+        f"UPDATE tenant_plugin_auto_upgrade_strategies SET {', '.join(f'{name} = %s' for name in STRATEGY)}, "
+        f"updated_at = now() WHERE tenant_id = %s {where}",
+        *fields,
+        tenant_id,
+        *values,
+    )
     if not changed:
         extra = (", category", ", %s") if category else ("", "")
-        db.execute(f"INSERT INTO tenant_plugin_auto_upgrade_strategies ({', '.join(STRATEGY)}, tenant_id{extra[0]}) "
-                   f"VALUES (%s, %s, %s, %s, %s, %s{extra[1]})", *fields, tenant_id, *values)
+        db.execute(
+            f"INSERT INTO tenant_plugin_auto_upgrade_strategies ({', '.join(STRATEGY)}, tenant_id{extra[0]}) "
+            f"VALUES (%s, %s, %s, %s, %s, %s{extra[1]})",
+            *fields,
+            tenant_id,
+            *values,
+        )
 
 
 def preferences_fetch(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
@@ -228,7 +289,9 @@ def preferences_fetch(request: Request, tenant_id: str, _: dict[str, str]) -> Re
 
 
 def preferences_change(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
-    _save_strategy(tenant_id, replies.body(request, "ParserPreferencesChange", "permission", "auto_upgrade")["auto_upgrade"])
+    _save_strategy(
+        tenant_id, replies.body(request, "ParserPreferencesChange", "permission", "auto_upgrade")["auto_upgrade"]
+    )
     return replies.console({"success": True})
 
 
@@ -247,15 +310,27 @@ def routes(router: Router) -> None:
     if not versions.has("plugins"):
         return
     table = [
-        ("GET", "list", plugin_list), ("POST", "list/installations/ids", installations_by_id),
-        ("POST", "list/latest-versions", latest_versions), ("GET", "tasks", task_list), ("GET", "tasks/<task_id>", task_get),
-        ("POST", "tasks/<task_id>/delete", task_delete), ("POST", "upload/pkg", upload), ("POST", "upload/github", upload_github),
-        ("POST", "install/pkg", install_package), ("POST", "install/marketplace", install_marketplace),
-        ("POST", "upgrade/marketplace", upgrade_marketplace), ("POST", "uninstall", uninstall),
-        ("GET", "fetch-manifest", fetch_manifest), ("GET", "debugging-key", debugging_key), ("GET", "permission/fetch", permission),
+        ("GET", "list", plugin_list),
+        ("POST", "list/installations/ids", installations_by_id),
+        ("POST", "list/latest-versions", latest_versions),
+        ("GET", "tasks", task_list),
+        ("GET", "tasks/<task_id>", task_get),
+        ("POST", "tasks/<task_id>/delete", task_delete),
+        ("POST", "upload/pkg", upload),
+        ("POST", "upload/github", upload_github),
+        ("POST", "install/pkg", install_package),
+        ("POST", "install/marketplace", install_marketplace),
+        ("POST", "upgrade/marketplace", upgrade_marketplace),
+        ("POST", "uninstall", uninstall),
+        ("GET", "fetch-manifest", fetch_manifest),
+        ("GET", "debugging-key", debugging_key),
+        ("GET", "permission/fetch", permission),
     ]
     if versions.has("auto_upgrade_routes"):
-        table += [("GET", "auto-upgrade/fetch", auto_upgrade_fetch), ("POST", "auto-upgrade/change", auto_upgrade_change)]
+        table += [
+            ("GET", "auto-upgrade/fetch", auto_upgrade_fetch),
+            ("POST", "auto-upgrade/change", auto_upgrade_change),
+        ]
     if versions.has("preferences_routes") and versions.has("auto_upgrade_table"):
         table += [("GET", "preferences/fetch", preferences_fetch), ("POST", "preferences/change", preferences_change)]
     if versions.has("plugin_category_list"):

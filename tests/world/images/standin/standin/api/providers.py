@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which model providers a workspace has, and the schema of a model: from the daemon, through the caches of each release."""
+"""The model providers of a workspace and the schema of a model: from the daemon, through each release's caches."""
+
 from __future__ import annotations
 
 import hashlib
@@ -47,7 +48,7 @@ def catalogue(tenant_id: str) -> list[Provider]:
 
 
 def _models(tenant_id: str) -> list[dict[str, Any]]:
-    cached = cache.client().get(_cache_key(tenant_id)) if versions.has("provider_cache") else None
+    cached = cache.get(_cache_key(tenant_id)) if versions.has("provider_cache") else None
     if cached is not None:
         return list(json.loads(cached))
     found = daemon_client.management("GET", tenant_id, "models", query={"page": 1, "page_size": 256}) or []
@@ -85,19 +86,21 @@ def short_data(provider: Provider, model_type: str, model: str, credentials: dic
     return {"provider": provider.short_name, "model_type": model_type, "model": model, "credentials": credentials}
 
 
-def model_schema(tenant_id: str, provider: Provider, model_type: str, model: str,
-                 credentials: dict[str, Any]) -> dict[str, Any] | None:
+def model_schema(
+    tenant_id: str, provider: Provider, model_type: str, model: str, credentials: dict[str, Any]
+) -> dict[str, Any] | None:
     """The schema that the plugin gives a model; None when it cannot be had, which makes a model invisible."""
     if not versions.has("plugins"):
         return legacy.model_schema(model, model_type, credentials)
     text = json.dumps([tenant_id, provider.name, model_type, model, credentials], sort_keys=True)
     key = f"plugin_model_schema:{hashlib.sha256(text.encode()).hexdigest()}"
-    cached = cache.client().get(key) if versions.has("schema_cache") else None
+    cached = cache.get(key) if versions.has("schema_cache") else None
     if cached is not None:
         return dict(json.loads(cached))
     try:
-        data = daemon_client.once(tenant_id, "model/schema", provider.plugin_id,
-                                  short_data(provider, model_type, model, credentials))
+        data = daemon_client.once(
+            tenant_id, "model/schema", provider.plugin_id, short_data(provider, model_type, model, credentials)
+        )
     except daemon_client.DaemonError:
         return None
     schema = (data or {}).get("model_schema")
@@ -130,7 +133,13 @@ def public(request: Request, tenant_id: str, provider: Provider, *, brief: bool 
     if brief:
         data |= {"supported_model_types": declaration.get("supported_model_types"), "models": []}
         return data | ({"tenant_id": tenant_id} if versions.has("plugins") else {})
-    for name in ("background", "help", "supported_model_types", "configurate_methods", "provider_credential_schema",
-                 "model_credential_schema"):
+    for name in (
+        "background",
+        "help",
+        "supported_model_types",
+        "configurate_methods",
+        "provider_credential_schema",
+        "model_credential_schema",
+    ):
         data[name] = declaration.get(name)
     return data

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """JSON and error replies in the spelling of each release, and the checks of request bodies that produce them."""
+
 from __future__ import annotations
 
 import json
@@ -10,8 +11,10 @@ from typing import Any
 from standin import versions
 from standin.server import Request, Response, html_error
 
-SERVER_ERROR = ("The server encountered an internal error and was unable to complete your request. Either the server is "
-                "overloaded or there is an error in the application.")
+SERVER_ERROR = (
+    "The server encountered an internal error and was unable to complete your request. Either the server is "
+    "overloaded or there is an error in the application."
+)
 
 
 class ApiError(Exception):
@@ -94,16 +97,21 @@ def pydantic(model: str, name: str, text: str, kind: str, value: Any) -> ApiErro
     if len(shown) > 50:
         shown = shown[:25] + "..." + shown[-24:]
     number = versions.pick(versions.PYDANTIC)
-    return invalid(f"1 validation error for {model}\n{name}\n  {text} [type={kind}, input_value={shown}, "
-                   f"input_type={type(value).__name__}]\n    For further information visit "
-                   f"https://errors.pydantic.dev/{number}/v/{kind}")
+    return invalid(
+        f"1 validation error for {model}\n{name}\n  {text} [type={kind}, input_value={shown}, "
+        f"input_type={type(value).__name__}]\n    For further information visit "
+        f"https://errors.pydantic.dev/{number}/v/{kind}"
+    )
 
 
 def body(request: Request, model: str = "Payload", *names: str) -> dict[str, Any]:
     """The JSON object of a request that must have these keys."""
     if not request.is_json and request.body:
-        raise fail(415, "unsupported_media_type", "Did not attempt to load JSON data because the request Content-Type was "
-                                                  "not 'application/json'.")
+        raise fail(
+            415,
+            "unsupported_media_type",
+            "Did not attempt to load JSON data because the request Content-Type was not 'application/json'.",
+        )
     data = request.json()
     if not isinstance(data, dict):
         raise fail(400, "bad_request", "The browser (or proxy) sent a request that this server could not understand.")

@@ -6,6 +6,7 @@
 The facts name the heads and a few revisions between; the others get a stable made-up name. The files that this module
 writes look like Alembic's, so that whoever computes the head from them (also without a database) gets the release's.
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The service API below /v1, which apps are called by: key check, info, parameters, chats."""
+
 from __future__ import annotations
 
 import json
@@ -21,8 +22,13 @@ from standin.server import Request, Response, Router
 PING_SECONDS = 10.0
 TITLE_DELAY = 1.0
 EMPTY = "Input should be a valid string [type=string_type, input_value=[], input_type=list]"
-LIMITS = {"image_file_size_limit": 10, "video_file_size_limit": 100, "audio_file_size_limit": 50, "file_size_limit": 15,
-          "workflow_file_upload_limit": 10}
+LIMITS = {
+    "image_file_size_limit": 10,
+    "video_file_size_limit": 100,
+    "audio_file_size_limit": 50,
+    "file_size_limit": 15,
+    "workflow_file_upload_limit": 10,
+}
 
 
 def app_of(request: Request) -> dict[str, Any]:
@@ -65,8 +71,19 @@ def info(request: Request) -> Response:
 
 def parameters(request: Request) -> Response:
     config = apps.config_of(app_of(request))
-    names = ("opening_statement", "suggested_questions", "suggested_questions_after_answer", "speech_to_text", "text_to_speech",
-             "retriever_resource", "annotation_reply", "more_like_this", "user_input_form", "sensitive_word_avoidance", "file_upload")
+    names = (
+        "opening_statement",
+        "suggested_questions",
+        "suggested_questions_after_answer",
+        "speech_to_text",
+        "text_to_speech",
+        "retriever_resource",
+        "annotation_reply",
+        "more_like_this",
+        "user_input_form",
+        "sensitive_word_avoidance",
+        "file_upload",
+    )
     data = {name: config.get(name, apps.CONFIG[name]) for name in names}
     return replies.console({**data, "system_parameters": LIMITS})
 
@@ -111,10 +128,20 @@ def chat_messages(request: Request) -> Response:
     history = [] if first else conversations.history(conversation)
     prompt = config.get("pre_prompt") or ""
     messages = ([{"role": "system", "content": f"{prompt}\n", "name": None}] if prompt else []) + history
-    parameters_ = {name: value for name, value in (config["model"].get("completion_params") or {}).items() if name != "stop"}
-    call = Call(tenant_id, provider, str(config["model"]["name"]), credentials,
-                [*messages, {"role": "user", "content": data["query"], "name": None}], parameters_, streaming,
-                str(end_user["id"]), str(app["id"]))
+    parameters_ = {
+        name: value for name, value in (config["model"].get("completion_params") or {}).items() if name != "stop"
+    }
+    call = Call(
+        tenant_id,
+        provider,
+        str(config["model"]["name"]),
+        credentials,
+        [*messages, {"role": "user", "content": data["query"], "name": None}],
+        parameters_,
+        streaming,
+        str(end_user["id"]),
+        str(app["id"]),
+    )
     turn = Turn(app, conversation, conversations.start_message(app, conversation, end_user, data), call)
     named = first and data.get("auto_generate_name", True) is not False
     if named:
@@ -125,8 +152,10 @@ def chat_messages(request: Request) -> Response:
 def _conversation_missing() -> str:
     if not versions.has("did_you_mean"):
         return "Conversation Not Exists."
-    return ("Conversation Not Exists. You have requested this URI [/v1/chat-messages] but did you mean /v1/chat-messages or "
-            "/api/chat-messages or /v1/chat-messages/<string:task_id>/stop ?")
+    return (
+        "Conversation Not Exists. You have requested this URI [/v1/chat-messages] but did you mean "
+        "/v1/chat-messages or /api/chat-messages or /v1/chat-messages/<string:task_id>/stop ?"
+    )
 
 
 class Turn:
@@ -161,8 +190,11 @@ class Turn:
             self.events.put(("error", ChatError("internal_server_error", repr(error))))
 
     def _ids(self) -> dict[str, Any]:
-        return {"conversation_id": str(self.conversation["id"]), "message_id": str(self.message["id"]),
-                "created_at": stamp(self.message["created_at"])}
+        return {
+            "conversation_id": str(self.conversation["id"]),
+            "message_id": str(self.message["id"]),
+            "created_at": stamp(self.message["created_at"]),
+        }
 
     def _wait_for_title(self) -> None:
         """In these releases the first reply of a conversation waits for its title, about a second."""
@@ -180,14 +212,25 @@ class Turn:
             raise replies.fail(400, error.code, error.blocking) from error
         if text is None or (text == "" and not versions.has("empty_answer_ok")):
             url = f"https://errors.pydantic.dev/{versions.pick(versions.PYDANTIC)}/v/string_type"
-            raise replies.invalid(f"1 validation error for Data\nanswer\n  {EMPTY}\n    For further information visit {url}")
+            raise replies.invalid(
+                f"1 validation error for Data\nanswer\n  {EMPTY}\n    For further information visit {url}"
+            )
         self._wait_for_title()
         conversations.finish_message(self.message, text, used)
         ids = self._ids()
-        return replies.spaced({
-            "event": "message", "task_id": self.task_id, "id": ids["message_id"], "message_id": ids["message_id"],
-            "conversation_id": ids["conversation_id"], "mode": self.app["mode"], "answer": text,
-            "metadata": chat.metadata(chat.usage(used, self.call.started)), "created_at": ids["created_at"]})
+        return replies.spaced(
+            {
+                "event": "message",
+                "task_id": self.task_id,
+                "id": ids["message_id"],
+                "message_id": ids["message_id"],
+                "conversation_id": ids["conversation_id"],
+                "mode": self.app["mode"],
+                "answer": text,
+                "metadata": chat.metadata(chat.usage(used, self.call.started)),
+                "created_at": ids["created_at"],
+            }
+        )
 
     def stream(self) -> Response:
         threading.Thread(target=self._run, daemon=True).start()
@@ -219,8 +262,12 @@ class Turn:
                 done = kind == "end"
             self._wait_for_title()
             conversations.finish_message(self.message, answer, used)
-            yield self._event("message_end", **ids, metadata=chat.metadata(
-                chat.usage(used, self.call.started, streaming=True), streaming=True), files=selector)
+            yield self._event(
+                "message_end",
+                **ids,
+                metadata=chat.metadata(chat.usage(used, self.call.started, streaming=True), streaming=True),
+                files=selector,
+            )
         finally:
             self.left.set()
 
@@ -256,14 +303,16 @@ def message_list(request: Request) -> Response:
 
 def routes(router: Router) -> None:
     table: list[tuple[str, str, Callable[..., Response]]] = [
-        ("GET", "info", info), ("GET", "parameters", parameters), ("GET", "meta", meta),
-        ("POST", "chat-messages", chat_messages), ("POST", "chat-messages/<task_id>/stop", stop),
-        ("POST", "completion-messages", completion_messages), ("GET", "conversations", conversation_list),
+        ("GET", "info", info),
+        ("GET", "parameters", parameters),
+        ("GET", "meta", meta),
+        ("POST", "chat-messages", chat_messages),
+        ("POST", "chat-messages/<task_id>/stop", stop),
+        ("POST", "completion-messages", completion_messages),
+        ("GET", "conversations", conversation_list),
         ("GET", "messages", message_list),
     ]
     if versions.has("v1_site"):
         table.append(("GET", "site", site))
     for method, path, handler in table:
         router.add(method, f"/v1/{path}", handler)
-
-

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who is asking: bearer tokens in the older releases, cookies with CSRF in the newer ones, the admin key in all."""
+
 from __future__ import annotations
 
 import base64
@@ -31,8 +32,12 @@ def access_seconds() -> int:
 
 def require_setup() -> None:
     if db.row("SELECT version FROM dify_setups") is None:
-        raise fail(401, "not_setup", "Dify has not been initialized and installed yet. Please proceed with the initialization "
-                                     "and installation process first.")
+        raise fail(
+            401,
+            "not_setup",
+            "Dify has not been initialized and installed yet. Please proceed with the initialization "
+            "and installation process first.",
+        )
 
 
 def _secure() -> bool:
@@ -58,13 +63,19 @@ def _owner_of(workspace: str) -> dict[str, Any] | None:
         uuid.UUID(workspace)
     except ValueError:
         return None
-    return db.row("SELECT a.*, j.tenant_id FROM accounts a JOIN tenant_account_joins j ON j.account_id = a.id "
-                  "WHERE j.tenant_id = %s AND j.role = 'owner'", workspace)
+    return db.row(
+        "SELECT a.*, j.tenant_id FROM accounts a JOIN tenant_account_joins j ON j.account_id = a.id "
+        "WHERE j.tenant_id = %s AND j.role = 'owner'",
+        workspace,
+    )
 
 
 def _account(account_id: str) -> dict[str, Any] | None:
-    return db.row("SELECT a.*, j.tenant_id FROM accounts a JOIN tenant_account_joins j ON j.account_id = a.id "
-                  "WHERE a.id = %s ORDER BY j.current DESC", account_id)
+    return db.row(
+        "SELECT a.*, j.tenant_id FROM accounts a JOIN tenant_account_joins j ON j.account_id = a.id "
+        "WHERE a.id = %s ORDER BY j.current DESC",
+        account_id,
+    )
 
 
 def account(request: Request) -> dict[str, Any]:
@@ -125,8 +136,11 @@ def _logged_in(account_id: str, *, refreshed: bool = False) -> Response:
     if not versions.has("cookie_login"):
         return replies.console({"result": "success", "data": {"access_token": access, "refresh_token": refresh}})
     csrf = tokens.jwt(access_seconds(), sub=account_id)
-    cookies = [_set_cookie("access_token", access, access_seconds()), _set_cookie("refresh_token", refresh, REFRESH_SECONDS),
-               _set_cookie("csrf_token", csrf, access_seconds(), http_only=False)]
+    cookies = [
+        _set_cookie("access_token", access, access_seconds()),
+        _set_cookie("refresh_token", refresh, REFRESH_SECONDS),
+        _set_cookie("csrf_token", csrf, access_seconds(), http_only=False),
+    ]
     if refreshed:
         cookies = [cookies[2], cookies[0], cookies[1]]
     return replies.plain({"result": "success"}, headers=cookies)
@@ -149,7 +163,7 @@ def login(request: Request) -> Response:
     email = str(data["email"]).lower() if versions.has("email_lowercase") else str(data["email"])
     password = _password(str(data["password"]))
     counter = f"login_error_rate_limit:{email}"
-    if int(cache.client().get(counter) or 0) > LOCK_AFTER:
+    if int(cache.get(counter) or 0) > LOCK_AFTER:
         raise fail(429, "email_code_login_limit", "Too many incorrect password attempts. Please try again later.")
     found = db.row("SELECT * FROM accounts WHERE email = %s", email)
     if found is None or not tokens.check_password(password, found["password"], found["password_salt"]):
@@ -158,7 +172,9 @@ def login(request: Request) -> Response:
             cache.client().expire(counter, LOCK_SECONDS)
         raise _wrong_login(found is not None)
     cache.client().delete(counter)
-    db.execute("UPDATE accounts SET last_login_at = now(), last_login_ip = %s WHERE id = %s", request.client, found["id"])
+    db.execute(
+        "UPDATE accounts SET last_login_at = now(), last_login_ip = %s WHERE id = %s", request.client, found["id"]
+    )
     return _logged_in(str(found["id"]))
 
 
@@ -177,7 +193,7 @@ def refresh(request: Request) -> Response:
         token = str(replies.body(request, "RefreshToken", "refresh_token")["refresh_token"])
     if not token:
         return replies.plain({"result": "fail", "message": "No refresh token provided"}, 401)
-    account_id = cache.client().get(f"refresh_token:{token}")
+    account_id = cache.get(f"refresh_token:{token}")
     if account_id is None:
         if by_cookie:
             return replies.plain({"result": "fail", "message": "Invalid refresh token"}, 401)
@@ -196,11 +212,14 @@ def logout(request: Request) -> Response:
             raise fail(401, "unauthorized", "Invalid Authorization token.") from None
     else:
         account_id = str(account(request)["id"])
-    last = cache.client().get(f"account_refresh_token:{account_id}")
+    last = cache.get(f"account_refresh_token:{account_id}")
     cache.client().delete(f"account_refresh_token:{account_id}", *([f"refresh_token:{last}"] if last else []))
     if not by_cookie:
         return replies.console({"result": "success"})
-    gone = [_set_cookie(name, "", 0, http_only=name != "csrf_token") for name in ("access_token", "refresh_token", "csrf_token")]
+    gone = [
+        _set_cookie(name, "", 0, http_only=name != "csrf_token")
+        for name in ("access_token", "refresh_token", "csrf_token")
+    ]
     return replies.plain({"result": "success"}, headers=gone)
 
 

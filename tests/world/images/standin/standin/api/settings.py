@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The environment variables that Dify's API reads, with its defaults. DB_* has no usable default password, as in Dify."""
+"""The environment variables that Dify's API reads, with its defaults (none for the database password)."""
+
 from __future__ import annotations
 
 import os
@@ -31,7 +32,7 @@ def storage() -> Path:
 
 
 def prepare_storage() -> None:
-    """A storage directory that cannot be made ends every process at start; one that cannot be written is found out later."""
+    """A directory that cannot be made ends every process at start; one that cannot be written is found out later."""
     try:
         storage().mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Passwords, JSON web tokens, signed session cookies and the tenant's key pair."""
+
 from __future__ import annotations
 
 import base64
@@ -85,7 +86,7 @@ def _openssl(*arguments: str, data: bytes = b"") -> bytes:
 
 
 def new_key_pair(tenant_id: str) -> str:
-    """Writes the private key into the storage and returns the public one. OSError where the storage cannot be written."""
+    """Writes the private key into the storage, returns the public one. OSError where it cannot be written."""
     private = _openssl("genrsa", "-traditional", "2048")
     place = private_key_path(tenant_id)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +108,13 @@ def encrypt(secret: str, public_key: str) -> str:
 
 
 def decrypt(value: str, tenant_id: str) -> str:
-    """A missing key file is an error; the key of another pair is none: then the ciphertext itself comes back, as in Dify."""
+    """A missing key file is an error; the key of another pair is none: the ciphertext itself comes back, as in Dify."""
     name = "tenant_privkey:" + hashlib.sha3_256(tenant_id.encode()).hexdigest()
-    private = cache.client().get(name)
+    private = cache.get(name)
     if private is None:
         private = private_key_path(tenant_id).read_text(encoding="ascii")
         cache.client().setex(name, 120, private)
     key = hashlib.sha256(_openssl("rsa", "-pubout", data=private.encode())).digest()
     raw = base64.b64decode(value)
     mark = SECRET_MARK.encode() + key[:8]
-    return _mix(raw[len(mark):], key).decode() if raw.startswith(mark) else value
+    return _mix(raw[len(mark) :], key).decode() if raw.startswith(mark) else value
