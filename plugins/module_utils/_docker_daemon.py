@@ -47,7 +47,7 @@ def wanted_config(found: Config, config: Config, baseline: Config) -> Config:
 
 
 def with_proxies(config: Config, proxies: Config) -> Config:
-    named = {f"{kind}-proxy": proxies[kind] for kind in ("http", "https", "no") if proxies.get(kind)}
+    named = {name.replace("_", "-"): value for name, value in proxies.items() if value}
     return deep_merge(config, {"proxies": named}) if named else config
 
 

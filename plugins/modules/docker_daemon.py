@@ -46,13 +46,13 @@ options:
         passwords.
     type: dict
     suboptions:
-      http:
+      http_proxy:
         description: Proxy for C(http) addresses.
         type: str
-      https:
+      https_proxy:
         description: Proxy for C(https) addresses.
         type: str
-      "no":
+      no_proxy:
         description: Comma-separated hosts that are reached without a proxy.
         type: str
   path:
@@ -373,9 +373,9 @@ def main() -> None:
             "proxies": {
                 "type": "dict",
                 "options": {
-                    "http": {"type": "str", "no_log": True},
-                    "https": {"type": "str", "no_log": True},
-                    "no": {"type": "str"},
+                    "http_proxy": {"type": "str", "no_log": True},
+                    "https_proxy": {"type": "str", "no_log": True},
+                    "no_proxy": {"type": "str"},
                 },
             },
             "path": {"type": "path", "default": "/etc/docker/daemon.json"},

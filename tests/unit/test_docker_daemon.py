@@ -48,7 +48,7 @@ def test_none_takes_a_key_away_at_any_depth() -> None:
 
 
 def test_proxies() -> None:
-    assert rules.with_proxies({"debug": True}, {"http": "http://p", "https": None, "no": ""}) == {
+    assert rules.with_proxies({"debug": True}, {"http_proxy": "http://p", "https_proxy": None, "no_proxy": ""}) == {
         "debug": True,
         "proxies": {"http-proxy": "http://p"},
     }
@@ -171,7 +171,7 @@ def test_no_engine_no_change(run: Any, tmp_path: pathlib.Path) -> None:
 def test_no_password_in_the_diff(run: Any) -> None:
     result = run(
         '{"proxies": {"https-proxy": "http://me:old5ecret@p"}}',
-        proxies={"http": "http://me:pa55@p:1", "https": None, "no": "x"},
+        proxies={"http_proxy": "http://me:pa55@p:1", "https_proxy": None, "no_proxy": "x"},
     )
     assert result["changed_keys"] == ["proxies"]
     assert "pa55" not in str(result)
