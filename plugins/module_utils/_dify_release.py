@@ -208,7 +208,7 @@ class Store:
             local = local_path(source)
             fetch = None if local else _Download(source, os.path.join(self.home, f".{tag}.part"), deadline)
             try:
-                archive = local or fetch.run()  # type: ignore[union-attr]
+                archive = fetch.run() if fetch else local
                 if not os.path.isfile(archive):
                     raise ReleaseError(f"there is no archive at {archive}. Correct dify_archive_url.")
                 digest = sha256_of(archive)
