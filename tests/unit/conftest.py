@@ -28,11 +28,12 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Rele
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import load_compose
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 
-# The same examples everywhere, and nothing written into the checkout.
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# The same examples everywhere, and nothing written into the checkout but to its build folder.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 RELEASES = pathlib.Path(os.environ.get("DIFY_RELEASES_DIR", ROOT.parent / "shared" / "dify-releases"))
 TAGS = sorted((path.parent.parent.name for path in RELEASES.glob("*/docker/docker-compose.yaml")), key=parse_version)
 
