@@ -15,8 +15,9 @@ import _host
 from _engine import docker, forget_older, image_exists, run
 from _settings import CACHE, IMAGES, LABEL, content_hash, step, tree_hash
 
-# A unit of a container's host that fails or waits for hardware makes `is-system-running` say "degraded" for no reason.
+# What looks after hardware fails in a container or waits for ever, and systemd-sysctl would set this machine's kernel.
 MASKED = (
+    "systemd-sysctl.service",
     "systemd-modules-load.service",
     "systemd-udevd.service",
     "systemd-udev-trigger.service",
