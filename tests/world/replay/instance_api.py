@@ -155,7 +155,9 @@ class Instance:
     ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         headers = dict(headers or {})
-        data = body.encode() if isinstance(body, str) else None if body is None else json.dumps(body).encode()
+        data = body.encode() if isinstance(body, str) else body
+        if data is not None and not isinstance(data, bytes):
+            data = json.dumps(data).encode()
         if data is not None:
             headers.setdefault("Content-Type", "application/json")
         try:

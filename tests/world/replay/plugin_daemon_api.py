@@ -355,7 +355,7 @@ class Daemon:
         return events
 
 
-RULES = [
+RULES: list[dict[str, Any]] = [
     {
         "name": name,
         "use_template": name,

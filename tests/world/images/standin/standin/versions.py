@@ -103,7 +103,7 @@ SINCE = {
     # plugins
     "plugin_error": "1.14.0",
     "decode_before_install": "1.12.1",
-    "decode_with_query": "1.16.0",
+    "decode_with_query": "1.14.0",
     "meta_per_identifier": "1.16.0",
     "install_reply_task": "1.16.0",
     "auto_upgrade_routes": "1.15.0",
