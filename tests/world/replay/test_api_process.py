@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The stand-in of Dify's API as a process: migrations and their exit codes, slots, storage, worker.
 
-The expected behaviour of each release is that of the observed upgrade runs and of the recordings of Dify with its daemon.
+What is expected of each release is what the observed upgrade runs and the recordings of Dify with its daemon show.
 """
 
 from __future__ import annotations

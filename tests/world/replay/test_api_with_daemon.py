@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The stand-ins of Dify's API and of its plugin daemon together, as the releases pair them: install, add a model, chat."""
+"""The stand-ins of Dify's API and plugin daemon together, as the releases pair them: install, add a model, chat."""
 
 from __future__ import annotations
 

@@ -6,6 +6,12 @@
     {"migration": "fail", "start": "slow:30", "api": "hang", "head": "0123456789ab"}
 
 A key may be limited to one process of an image: "worker.start" beats "start" in the process that runs as "worker".
+
+    start      crash | slow:<s>       every program (api, worker, beat, web, ...), before it listens
+    api        500 | hang | slow:<s>  every request, /health included
+    web        500 | hang | slow:<s>
+    migration  fail | slow:<s>        in the last revision of a run that has one
+    head       <revision>             written as the database's head after a successful migration
 """
 
 from __future__ import annotations
