@@ -377,7 +377,7 @@ class Replay:
 
     def finished(self, response: requests.Response | None, seconds: float = 30) -> dict[str, Any]:
         """The last state of the task that a reply names; {} when there was none."""
-        task = response.json()["data"]["task_id"] if response is not None else ""
+        task = (response.json()["data"] or {}).get("task_id") if response is not None else ""
         deadline = time.monotonic() + seconds
         while task:
             state = self.send("GET", f"M/install/tasks/{task}").json()["data"]
@@ -441,6 +441,8 @@ class Replay:
             if len(recorded) > 1 and state == recorded[-1]:
                 break
             time.sleep(0.05)
+        if self.daemon.version < "0.5" and recorded[0] != "NO-NODE" == seen[0]:
+            seen.pop(0)  # a phase of some 50 ms in these versions, which a recorder meets or misses
         if seen != recorded:
             self.different.append(f"{self.daemon.version}: {title}: recorded {recorded}, seen {seen}")
 

@@ -450,6 +450,7 @@ def test_dead_process(replay: Start, version: str) -> None:
 
     _main_file(run, CRASH)
     run.timeline("crash loop (main.py exits with 3)", run.daemon.kill_plugins)
+    time.sleep(0.5)  # until the probes that were given up are no longer counted
     run.steps("list during crash loop", "health during crash loop")
     run.finish(5)
 
@@ -676,7 +677,8 @@ def test_stop_and_outages(replay: Start, version: str) -> None:
         run.step("tasks, PostgreSQL down")
     finally:
         run.daemon.postgres.start()
-    run.step("list, PostgreSQL back")
+    if version != "0.0.3":  # recorded there without a plugin
+        run.step("list, PostgreSQL back")
     assert run.probe() == "OK-PROV"
     run.finish(4)
 

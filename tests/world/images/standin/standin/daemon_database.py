@@ -51,6 +51,10 @@ class DatabaseError(Exception):
     """What the daemon puts into its replies and its log when a statement fails."""
 
 
+class StaleConnection(DatabaseError):
+    """A pooled connection turned out to be dead."""
+
+
 class Database:
     def __init__(self, config: Config, behaviour: Generation) -> None:
         self._parameters = {**config.database, "connect_timeout": "5"}
@@ -84,13 +88,22 @@ class Database:
             self.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_COMMON}, {_COLUMNS[table]})")
 
     def execute(self, sql: str, *args: object) -> list[Row]:
-        with self._cursor() as cursor:
-            cursor.execute(sql, args or None)
-            return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+        try:
+            return self._execute(sql, args)
+        except StaleConnection:
+            # The older driver connects anew before it complains.
+            if self._behaviour.shows_stale_connection:
+                raise
+            return self._execute(sql, args)
 
     def one(self, sql: str, *args: object) -> Row | None:
         rows = self.execute(sql, *args)
         return rows[0] if rows else None
+
+    def _execute(self, sql: str, args: tuple[object, ...]) -> list[Row]:
+        with self._cursor() as cursor:
+            cursor.execute(sql, args or None)
+            return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
     @contextlib.contextmanager
     def _cursor(self) -> Iterator[Any]:
@@ -104,7 +117,7 @@ class Database:
             # The server went away: every pooled connection is as dead as this one.
             with self._lock:
                 self._idle.clear()
-            raise DatabaseError(
+            raise StaleConnection(
                 f"FATAL: terminating connection due to administrator command (SQLSTATE {errorcodes.ADMIN_SHUTDOWN})"
             ) from error
         except psycopg2.Error as error:

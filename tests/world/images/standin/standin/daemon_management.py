@@ -250,8 +250,10 @@ class Management:
         row = self._registry.installed(call.arguments["tenant_id"], old)
         if row is None or row["source"] != parameters["source"]:
             return failure(-404, "plugin installation not found for this tenant")
-        if self._registry.declaration(new) is None and not self._behaviour.upgrade_unknown_task:
-            return failure(-500, "plugin not found")
+        if self._registry.declaration(new) is None:
+            if not self._behaviour.upgrade_unknown_task:
+                return failure(-500, "plugin not found")
+            self._registry.restore(new)
         return ok({"all_installed": False, "task_id": self._tasks.upgrade(row, new, parameters.get("meta") or {})})
 
     @guarded

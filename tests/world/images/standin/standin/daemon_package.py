@@ -181,7 +181,9 @@ def pack(
     replace: other file contents, None leaves a file out; key signs it; provider: its name where it is not the plugin's.
     """
     contents = {
-        name: text for name, text in {**_sources(plugin_id, version, provider), **(replace or {})}.items() if text is not None
+        name: text
+        for name, text in {**_sources(plugin_id, version, provider), **(replace or {})}.items()
+        if text is not None
     }
     files = {name: text.encode() for name, text in contents.items()}
     comment = b""

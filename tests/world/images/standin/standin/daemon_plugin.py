@@ -130,18 +130,25 @@ class Plugin:
             "fetch_from": "customizable-model",
             "model_properties": properties,
             "deprecated": False,
-            "parameter_rules": [
-                {
-                    "name": name,
-                    "label": {"en_US": name},
-                    "type": "float" if name in RULES[:2] else "int",
-                    "required": False,
-                    "default": None,
-                    "options": [],
-                }
-                for name in rules
-            ],
+            "parameter_rules": [self._rule(name) for name in rules],
             "pricing": {"input": "0", "output": "0" if llm else None, "unit": "0", "currency": "USD"},
+        }
+
+    def _rule(self, name: str) -> dict[str, Any]:
+        """Temperature's limits are recorded, the others only by their number."""
+        warm = name == "temperature"
+        return {
+            "name": name,
+            "use_template": name if name in RULES[:3] else None,
+            "label": {"en_US": name},
+            "type": "float" if name in RULES[:2] else "int",
+            "help": None,
+            "required": False,
+            "default": (0 if self.version >= (1,) else 0.1) if warm else None,
+            "min": 0 if warm else None,
+            "max": 1 if warm else None,
+            "precision": 2 if warm else None,
+            "options": [],
         }
 
     def _invoke(self, data: dict[str, Any], fault: str) -> Iterator[dict[str, Any]]:
@@ -162,6 +169,8 @@ class Plugin:
             try:
                 reply = json.loads(line)
             except ValueError:
+                if fault == "tokenizer":
+                    raise ModelError("ConnectionError", VOCABULARY) from None
                 yield self._chunk(data, index, "", _usage(1, 0, started), "Non-JSON encountered.")
                 return
             if "done" not in reply:

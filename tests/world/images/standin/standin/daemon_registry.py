@@ -41,13 +41,7 @@ class Registry:
         path = self.config.package_path / package.identifier
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        self.database.execute(
-            "INSERT INTO plugin_declarations (plugin_unique_identifier, plugin_id, declaration) VALUES (%s, %s, %s) "
-            "ON CONFLICT (plugin_unique_identifier) DO NOTHING",
-            package.identifier,
-            package.plugin_id,
-            json.dumps(declaration),
-        )
+        self._declare(package, declaration)
         return self._decoded(package, declaration, checked)
 
     def decode(self, identifier: str) -> dict[str, Any]:
@@ -64,6 +58,15 @@ class Registry:
             known = self.behaviour.third_party_category or package.signed_by(OFFICIAL_KEY)
             reply["verification"] = package.verification if checked and known else None
         return reply
+
+    def _declare(self, package: Package, declaration: dict[str, Any]) -> None:
+        self.database.execute(
+            "INSERT INTO plugin_declarations (plugin_unique_identifier, plugin_id, declaration) VALUES (%s, %s, %s) "
+            "ON CONFLICT (plugin_unique_identifier) DO NOTHING",
+            package.identifier,
+            package.plugin_id,
+            json.dumps(declaration),
+        )
 
     def readme(self, identifier: str) -> str:
         path = self.config.package_path / identifier
@@ -102,6 +105,13 @@ class Registry:
             found = json.loads(row["declaration"])
             self.cache.set(key, found)
         return dict(found)
+
+    def restore(self, identifier: str) -> None:
+        """Declare again what an upgrade took away, as long as its package is there."""
+        path = self.config.package_path / identifier
+        if path.is_file():
+            package = daemon_package.read(path.read_bytes())
+            self._declare(package, daemon_package.declaration(package, self.behaviour, self._save_icons(package)))
 
     def installation(self, tenant: str, plugin_id: str) -> Row | None:
         """For a call: from Redis where the version caches it there, else from PostgreSQL."""

@@ -22,6 +22,7 @@ from standin.daemon_log import Log
 from standin.daemon_versions import Generation
 
 HEARTBEAT_PATIENCE = 120.0
+GONE_SECONDS = 0.25  # how soon a waiting call notices that its client left
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[1])
 Event = dict[str, Any]
 
@@ -144,7 +145,7 @@ class Runtime:
                     return
                 if gone():
                     raise Gone
-                time.sleep(min(0.2 if not hopeless else 1.0, max(deadline - time.monotonic(), 0.01)))
+                time.sleep(min(GONE_SECONDS, max(deadline - time.monotonic(), 0.01)))
         elif not self.alive:
             yield {"event": "no_instance"}
             return
@@ -164,7 +165,7 @@ class Runtime:
                     yield {"event": "killed"}
                     return
                 try:
-                    event = events.get(timeout=min(left, 1.0))
+                    event = events.get(timeout=min(left, GONE_SECONDS))
                 except queue.Empty:
                     if gone():
                         raise Gone from None

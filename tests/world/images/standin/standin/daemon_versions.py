@@ -72,6 +72,7 @@ class Generation:
     size_text: str = "File size exceeds the maximum limit"
     missing_asset_empty: bool = False
     connect_error: str = "host"  # wording of a failed connection to PostgreSQL
+    shows_stale_connection: bool = False  # in the first reply after PostgreSQL went away
 
 
 _0_0_3 = Generation()
@@ -129,6 +130,7 @@ _0_6_0 = replace(
     rejects_null_content=True,
     missing_asset_empty=True,
     connect_error="user",
+    shows_stale_connection=True,
 )
 
 VERSIONS: dict[str, Generation] = {

@@ -100,10 +100,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def server(port: int) -> http.server.ThreadingHTTPServer:
-    found = http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler)
-    found.daemon_threads = True
-    return found
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that leaves a stream is part of the game.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def server(port: int) -> Server:
+    return Server(("0.0.0.0", port), Handler)
 
 
 if __name__ == "__main__":
