@@ -50,6 +50,10 @@ _COUCHBASE_CHECK = (
     "http://localhost:8091/pools/default/buckets | grep -q '\\[{' || exit 1"
 )
 
+# They migrate the database or fail at start without it. Before 1.3.0 nothing made them wait, and up to 1.12.1 a
+# migration that cannot connect exits 0: the API then serves an empty database for ever.
+_DATABASE_USERS = ("api", "worker", "plugin_daemon")
+
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -153,6 +157,10 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         if name == "plugin_daemon":
             port = env.get("EXPOSE_PLUGIN_DAEMON_PORT") or "5002"
             added["ports"] = [f"127.0.0.1:{port}:{env.get('PLUGIN_DAEMON_PORT') or '5002'}"]
+        if name in _DATABASE_USERS and _waits_for_nothing(service, compose):
+            added["depends_on"] = {"db": {"condition": "service_healthy"}}
+        if name == "db" and _asks_the_socket(service):
+            added["healthcheck"] = {"test": ["CMD", "pg_isready", "-h", "db"]}
         if name == "couchbase-server":
             added["healthcheck"] = {"test": ["CMD-SHELL", _COUCHBASE_CHECK]}
         if settings.get("log_max_size"):
@@ -171,6 +179,15 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         if added:
             services[name] = added
     return merge({"services": services}, settings.get("compose_override") or {})
+
+
+def _waits_for_nothing(service: Mapping[str, Any], compose: Mapping[str, Any]) -> bool:
+    return "db" in compose["services"] and not isinstance(service.get("depends_on"), Mapping)
+
+
+def _asks_the_socket(service: Mapping[str, Any]) -> bool:
+    """While PostgreSQL prepares an empty data folder it listens on its socket only, and would already count as ready."""
+    return (service.get("healthcheck") or {}).get("test") == ["CMD", "pg_isready"]
 
 
 def _environment(name: str, service: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:

@@ -41,6 +41,13 @@ class TestEveryRelease:
             ports = {port["target"]: port["published"] for port in services["plugin_daemon"]["ports"]}
             assert ports == {5002: "5002", 5003: "5003"}
 
+    def test_whoever_needs_the_database_waits_for_it(self, dify_tag: str, composed: Any) -> None:
+        services = composed(dify_tag).services
+        database = next(name for name in ("db_postgres", "db") if name in services)
+        assert services[database]["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "-h", database]
+        for name in {"api", "worker", "plugin_daemon"} & set(services):
+            assert services[name]["depends_on"][database]["condition"] == "service_healthy", name
+
     def test_only_active_services_and_no_tags(self, release: env.Release) -> None:
         services = lay_over(release, **WISHES)
         rendered = env.render(release, {}, {}, {})
