@@ -18,6 +18,7 @@ from typing import Any
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "bench"
+NODE = "dify1"
 INVENTORIES = [ROOT / "build" / "world" / "inventory.yml", ROOT / "molecule" / "default" / "inventory.yml"]
 ROLE = "geerlingguy.docker"
 RUNS = 3
@@ -34,7 +35,7 @@ def play(playbook: pathlib.Path, **environment: str) -> dict[str, Any]:
     started = time.monotonic()
     with log.open("ab") as out:
         subprocess.call(
-            ["ansible-playbook", *(f"--inventory={path}" for path in INVENTORIES), str(playbook)],
+            ["ansible-playbook", *(f"--inventory={path}" for path in INVENTORIES), f"--limit={NODE}", str(playbook)],
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
