@@ -201,7 +201,8 @@ def check_containers(look: Look) -> Result:
     missing = sorted(set(services) - {one.service for one in found})
     if missing:
         problems.append((f"no container for {', '.join(missing)}", "Run `docker compose up -d` to create them."))
-    problems += [problem for one in found for problem in _problem(look, one)]
+    # A container that only takes its time comes last: the first one's advice is given.
+    problems += [problem for one in sorted(found, key=_only_starting) for problem in _problem(look, one)]
     look.restarts.update({one.id: one.restarts for one in found})
     if problems:
         rest = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
@@ -211,13 +212,18 @@ def check_containers(look: Look) -> Result:
     return ok(f"Running: {running}, done and ended: {done}")
 
 
+def _only_starting(one: Container) -> bool:
+    return one.running and one.health == "starting"
+
+
 def _problem(look: Look, one: Container) -> list[tuple[str, str]]:
     """What is wrong with a container, and what to do about it; [] if nothing is."""
     logs = f"Read `docker logs {one.name}` for the cause."
     if one.state == "exited" and one.exit_code == 0 and one.restart_policy == "no":
         return []
     if one.state == "restarting" or (one.running and one.restarts and _age(one.started) < _STABLE_SECONDS):
-        count = f"{one.restarts} times, exit code {one.exit_code}"
+        # While it runs between two crashes the engine does not tell how the last one ended.
+        count = f"{one.restarts} times" + ("" if one.running else f", exit code {one.exit_code}")
         return [(f"{one.service} restarts again and again ({count}){_tail(look, one)}", logs)]
     if one.running and one.restarts > look.restarts.get(one.id, one.restarts):
         return [(f"{one.service} was restarted while it was watched{_tail(look, one)}", logs)]

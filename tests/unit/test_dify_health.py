@@ -364,8 +364,12 @@ def just_now() -> str:
     [
         (state("worker", Status="exited", ExitCode=1), "worker exited with code 1", "docker logs dify-worker-1"),
         (state("worker", Status="exited"), "worker was stopped", "docker start dify-worker-1"),
-        (state("worker", Status="restarting", ExitCode=3, restarts=7), "restarts again and again (7 times", "logs"),
-        (state("worker", StartedAt=just_now(), restarts=4), "restarts again and again (4 times", "logs"),
+        (
+            state("worker", Status="restarting", ExitCode=3, restarts=7),
+            "restarts again and again (7 times, exit code 3)",
+            "logs",
+        ),
+        (state("worker", StartedAt=just_now(), restarts=4), "restarts again and again (4 times)", "logs"),
         (state("redis", Health={"Status": "unhealthy", "Log": [{"Output": "NOAUTH"}]}), "unhealthy: NOAUTH", "logs"),
         (state("api", Health={"Status": "starting"}), "api is still starting", "deadline"),
         (state("plugin_daemon", Status="created"), "plugin_daemon was created but never started", "waits for"),
@@ -384,6 +388,16 @@ def test_containers(host: Stack, change: Change, found: str, advised: str) -> No
     assert not verdict.healthy
     assert found in one.detail
     assert advised in one.advice
+
+
+def test_the_advice_is_not_to_wait_where_something_else_is_wrong(host: Stack) -> None:
+    state("api", Health={"Status": "starting"})(host.docker)
+    state("worker", Status="exited", ExitCode=1)(host.docker)
+    host.docker.write()
+    found, advice = failure(host.check(), "containers")
+    assert found.startswith("worker exited with code 1")
+    assert found.endswith("api is still starting.")
+    assert "docker logs dify-worker-1" in advice
 
 
 def test_the_last_words_of_a_container_are_shown_without_secrets(host: Stack) -> None:
