@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ class Redis(Server):
             return False
 
 
-def _as_server_user() -> dict[str, object]:
+def _as_server_user() -> dict[str, Any]:
     """PostgreSQL refuses to run as root, so root becomes the user that the Debian package created."""
     if os.geteuid() != 0:
         return {}

@@ -96,7 +96,7 @@ class Daemon:
         return {name: value for name, value in {**found, **changes}.items() if value is not None}
 
     def run(self, command: str, **changes: str | None) -> tuple[int | None, str]:
-        """Exit status and output of a start that should fail; None when the daemon was still running after 3 s."""
+        """Exit status and output of a start that should fail; None when the daemon kept running."""
         return self.run_with(command, self.environment(**changes))
 
     def run_with(self, command: str, environment: dict[str, str]) -> tuple[int | None, str]:
@@ -108,7 +108,7 @@ class Daemon:
             text=True,
         )
         try:
-            output, _ = process.communicate(timeout=3)
+            output, _ = process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             process.kill()
             return None, process.communicate()[0]
@@ -443,6 +443,8 @@ class Replay:
             time.sleep(0.05)
         if self.daemon.version < "0.5" and recorded[0] != "NO-NODE" == seen[0]:
             seen.pop(0)  # a phase of some 50 ms in these versions, which a recorder meets or misses
+        if recorded[0] == "NO-INSTANCE" and seen[0] == HANGS:
+            seen.pop(0)  # the call that met the very moment of death
         if seen != recorded:
             self.different.append(f"{self.daemon.version}: {title}: recorded {recorded}, seen {seen}")
 

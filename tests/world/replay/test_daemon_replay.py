@@ -46,7 +46,7 @@ def replay(record: Any, postgres: Any, redis_server: Any, tmp_path: Path) -> Ite
     with contextlib.ExitStack() as stack:
 
         def start(
-            version: str, section: int, *, installed: bool = False, run: bool = True, **environment: str
+            version: str, section: int, *, installed: bool = False, run: bool = True, **environment: Any
         ) -> Replay:
             redis.Redis(port=redis_server.port, password=redis_server.password).flushall()
             daemon = Daemon(version, tmp_path / version, postgres, redis_server, _free_port())
@@ -279,6 +279,7 @@ def test_install(replay: Start, version: str) -> None:
         assert run.finished(run.step("second install call of the failed one"))["status"] == "failed"
         run.steps("delete one task", "task after delete", "delete all tasks", "tasks after delete_all")
         run.daemon.fault()
+    run.daemon.fault(install="slow:2")
     response = run.step("install 0.0.6") or run.send(
         "POST",
         "M/install/identifiers",
@@ -289,6 +290,7 @@ def test_install(replay: Start, version: str) -> None:
     assert message in ("", "starting", "Installing")
     assert run.probe() == "NOT-FOUND"
     assert run.finished(response)["status"] == "success"
+    run.daemon.fault()
     run.wait_for("OK-PROV")
     for title in (
         "dispatch during install",
@@ -516,7 +518,7 @@ def _remove(path: Path) -> None:
 def test_install_failures(replay: Start, version: str) -> None:
     """9, without 0.0.3, which waits half a minute between its tries."""
     run = replay(version, 9)
-    requirements = {"requirements.txt": "no-such-package-zz-77==9.9.9\n"}
+    requirements: dict[str, str | None] = {"requirements.txt": "no-such-package-zz-77==9.9.9\n"}
     cases: tuple[tuple[str, str, dict[str, str | None]], ...] = (
         ("dependency does not exist", "testlab/baddep", requirements),
         ("no dependency file", "testlab/nodeps", {"requirements.txt": None}),
@@ -680,7 +682,7 @@ def test_stop_and_outages(replay: Start, version: str) -> None:
     if version != "0.0.3":  # recorded there without a plugin
         run.step("list, PostgreSQL back")
     assert run.probe() == "OK-PROV"
-    run.finish(4)
+    run.finish(3)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
