@@ -25,6 +25,7 @@ import harness_daemon as harness
 import pytest
 import requests
 from harness_daemon import HANGS, OTHER_TENANT, Daemon, Replay
+from standin import daemon_versions
 from standin.daemon_package import MAIN, OFFICIAL_KEY, pack
 
 VERSIONS = ("0.0.3", "0.2.0", "0.5.3", "0.6.3")
@@ -529,8 +530,7 @@ def test_install_failures(replay: Start, version: str) -> None:
         state = run.finished(run.step(f"install {name}"))
         run.message(f"install {name}", state)
         run.steps(f"dispatch after: {name}", f"list after: {name}")
-        for item in run.send("GET", "M/list?page=1&page_size=10").json()["data"]["list"]:
-            run.send("POST", "M/uninstall", json.dumps({"plugin_installation_id": item["id"]}))
+        _uninstall_all(run)
 
     crash = 'import sys\nsys.stderr.write("boom at start\\n")\nsys.exit(3)\n'
     run.upload("testlab/crash", replace={"main.py": crash})
@@ -542,16 +542,28 @@ def test_install_failures(replay: Start, version: str) -> None:
         # The older versions take a built environment for an installed plugin.
         assert state["status"] == "success"
         run.step("list after crash install")
+        _uninstall_all(run)
 
     run.send("POST", "M/install/tasks/delete_all", "{}")
     run.upload()
     run.daemon.fault(install="slow:4")
-    first = run.step("install that will hang")
+    run.step("install that will hang")
     time.sleep(0.3)
     run.step("second install call while the first runs")
     time.sleep(0.2)
     run.steps("dispatch while installing", "missing while installing", "delete running task")
-    run.finished(first)
+    run.daemon.stop(signal.SIGKILL)
+    run.daemon.start(migrate=False)
+    time.sleep(0.5)
+    run.steps("list after SIGKILL during install", "dispatch after SIGKILL during install")
+    run.daemon.fault()
+    response = run.step("install again after SIGKILL")
+    if version in NEW:
+        # The lock of the killed installation is still held for two minutes, of which this test watches three seconds.
+        with pytest.raises(AssertionError, match="starting"):
+            run.finished(response, seconds=3)
+    else:
+        run.wait_for("OK-PROV")
     run.finish(12)
 
 
@@ -599,8 +611,7 @@ def test_upgrade_and_uninstall(replay: Start, version: str) -> None:
     run.step("source missing")
     assert run.identifier("langgenius/ollama:0.0.6") == older
 
-    for item in _installations(run):
-        run.send("POST", "M/uninstall", json.dumps({"plugin_installation_id": item["id"]}))
+    _uninstall_all(run)
     run.finished(run.step("install HEAD 1.0.0 (pyproject+uv.lock+requirements)"))
     run.wait_for("OK-PROV")
     run.steps(
@@ -624,6 +635,11 @@ def test_upgrade_and_uninstall(replay: Start, version: str) -> None:
 def _installations(run: Replay) -> list[dict[str, Any]]:
     data = run.send("GET", "M/list?page=1&page_size=10").json()["data"]
     return list(data["list"] if isinstance(data, dict) else data)
+
+
+def _uninstall_all(run: Replay) -> None:
+    for item in _installations(run):
+        run.send("POST", "M/uninstall", json.dumps({"plugin_installation_id": item["id"]}))
 
 
 def _probe_until(run: Replay, stop: threading.Event, seen: list[str]) -> None:
@@ -683,6 +699,15 @@ def test_stop_and_outages(replay: Start, version: str) -> None:
         run.step("list, PostgreSQL back")
     assert run.probe() == "OK-PROV"
     run.finish(3)
+
+
+@pytest.mark.parametrize("version", sorted(set(daemon_versions.VERSIONS) - set(VERSIONS)))
+def test_unrecorded_versions_work(replay: Start, version: str) -> None:
+    """What no record covers must at least come up, install and answer."""
+    run = replay(version, 7, installed=True)
+    assert run.send("GET", "/health/check").json()["status"] == "ok"
+    assert "Hello" in run.send("POST", "X/llm/invoke", "LLM").text
+    assert run.daemon.stop() == 0
 
 
 @pytest.mark.parametrize("version", VERSIONS)
