@@ -98,7 +98,8 @@ def psql(what: str) -> str:
 def keep() -> None:
     """What the database says before, and a model server beside Dify."""
     on_node(f"{psql('pg_dump -U postgres --clean --if-exists dify')} > {DUMP}")
-    on_node("docker rm --force models 2>&1")
+    # An environment that an earlier run has left would make an installation too quick to be seen.
+    on_node("docker rm --force models 2>&1; rm -rf /opt/dify/volumes/plugin_daemon/cwd/langgenius/second-*")
     run = "docker run --detach --network dify_default --network-alias models --name models"
     on_node(f"{run} --entrypoint python3 {API_IMAGE} -m standin.fake_ollama 11434")
 

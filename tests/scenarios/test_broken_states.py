@@ -158,8 +158,8 @@ STATES = [
     ),
     State(
         "installation hangs",
-        {"install_tasks": (r"langgenius/second has been running for \d s", "delete the task and install again")},
-        switch=("plugin_daemon", "install=slow:4"),
+        {"install_tasks": (r"langgenius/second has been running for \d+ s", "delete the task and install again")},
+        switch=("plugin_daemon", "install=slow:15"),
         provoke=f"""
           tenant=$({psql("psql -U postgres -d dify -At -c 'select id from tenants'")})
           key=$(sed -n 's/.*"PLUGIN_DAEMON_KEY": *"\\([^"]*\\).*/\\1/p' /opt/dify/secrets.json)
