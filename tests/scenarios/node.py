@@ -41,8 +41,9 @@ class Run:
 
     @property
     def message(self) -> str:
-        """The failure messages with line breaks and indentation folded, so that a sentence can be looked for."""
-        return " ".join(self.output[self.output.find("fatal:") :].split()) if "fatal:" in self.output else ""
+        """The last failure, the one an operator reads, with its line breaks and indentation folded."""
+        _before, fatal, text = self.output.rpartition("fatal:")
+        return " ".join((fatal + text).split("PLAY RECAP")[0].split()) if fatal else ""
 
     @property
     def changed(self) -> int:
