@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
 

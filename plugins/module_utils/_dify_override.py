@@ -186,7 +186,7 @@ def _waits_for_nothing(service: Mapping[str, Any], compose: Mapping[str, Any]) -
 
 
 def _asks_the_socket(service: Mapping[str, Any]) -> bool:
-    """While PostgreSQL prepares an empty data folder it listens on its socket only, and would already count as ready."""
+    """While PostgreSQL prepares an empty data folder it listens on its socket only, and already counts as ready."""
     return (service.get("healthcheck") or {}).get("test") == ["CMD", "pg_isready"]
 
 

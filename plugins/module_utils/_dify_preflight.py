@@ -41,8 +41,8 @@ def _version(wanted: dict[str, Any]) -> list[str]:
     if wanted["known"] or wanted.get("allow_unknown"):
         return []
     return [
-        f"Dify {version} is not among the releases this collection knows, so its database head and its settings cannot be "
-        f"checked. Choose a known one ({wanted.get('nearest', '')}), take a newer llmops.stack, or set "
+        f"Dify {version} is not among the releases this collection knows, so its database head and its settings "
+        f"cannot be checked. Choose a known one ({wanted.get('nearest', '')}), take a newer llmops.stack, or set "
         "dify_allow_unknown_version: true to go on with the rules of the nearest one."
     ]
 
@@ -61,8 +61,8 @@ def _engine(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     if not compose or _numbers(compose) < _numbers(least):
         found = f"is {compose}" if compose else "is not installed"
         return [
-            f"Docker Compose {found} and Dify {wanted['version']} needs {least}. Run the role llmops.stack.compose before "
-            "this one, as site.yml does."
+            f"Docker Compose {found} and Dify {wanted['version']} needs {least}. Run the role llmops.stack.compose "
+            "before this one, as site.yml does."
         ]
     return []
 
@@ -104,8 +104,8 @@ def _disk(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         free = int(disk.get("free_mb", 0))
         if free < int(wanted["min_disk_mb"]):
             found.append(
-                f"{path} (on {mount}) has {free} MB free and a first install needs {wanted['min_disk_mb']} MB. Make room, "
-                "put dify_home or docker_data_root on a larger disk, or lower dify_min_disk_mb."
+                f"{path} (on {mount}) has {free} MB free and a first install needs {wanted['min_disk_mb']} MB. "
+                "Make room, put dify_home or docker_data_root on a larger disk, or lower dify_min_disk_mb."
             )
     return found
 
@@ -136,7 +136,7 @@ def _other_release(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     if not current or current == str(wanted["version"]) or not dify.get("containers"):
         return []
     return [
-        f"Dify {current} is running here and dify_version asks for {wanted['version']}. This version of llmops.stack installs "
-        "a release but does not migrate the data of a running one. Set dify_version back to "
+        f"Dify {current} is running here and dify_version asks for {wanted['version']}. This version of llmops.stack "
+        "installs a release but does not migrate the data of a running one. Set dify_version back to "
         f"{current} to keep it."
     ]
