@@ -99,13 +99,13 @@ import http.client
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.stack.plugins.module_utils import _docker_daemon as rules
+from ansible_collections.llmops.stack.plugins.module_utils._detached import start_detached
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts import (
     PENDING_FILE,
     DockerSocket,
@@ -302,16 +302,7 @@ class DockerDaemon:
             self._command(["systemctl", "reset-failed", "docker.service"], "")
             self._command(["systemctl", "start", "docker.service"], "start")
         else:
-            # the daemon outlives this module: its own session, no inherited terminal, output to a file
-            with open(self.log_file, "ab") as log:
-                subprocess.Popen(  # pylint: disable=consider-using-with
-                    [str(self.dockerd)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd="/",
-                    start_new_session=True,
-                )
+            start_detached([str(self.dockerd)], self.log_file)
         self._wait("start")
 
     def _restart(self) -> None:
