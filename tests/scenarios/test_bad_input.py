@@ -97,7 +97,7 @@ class TestBeforeAnythingIsTouched:
         """A file system of 300 kB, in memory: not every node may have a loop device, and ENOSPC is the same."""
         on_node("mkdir -p /opt/elsewhere && mount -t tmpfs -o size=300k tmpfs /opt/elsewhere")
         try:
-            refused("/opt/elsewhere", "space", **ELSEWHERE)
+            refused("/opt/elsewhere", "is full", "Make room", **ELSEWHERE)
         finally:
             on_node("umount /opt/elsewhere")
 
