@@ -56,10 +56,10 @@ def pack(tag: str) -> bytes:
         files.setdefault(f"docker/{name}", _script(name))
     buffer = io.BytesIO()
     # GitHub's archives begin with a global header that carries the commit; readers have to cope with it.
-    options = {"format": tarfile.PAX_FORMAT, "pax_headers": {"comment": content_hash([tag]).ljust(40, "0")}}
+    header = {"comment": content_hash([tag]).ljust(40, "0")}
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", **options) as archive,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT, pax_headers=header) as archive,
     ):
         for folder in _folders(files):
             archive.addfile(_entry(f"dify-{tag}/{folder}".rstrip("/"), 0o775, tarfile.DIRTYPE))

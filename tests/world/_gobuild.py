@@ -67,7 +67,7 @@ def _go_here() -> bool:
     if not shutil.which("go"):
         return False
     found = re.search(r"go(\d+)\.(\d+)", run("go", "version", check=False))
-    return bool(found) and (int(found[1]), int(found[2])) >= GO_NEEDED
+    return found is not None and (int(found[1]), int(found[2])) >= GO_NEEDED
 
 
 def _script(binary: GoBinary, target: Path) -> str:

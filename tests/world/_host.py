@@ -85,11 +85,11 @@ def _require(programs: tuple[str, ...]) -> None:
     if os.geteuid():
         raise WorldError(f"This machine lacks {wanted}. Run `sudo apt-get install -y {wanted}` and try again.")
     say(f"installing {wanted} on this machine")
-    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
-    if subprocess.run(install, capture_output=True, check=False, **quiet).returncode:
-        run("apt-get", "update", **quiet)
-        run(*install, **quiet)
+    if subprocess.run(install, capture_output=True, check=False, env=quiet).returncode:
+        run("apt-get", "update", env=quiet)
+        run(*install, env=quiet)
 
 
 def container_options() -> list[str]:

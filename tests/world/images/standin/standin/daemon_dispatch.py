@@ -73,7 +73,8 @@ class Dispatch:
         if runtime is None:
             return failure(-500, self._behaviour.no_node_text, 404)
         parameters = call.parameters() if call.is_json else {}
-        data = parameters.get("data") if isinstance(parameters.get("data"), dict) else {}
+        given = parameters.get("data")
+        data: dict[str, Any] = given if isinstance(given, dict) else {}
         refused = _validate(action, data)
         if refused is not None:
             return refused

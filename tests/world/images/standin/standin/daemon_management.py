@@ -45,7 +45,7 @@ class Management:
 
     def routes(self) -> dict[str, Handler]:
         found: dict[str, Handler] = {
-            "GET /list": self.list,
+            "GET /list": self.installations,
             "GET /models": self.models,
             "GET /tools": self.nothing,
             "GET /agent_strategies": self.nothing,
@@ -81,7 +81,7 @@ class Management:
     # Lists
 
     @guarded
-    def list(self, call: Call) -> Reply:
+    def installations(self, call: Call) -> Reply:
         page = self._page(call)
         if isinstance(page, Reply):
             return page
@@ -374,7 +374,10 @@ def _form(call: Call) -> dict[str, bytes]:
     raw = b"Content-Type: " + call.headers["Content-Type"].encode() + b"\r\n\r\n" + call.body
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(raw)
     parts = message.iter_parts() if message.is_multipart() else ()
-    return {
-        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True) or b""
-        for part in parts
-    }
+    found: dict[str, bytes] = {}
+    for part in parts:
+        # A part that is itself multipart has no content of its own.
+        content = part.get_payload(decode=True)
+        name = str(part.get_param("name", header="content-disposition"))
+        found[name] = content if isinstance(content, bytes) else b""
+    return found

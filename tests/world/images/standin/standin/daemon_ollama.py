@@ -10,11 +10,12 @@ import json
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 300
+Result = TypeVar("Result")
 
 
 class ModelError(Exception):
@@ -149,7 +150,7 @@ def _embed(data: dict[str, Any], texts: list[str]) -> list[list[float]]:
     return list(json.loads(response.read())["embeddings"])
 
 
-def _translated(function: Any, *args: Any) -> Any:
+def _translated(function: Callable[..., Result], *args: Any) -> Result:
     """The plugin maps what its client raised to the error classes of the model runtime."""
     try:
         return function(*args)
@@ -169,7 +170,7 @@ def ask(data: dict[str, Any], stream: bool, messages: list[dict[str, Any]]) -> h
     refused = refusal(response)
     if refused:
         raise ModelError("InvokeError", f"[models] Error: API request failed with {refused}", True)
-    return response  # type: ignore[no-any-return]
+    return response
 
 
 def whole(response: http.client.HTTPResponse) -> dict[str, Any]:

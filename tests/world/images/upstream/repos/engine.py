@@ -52,8 +52,8 @@ def packages(codename: str, work: Path, compose: Path) -> list[Package]:
     containerd_io.libraries += debian["runc"].libraries
 
     docker_ce = _package("docker-ce", engine, "Docker: the open-source application container engine", work)
-    for program in ("dockerd", "docker-proxy"):
-        docker_ce.add(engine.root / "usr/sbin" / program, f"usr/bin/{program}")
+    for name in ("dockerd", "docker-proxy"):
+        docker_ce.add(engine.root / "usr/sbin" / name, f"usr/bin/{name}")
     docker_ce.add(debian["tini"].root / "usr/bin/tini-static", "usr/bin/docker-init")
     docker_ce.add(engine.unit("docker.socket"), f"{UNITS}/docker.socket")
     docker_ce.add(engine.unit("docker.service"), f"{UNITS}/docker.service")
