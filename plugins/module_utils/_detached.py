@@ -13,7 +13,7 @@ __all__ = ["start_detached"]
 
 
 def start_detached(argv: list[str], log_file: str) -> None:
-    """Start a program in a session of its own, with no terminal, its output appended to a file. Does not wait for it."""
+    """Start a program in a session of its own, with no terminal, its output appended to a file, and do not wait."""
     with open(log_file, "ab") as log:
         subprocess.Popen(  # pylint: disable=consider-using-with  # nobody is there to wait for it
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True

@@ -322,15 +322,14 @@ def _extract(archive: str, work: str, source: str) -> dict[str, str]:
                     continue
                 if member.isdir():
                     continue
-                if not member.isreg():
+                content = packed.extractfile(member) if member.isreg() else None
+                if content is None:
                     raise ReleaseError(f"{source} holds {member.name!r}, which is no plain file. Do not use it.")
                 if parts[2] == "volumes":
                     parts[2] = SHIPPED_VOLUMES
                 size += member.size
                 if size > _MAX_UNPACKED:
                     raise ReleaseError(f"{source} unpacks to more than {_MAX_UNPACKED >> 20} MB. Do not use it.")
-                content = packed.extractfile(member)
-                assert content is not None
                 name = "/".join(parts[2:])
                 files[name] = _write(os.path.join(work, *parts[2:]), content, 0o755 if member.mode & 0o100 else 0o644)
             # The checksum of a compressed file stands at its end, and the archive may say before that that it ends.
