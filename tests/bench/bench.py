@@ -108,6 +108,8 @@ def main() -> int:
     print(
         f"health check {health:.1f} s, Ansible's share included: {verdict(health <= BUDGET_HEALTH)} {BUDGET_HEALTH:g} s"
     )
+    slowest = sorted(ours["action_seconds"].items(), key=lambda item: -item[1])[:4]
+    print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in slowest))
     print("executed: " + ", ".join(f"{name} {count}" for name, count in ours["modules"].items()))
     return 0
 
