@@ -16,12 +16,14 @@ import shutil
 import subprocess
 import tarfile
 import threading
+import unittest.mock
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
 import yaml
+from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Release, Rendered, render
@@ -251,7 +253,9 @@ def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, An
         main = importlib.import_module(f"ansible_collections.llmops.stack.plugins.modules.{name}").main
         capsys.readouterr()
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
-        with patch_module_args(arguments), pytest.raises(SystemExit):
+        # Ansible says a warning once in a process, and a module is a process of its own.
+        said_before: Any = unittest.mock.patch.object(warnings, "_global_warnings", {})
+        with patch_module_args(arguments), said_before, pytest.raises(SystemExit):
             main()
         result = json.loads(capsys.readouterr().out)
         if result.get("failed"):

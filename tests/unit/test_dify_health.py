@@ -350,7 +350,8 @@ def state(service: str, **changes: Any) -> Change:
     def change(docker: FakeDocker) -> None:
         restarts = changes.get("restarts")
         docker.containers[service]["RestartCount"] = restarts or 0
-        docker.containers[service]["State"].update({name: one for name, one in changes.items() if name != "restarts"})
+        of_state = {name: one() if callable(one) else one for name, one in changes.items() if name != "restarts"}
+        docker.containers[service]["State"].update(of_state)
 
     return change
 
@@ -369,7 +370,7 @@ def just_now() -> str:
             "restarts again and again (7 times, exit code 3)",
             "logs",
         ),
-        (state("worker", StartedAt=just_now(), restarts=4), "restarts again and again (4 times)", "logs"),
+        (state("worker", StartedAt=just_now, restarts=4), "restarts again and again (4 times)", "logs"),
         (state("redis", Health={"Status": "unhealthy", "Log": [{"Output": "NOAUTH"}]}), "unhealthy: NOAUTH", "logs"),
         (state("api", Health={"Status": "starting"}), "api is still starting", "deadline"),
         (state("plugin_daemon", Status="created"), "plugin_daemon was created but never started", "waits for"),

@@ -28,11 +28,7 @@ START_SECONDS = 30.0
 # The replay's helpers and the stand-ins are imported by their plain names.
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(STANDIN_ROOT)]
 
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from ports import free_port  # noqa: E402  # the path to it is set just above
 
 
 def find_binary(name: str) -> str | None:

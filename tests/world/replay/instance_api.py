@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import transcripts_api as transcripts
+from ports import free_port
 
 STANDIN_ROOT = Path(__file__).resolve().parents[1] / "images" / "standin"
 MODULES = ("psycopg2", "redis", "yaml")
@@ -49,12 +49,6 @@ def interpreter() -> str:
         if Path(system).exists() and subprocess.run(check, check=False, capture_output=True).returncode == 0
         else ""
     )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @dataclass

@@ -15,7 +15,8 @@ from typing import Any
 
 import harness_daemon as harness
 import pytest
-from instance_api import CHAT, CREDENTIALS, Instance, free_port, interpreter
+from instance_api import CHAT, CREDENTIALS, Instance, interpreter
+from ports import free_port
 from standin.daemon_package import pack
 
 PAIRS = [("1.0.0", "0.0.3"), ("1.7.0", "0.2.0"), ("1.12.1", "0.5.3"), ("1.14.1", "0.6.3"), ("1.16.0", "0.6.3")]

@@ -13,7 +13,6 @@ import contextlib
 import io
 import json
 import signal
-import socket
 import threading
 import time
 import zipfile
@@ -25,6 +24,7 @@ import harness_daemon as harness
 import pytest
 import requests
 from harness_daemon import HANGS, OTHER_TENANT, Daemon, Replay
+from ports import free_port
 from standin import daemon_versions
 from standin.daemon_package import MAIN, OFFICIAL_KEY, pack
 
@@ -50,9 +50,9 @@ def replay(record: Any, postgres: Any, redis_server: Any, tmp_path: Path) -> Ite
             version: str, section: int, *, installed: bool = False, run: bool = True, **environment: Any
         ) -> Replay:
             redis.Redis(port=redis_server.port, password=redis_server.password).flushall()
-            daemon = Daemon(version, tmp_path / version, postgres, redis_server, _free_port())
+            daemon = Daemon(version, tmp_path / version, postgres, redis_server, free_port())
             stack.callback(daemon.close)
-            model_port = _free_port()
+            model_port = free_port()
             stack.enter_context(harness.model_server(model_port))
             found = Replay(record, daemon, section, model_port)
             if run:
@@ -65,17 +65,11 @@ def replay(record: Any, postgres: Any, redis_server: Any, tmp_path: Path) -> Ite
         yield start
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @pytest.mark.parametrize("version", VERSIONS)
 def test_start_failures(replay: Start, version: str) -> None:
     """1: what ends the process at start, with which status."""
     run = replay(version, 1, run=False)
-    closed = str(_free_port())
+    closed = str(free_port())
     cases: dict[str, dict[str, str | None]] = {
         "no SERVER_KEY": {"SERVER_KEY": None},
         "PLATFORM=aws": {"PLATFORM": "aws"},

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from ports import free_port
 
 STANDIN_ROOT = Path(__file__).resolve().parents[1] / "images" / "standin"
 KEY = {"X-Api-Key": "sandbox-key"}
@@ -22,9 +22,7 @@ KEY = {"X-Api-Key": "sandbox-key"}
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(STANDIN_ROOT),
