@@ -16,18 +16,20 @@ from typing import Any
 
 __all__ = ["refusals"]
 
+_VARIABLES = {"EXPOSE_NGINX_PORT": "dify_http_port", "EXPOSE_NGINX_SSL_PORT": "dify_https_port"}
+
 
 def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Sentences in the order in which an operator should read them; an empty list means go ahead.
 
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
-        wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(home), C(project), C(ports)
-            (list of int), C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb),
-            C(compose_min) (empty before the roles that install engine and Compose have run).
+        wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int), C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb),
+            C(env_keys) (keys of the operator's dify_env), C(compose_min) (empty before the roles that install engine and Compose have run).
     """
     return [
         *_version(wanted),
+        *_names(wanted),
         *_engine(facts, wanted),
         *_size(facts, wanted),
         *_disk(facts, wanted),
@@ -44,6 +46,15 @@ def _version(wanted: dict[str, Any]) -> list[str]:
         f"Dify {version} is not among the releases this collection knows, so its database head and its settings "
         f"cannot be checked. Choose a known one ({wanted.get('nearest', '')}), take a newer llmops.stack, or set "
         "dify_allow_unknown_version: true to go on with the rules of the nearest one."
+    ]
+
+
+def _names(wanted: dict[str, Any]) -> list[str]:
+    """Keys of .env that a variable of the role stands for: the health check has to know the port, too."""
+    return [
+        f"dify_env holds {key}; set {variable} instead, so that the health check asks there, too."
+        for key, variable in _VARIABLES.items()
+        if key in wanted.get("env_keys", [])
     ]
 
 
@@ -112,12 +123,13 @@ def _disk(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     found = []
+    own = {one["name"] for one in facts.get("dify", {}).get("containers", [])}
     for port in wanted["ports"]:
         owner = facts.get("ports", {}).get(str(port))
         if not owner:
             continue
         container = str(owner.get("container") or "")
-        if container.startswith(f"{wanted['project']}-"):
+        if container in own:
             continue
         if container:
             who = f"the container {container}"
@@ -133,10 +145,10 @@ def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def _other_release(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     dify = facts.get("dify", {})
     current = str(dify.get("current") or "")
-    if not current or current == str(wanted["version"]) or not dify.get("containers"):
+    if not current or current == str(wanted["version"]) or not (dify.get("containers") or dify.get("data")):
         return []
     return [
-        f"Dify {current} is running here and dify_version asks for {wanted['version']}. This version of llmops.stack "
-        "installs a release but does not migrate the data of a running one. Set dify_version back to "
+        f"Dify {current} {'is running here' if dify.get('containers') else 'has its data here'} and dify_version asks for {wanted['version']}. This version of llmops.stack "
+        "installs a release but does not migrate the data of another one. Set dify_version back to "
         f"{current} to keep it."
     ]

@@ -523,6 +523,7 @@ class StackFacts:
             "home": self.dify_home,
             "current": os.path.basename(os.readlink(current)) if os.path.islink(current) else "",
             "releases": releases,
+            "data": any(self._list(f"{self.dify_home}/volumes/{name}/data") for name in ("db", "mysql")),
             "containers": sorted((_describe_container(one) for one in project), key=lambda one: one["name"]),
         }
 

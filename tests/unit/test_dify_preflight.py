@@ -24,7 +24,6 @@ WANTED = {
     "known": True,
     "allow_unknown": False,
     "nearest": "1.12.1",
-    "project": "dify",
     "ports": [80, 443, 5002],
     "paths": ["/opt/dify", "/var/lib/docker"],
     "min_cpus": 2,
@@ -60,6 +59,11 @@ def test_the_role_alone_says_what_has_to_run_before_it() -> None:
     assert "is 2.9.0" in sentence and "needs 2.24.0" in sentence
     assert refusals(facts(engine=running, compose={"version": "2.24.0"}), asked) == []
     assert "is not installed" in refusals(facts(engine=running, compose={"version": ""}), asked)[0]
+
+
+def test_a_port_in_dify_env_is_sent_to_its_variable() -> None:
+    (sentence,) = refusals(facts(), wanted(env_keys=["EXPOSE_NGINX_PORT", "LOG_LEVEL"]))
+    assert "EXPOSE_NGINX_PORT" in sentence and "dify_http_port" in sentence
 
 
 def test_every_shortage_is_named_in_one_round() -> None:
@@ -98,7 +102,10 @@ def test_a_taken_port_names_its_owner_and_our_own_does_not_count() -> None:
     by_stranger = {"80": {"pid": 18, "process": "docker-proxy", "container": "shop-nginx-1"}}
     assert "container shop-nginx-1" in refusals(facts(ports=by_stranger), wanted())[0]
     ours = {"80": {"pid": 19, "process": "docker-proxy", "container": "dify-nginx-1"}}
-    assert refusals(facts(ports=ours), wanted()) == []
+    running = {"current": "1.12.1", "containers": [{"name": "dify-nginx-1"}]}
+    assert refusals(facts(ports=ours, dify=running), wanted()) == []
+    # another project whose name begins like ours is a stranger
+    assert "container dify-nginx-1" in refusals(facts(ports=ours), wanted())[0]
 
 
 def test_a_running_release_is_never_exchanged_by_the_way() -> None:
@@ -106,5 +113,8 @@ def test_a_running_release_is_never_exchanged_by_the_way() -> None:
     (sentence,) = refusals(facts(dify=running), wanted())
     assert "1.11.4 is running" in sentence
     assert refusals(facts(dify=running), wanted(version="1.11.4")) == []
+    stopped = {"current": "1.11.4", "containers": [], "data": True}
+    (sentence,) = refusals(facts(dify=stopped), wanted())
+    assert "1.11.4 has its data here" in sentence
     # an install that never got as far as containers may still change its mind
     assert refusals(facts(dify={"current": "1.11.4", "containers": []}), wanted()) == []

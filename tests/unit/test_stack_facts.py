@@ -107,7 +107,7 @@ def test_an_empty_root_fails_nowhere(tmp_path: pathlib.Path) -> None:
     assert seen["engine"]["origin"] == ""
     assert seen["daemon_json"] == {"exists": False, "valid": True, "content": {}, "error": "", "pending": ""}
     assert seen["compose"] == {"version": "", "path": "", "v1_version": ""}
-    assert seen["dify"] == {"home": "/opt/dify", "current": "", "releases": {}, "containers": []}
+    assert seen["dify"] == {"home": "/opt/dify", "current": "", "releases": {}, "data": False, "containers": []}
     assert (seen["gpus"], seen["ports"], seen["docker_group"], seen["systemd"]) == ([], {}, [], False)
     json.dumps(seen)
 
