@@ -27,6 +27,8 @@ from urllib.parse import urlsplit
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import (
     LITERALS,
     active_services,
+    local_ports,
+    open_ports,
     variables,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import RENAMED_KEYS
@@ -334,6 +336,7 @@ class _Renderer:
         self._redis()
         self._profiles()
         self._fixed_passwords()
+        self._local_ports()
         for key, value in _GUIDE_KEYS.items():
             self.env.setdefault(key, value)
         known = known_keys(self.release)
@@ -398,8 +401,7 @@ class _Renderer:
                 self._set(key, f"{prefix}{port or self.env.get(key)}")
         if self.settings.get("plugin_daemon_port"):
             self._set("EXPOSE_PLUGIN_DAEMON_PORT", str(self.settings["plugin_daemon_port"]))
-        self._set("EXPOSE_PLUGIN_DEBUGGING_PORT", f"127.0.0.1:{self.env.get('EXPOSE_PLUGIN_DEBUGGING_PORT') or '5003'}")
-        # 1.0.0 publishes PostgreSQL to the world.
+        # 1.0.0 publishes PostgreSQL; no number, because a host may well have one of its own.
         self._set("EXPOSE_DB_PORT", "127.0.0.1:")
         wanted = self._wish("EXPOSE_PLUGIN_DAEMON_PORT", "5002")
         if not wanted.isdigit() or not 0 < int(wanted) < 65536:
@@ -554,6 +556,19 @@ class _Renderer:
             profiles = [name for name in profiles if name not in idle]
         self.profiles = profiles
         self.env["COMPOSE_PROFILES"] = ",".join(profiles)
+
+    def _local_ports(self) -> None:
+        """Debug port, databases and vector stores of a release listen on all addresses of the host by themselves."""
+        services = active_services(self.release.compose, self.profiles)
+        for key, port in local_ports(self.release.compose, services).items():
+            value = self.env.get(key) or port
+            if ":" not in value:
+                self._set(key, f"127.0.0.1:{value}")
+        for name, ports in open_ports(self.release.compose, services, self.env).items():
+            self.warnings.append(
+                f"{name} listens on all addresses of the host, port {' and '.join(ports)}: close it in the firewall, "
+                "in the chain DOCKER-USER, because Docker publishes past the usual rules."
+            )
 
     def _fixed_passwords(self) -> None:
         key = _FIXED.get(self.env.get("VECTOR_STORE", ""))

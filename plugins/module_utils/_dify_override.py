@@ -24,8 +24,10 @@ __all__ = [
     "data_free_sources",
     "environment",
     "images",
+    "local_ports",
     "merge",
     "missing_files",
+    "open_ports",
     "render_override",
     "variables",
 ]
@@ -53,6 +55,12 @@ _COUCHBASE_CHECK = (
 # They migrate the database or fail at start without it. Before 1.3.0 nothing made them wait, and up to 1.12.1 a
 # migration that cannot connect exits 0: the API then serves an empty database for ever.
 _DATABASE_USERS = ("api", "worker", "plugin_daemon")
+
+# nginx is what the world may reach.
+_PUBLIC = "nginx"
+_HOST_PORT = re.compile(r"\$\{(\w+):-(\d+)\}:(.+)")
+_WHOLE = re.compile(r"\$\{(\w+)(?::?-[^${}]*)?\}")
+_INTERPOLATED = re.compile(r"\$\{(\w+)(?::?-([^${}]*))?\}")
 
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -89,6 +97,47 @@ def images(compose: Mapping[str, Any], services: Iterable[str], registry: str = 
         image = str(compose["services"][name].get("image") or "")
         if image:
             found[name] = _through(registry, image) if registry else image
+    return found
+
+
+def local_ports(compose: Mapping[str, Any], services: Iterable[str]) -> dict[str, str]:
+    """Variables of .env that can bind a published port to one address, and the port that each has by default.
+
+    An address fits where the release writes C(${X:-5601}:5601) and names X nowhere else but as the whole value of an
+    environment variable, which the override gives as the plain number that a program wants.
+    """
+    found: dict[str, str] = {}
+    unfit: set[str] = set()
+    for name in services:
+        service = compose["services"][name]
+        unfit |= variables(repr([value for key, value in service.items() if key not in ("ports", "environment")]))
+        for value in environment(service).values():
+            if not _WHOLE.fullmatch(value):
+                unfit |= variables(value)
+        for port in service.get("ports") or []:
+            match = _HOST_PORT.fullmatch(str(port))
+            if match and name != _PUBLIC:
+                found[match[1]] = match[2]
+                unfit |= variables(match[3])
+            else:
+                unfit |= variables(str(port))
+    return {key: port for key, port in found.items() if key not in unfit}
+
+
+def open_ports(compose: Mapping[str, Any], services: Iterable[str], env: Mapping[str, str]) -> dict[str, list[str]]:
+    """Ports that a service other than nginx publishes on all addresses of the host, by service."""
+    found: dict[str, list[str]] = {}
+    for name in services:
+        for port in (compose["services"][name].get("ports") or []) if name != _PUBLIC else []:
+            if isinstance(port, Mapping):
+                given = ["", str(port.get("published") or ""), str(port.get("target"))]
+                address = str(port.get("host_ip") or "")
+            else:
+                text = _INTERPOLATED.sub(lambda match: env.get(match[1]) or match[2] or "", str(port))
+                given = ["", "", *text.split("/", 1)[0].rsplit(":", 2)][-3:]
+                address = given[0]
+            if not address:
+                found.setdefault(name, []).append(given[1] or f"a free one for {given[2]}")
     return found
 
 
@@ -146,10 +195,17 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     """
     env = settings["env"]
     services: dict[str, dict[str, Any]] = {}
-    for name in active_services(compose, settings["profiles"]):
+    active = active_services(compose, settings["profiles"])
+    # .env may carry an address with these; a program that is handed one wants a number.
+    plain = {
+        key: env[key].rsplit(":", 1)[1] or port
+        for key, port in local_ports(compose, active).items()
+        if ":" in env.get(key, "")
+    }
+    for name in active:
         service = compose["services"][name]
         added: dict[str, Any] = {}
-        extra_env = _environment(name, service, settings)
+        extra_env = _environment(name, service, settings, plain)
         if extra_env:
             added["environment"] = extra_env
         if name in _MODEL_CALLERS:
@@ -190,17 +246,18 @@ def _asks_the_socket(service: Mapping[str, Any]) -> bool:
     return (service.get("healthcheck") or {}).get("test") == ["CMD", "pg_isready"]
 
 
-def _environment(name: str, service: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, str]:
+def _environment(
+    name: str, service: Mapping[str, Any], settings: Mapping[str, Any], plain: Mapping[str, str]
+) -> dict[str, str]:
     found = dict(LITERALS.get(name, {}))
-    # EXPOSE_PLUGIN_DEBUGGING_PORT may carry an address for the published port; where the release hands the same
-    # variable to a program, the program wants a number.
-    exposed = settings["env"].get("EXPOSE_PLUGIN_DEBUGGING_PORT", "")
-    if ":" in exposed:
-        for key, value in environment(service).items():
-            if "EXPOSE_PLUGIN_DEBUGGING_PORT" in variables(value):
-                found[key] = exposed.rsplit(":", 1)[1]
+    for key, value in environment(service).items():
+        match = _WHOLE.fullmatch(value)
+        if match and match[1] in plain:
+            found[key] = plain[match[1]]
     # A service that reads its own optional env file but not .env would never see the operator's value.
     own_files = _env_files(service)
+    if ".env" in own_files:
+        found.update({key: port for key, port in plain.items() if key not in environment(service)})
     if own_files and ".env" not in own_files:
         known = {key for file in own_files for key in (settings.get("env_files") or {}).get(file, ())}
         for key in settings.get("overrides") or {}:

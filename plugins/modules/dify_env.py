@@ -23,6 +23,8 @@ description:
     store and database, which the API has no defaults for, are added to it from their examples.
   - C(DB_HOST) and C(COMPOSE_PROFILES) name services of one release and are rendered for it. C(DB_HOST=db) from the time
     before 1.10.1 becomes the name that the release uses; an address of a database elsewhere is kept.
+  - Where a release publishes the port of a database, a vector store or the plugin debugger through a variable, it is
+    bound to 127.0.0.1. Ports that cannot be bound that way, because the release spells them out, are warned about.
   - The override publishes the plugin daemon on 127.0.0.1 only, adds C(host.docker.internal) to the services that call
     models, rotates logs, and marks services with a sum over the release files that they mount, so that a changed file
     recreates its service. It needs no more of Compose than the release itself.
@@ -317,12 +319,7 @@ class DifyEnv:
             with open(self.secrets_file, encoding="utf-8") as file:
                 kept = json.load(file)
         except FileNotFoundError:
-            database = os.path.join(self.store.volumes, "db", "data")
-            if "DB_PASSWORD" not in overrides and os.path.isdir(database) and os.listdir(database):
-                raise env.EnvError(
-                    f"{self.secrets_file} is gone, and {database} holds a database whose password was in it. Restore "
-                    "the file from a backup, or set DB_PASSWORD and SECRET_KEY in dify_env to the values in use."
-                ) from None
+            self._refuse_lost_secrets(overrides)
             return {}
         except ValueError:
             kept = None
@@ -332,6 +329,18 @@ class DifyEnv:
                 "from a backup."
             )
         return kept
+
+    def _refuse_lost_secrets(self, overrides: Mapping[str, str]) -> None:
+        """A new password would lock Dify out of its database, a new key out of every credential that is in it."""
+        given = {secret.name for secret in env.SECRETS if any(overrides.get(key) for key in secret.keys)}
+        missing = [name for name in ("DB_PASSWORD", "SECRET_KEY") if name not in given]
+        for name in ("db", "mysql") if missing else ():
+            database = os.path.join(self.store.volumes, name, "data")
+            if _listing(database):
+                raise env.EnvError(
+                    f"{self.secrets_file} is gone, and {database} holds a database that needs what was in it. Restore "
+                    f"the file from a backup, or set {' and '.join(missing)} in dify_env to the values in use."
+                )
 
     def _release(self) -> env.Release:
         compose_path = os.path.join(self.folder, release.COMPOSE_FILE)

@@ -319,7 +319,8 @@ class TestOverrides:
 
     def test_fixed_passwords_of_a_store_are_said(self, newest: env.Release) -> None:
         assert "MATRIXONE_PASSWORD" in render(newest, {"VECTOR_STORE": "matrixone"}).warnings[0]
-        assert render(newest, {"VECTOR_STORE": "matrixone", "MATRIXONE_PASSWORD": "changed-it"}).warnings == []
+        changed = render(newest, {"VECTOR_STORE": "matrixone", "MATRIXONE_PASSWORD": "changed-it"})
+        assert "MATRIXONE_PASSWORD" not in str(changed.warnings)
 
     @pytest.mark.parametrize(
         ("given_", "said"),

@@ -189,12 +189,19 @@ class TestRefusals:
             assert "secrets.json is damaged" in refused()
 
     def test_lost_secrets_with_a_database(self, refused: Callable[..., str], home: Home) -> None:
-        home.secrets_file.unlink()
-        data = home.path / "volumes/db/data/pgdata"
-        data.mkdir(parents=True)
-        assert "Restore the file from a backup" in refused()
-        home.render("1.12.1", overrides={"DB_PASSWORD": "still-known-1"})
-        assert home.secrets()["DB_PASSWORD"] == "still-known-1"
+        known = {"DB_PASSWORD": "still-known-1", "SECRET_KEY": "still-known-2"}
+        for folder in ("volumes/mysql/data/ibdata1", "volumes/db/data/pgdata"):
+            home.secrets_file.unlink()
+            data = home.path / folder
+            data.mkdir(parents=True)
+            message = refused()
+            assert "Restore the file from a backup, or set DB_PASSWORD and SECRET_KEY" in message
+            assert str(data.parent) in message
+            for left, name in (("SECRET_KEY", "DB_PASSWORD"), ("DB_PASSWORD", "SECRET_KEY")):
+                assert f"or set {left} in dify_env" in refused(overrides={name: known[name]})
+            home.render("1.12.1", overrides=known)
+            assert known.items() <= home.secrets().items()
+            data.rmdir()
 
     def test_full_disk(self, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
         def full(descriptor: int) -> None:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as env
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
 
@@ -78,6 +80,82 @@ class TestEveryRelease:
         have = [name for names in needed.values() for name in names if "conf.d" not in name]
         have.append("nginx/conf.d/default.conf.template")
         assert override.missing_files(release.compose, services, have) == {}
+
+
+STORES = (
+    "weaviate", "qdrant", "milvus", "myscale", "pgvector", "pgvecto-rs", "chroma", "elasticsearch", "elasticsearch-ja",
+    "opensearch", "oceanbase", "seekdb", "opengauss", "couchbase", "vastbase", "matrixone", "iris", "oracle",
+)  # fmt: skip
+
+
+class TestPublishedPorts:
+    def test_of_every_store_are_local_or_said(self, release: env.Release) -> None:
+        for store in STORES:
+            rendered = env.render(release, {"VECTOR_STORE": store}, {}, {})
+            services = override.active_services(release.compose, rendered.profiles)
+            for name, ports in override.open_ports(release.compose, services, rendered.env).items():
+                said = [one for one in rendered.warnings if one.startswith(f"{name} listens on all addresses")]
+                assert said and all(port in said[0] for port in ports), (store, name)
+            assert not [one for one in rendered.warnings if "nginx" in one or "plugin_daemon" in one]
+
+    def test_programs_are_given_the_plain_number(self, release: env.Release) -> None:
+        """In .env, and in what containers read of it, is an address; the override takes it away again."""
+        for store in STORES:
+            wanted = {"VECTOR_STORE": store}
+            rendered = env.render(release, wanted, {}, {})
+            laid_over = lay_over(release, wanted)
+            for name in override.active_services(release.compose, rendered.profiles):
+                service = release.compose["services"][name]
+                seen = {**override.environment(service), **laid_over.get(name, {}).get("environment", {})}
+                for value in seen.values():
+                    named = override.variables(value) - {"EXPOSE_NGINX_PORT", "EXPOSE_NGINX_SSL_PORT"}
+                    assert not [key for key in named if rendered.env.get(key, "").startswith("127.0.0.1:")], (
+                        name,
+                        value,
+                    )
+
+    @pytest.mark.parametrize("tag", ["1.13.3", "1.16.0"])
+    def test_as_compose_sees_them(
+        self, releases: dict[str, env.Release], compose: Any, tmp_path: pathlib.Path, tag: str
+    ) -> None:
+        if tag not in releases:
+            pytest.skip(f"no data of {tag}")
+        wanted = {"VECTOR_STORE": "elasticsearch"}
+        rendered = env.render(releases[tag], wanted, {}, {})
+        (tmp_path / ".env").write_text(rendered.text)
+        (tmp_path / "docker-compose.yaml").write_text(releases[tag].compose_text)
+        laid_over = {"services": lay_over(releases[tag], wanted)}
+        (tmp_path / "docker-compose.override.yaml").write_text(yaml.safe_dump(laid_over))
+        services = compose.config(tmp_path)["services"]
+        for name, port in (("elasticsearch", "9200"), ("kibana", "5601")):
+            (published,) = services[name]["ports"]
+            assert (published["host_ip"], published["published"]) == ("127.0.0.1", port)
+        for name in ("api", "worker"):
+            assert services[name]["environment"]["ELASTICSEARCH_PORT"] == "9200"
+
+    def test_the_operators_address_is_the_last_word(self, releases: dict[str, env.Release]) -> None:
+        release = next(reversed(releases.values()))
+        wide = {"VECTOR_STORE": "elasticsearch", "KIBANA_PORT": "0.0.0.0:5601", "ELASTICSEARCH_PORT": "9201"}
+        rendered = env.render(release, wide, {}, {})
+        assert rendered.env["KIBANA_PORT"] == "0.0.0.0:5601"
+        (warning,) = rendered.warnings
+        assert warning.startswith("elasticsearch listens on all addresses of the host, port 9201")
+
+    def test_forms_of_a_port(self) -> None:
+        ports = ["80:80", "127.0.0.1:81:81", "127.0.0.1::82", "[::1]:83:83", "84", "${A:-85}:85/udp", "${B}:86"]
+        long = [{"target": 87, "published": 87}, {"target": 88, "published": "88", "host_ip": "127.0.0.1"}]
+        services = {"one": {"ports": ports + long}, "nginx": {"ports": ["443:443"]}}
+        found = override.open_ports({"services": services}, services, {"B": "127.0.0.1:86"})
+        assert found == {"one": ["80", "a free one for 84", "85", "87"]}
+
+    def test_a_variable_that_is_a_number_elsewhere_takes_no_address(self) -> None:
+        services = {
+            "a": {"ports": ["${A:-1}:1"], "environment": {"URL": "http://a:${A:-1}"}},
+            "b": {"ports": ["${B:-2}:${B:-2}"]},
+            "c": {"ports": ["${C:-3}:3"], "command": "serve --port ${C:-3}"},
+            "d": {"ports": ["${D:-4}:4"], "environment": ["PORT=${D:-4}"]},
+        }
+        assert override.local_ports({"services": services}, services) == {"D": "4"}
 
 
 def test_keys_of_a_service_that_does_not_read_env(releases: dict[str, env.Release]) -> None:
