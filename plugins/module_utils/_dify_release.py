@@ -27,7 +27,15 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_layout import (
+    COMPOSE_FILE,
+    MARKER,
+    is_complete,
+    lacks,
+    read_marker,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, missing_files
+from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 try:
     import requests
@@ -62,8 +70,6 @@ __all__ = [
     "write_atomically",
 ]
 
-MARKER = ".llmops-release.json"
-COMPOSE_FILE = "docker-compose.yaml"
 TEMPLATE = ".env.example"
 # The data folder as the archive ships it; C(volumes) in a release is a link to the data that all releases share.
 SHIPPED_VOLUMES = "volumes.shipped"
@@ -136,22 +142,13 @@ class Store:
         return os.path.join(self.releases, tag)
 
     def marker(self, tag: str) -> dict[str, Any]:
-        """What was noted when the release was unpacked; empty without a readable note."""
-        try:
-            with open(os.path.join(self.path(tag), MARKER), encoding="utf-8") as file:
-                noted = json.load(file)
-        except (OSError, ValueError):
-            return {}
-        return noted if isinstance(noted, dict) else {}
+        return read_marker(self.path(tag))
 
     def lacks(self, tag: str) -> list[str]:
-        """Files of the archive that are not in the release folder any more."""
-        return [
-            name for name in self.marker(tag).get("files", {}) if not os.path.isfile(os.path.join(self.path(tag), name))
-        ]
+        return lacks(self.path(tag), self.marker(tag))
 
     def is_complete(self, tag: str) -> bool:
-        return self.marker(tag).get("tag") == tag and not self.lacks(tag)
+        return is_complete(self.path(tag), tag)
 
     def current(self) -> str:
         try:
@@ -205,6 +202,7 @@ class Store:
         with self.room():
             os.makedirs(self.releases, exist_ok=True)
             self._clear_leftovers(tag)
+            shown = mask_urls(source)
             local = local_path(source)
             fetch = None if local else _Download(source, os.path.join(self.home, f".{tag}.part"), deadline)
             try:
@@ -214,10 +212,10 @@ class Store:
                 digest = sha256_of(archive)
                 if checksum and digest != checksum.lower().split(":")[-1]:
                     raise ReleaseError(
-                        f"the archive of Dify {tag} at {source} has the sha256 {digest}, and {checksum} was expected. "
+                        f"the archive of Dify {tag} at {shown} has the sha256 {digest}, and {checksum} was expected. "
                         "If it was packed anew on purpose, correct dify_archive_checksum; if not, do not use it."
                     )
-                warnings = self._unpack(tag, archive, source, digest)
+                warnings = self._unpack(tag, archive, shown, digest)
             except BaseException as exc:
                 # A download that was cut off is continued by the next run; any other trouble starts from nothing.
                 if fetch and not isinstance(exc, (_Interrupted, KeyboardInterrupt, SystemExit)):
@@ -263,7 +261,7 @@ class Store:
                 compose = load_compose(file.read(), f"docker/{COMPOSE_FILE} of {source}")
             _check_mounts(compose, files, tag, source)
             os.symlink(os.path.join("..", "..", "volumes"), os.path.join(work, "volumes"))
-            note = {"tag": tag, "source": _without_login(source), "sha256": digest, "files": files}
+            note = {"tag": tag, "source": source, "sha256": digest, "files": files}
             write_atomically(os.path.join(work, MARKER), json.dumps(note, indent=1, sort_keys=True) + "\n", 0o644)
             self._put_in_place(tag, work, files)
             os.makedirs(self.volumes, exist_ok=True)
@@ -298,10 +296,6 @@ def _existing(path: str) -> str:
     while not os.path.exists(path):
         path = os.path.dirname(path)
     return path
-
-
-def _without_login(source: str) -> str:
-    return re.sub(r"://[^/@]*@", "://", source)
 
 
 def _extract(archive: str, work: str, source: str) -> dict[str, str]:
@@ -407,7 +401,7 @@ class _Download:
 
         def ring(_number: int, _frame: Any) -> None:
             raise _Interrupted(
-                f"{_without_login(self.url)} was not fetched in time; what arrived is kept ({self.received} bytes in "
+                f"{mask_urls(self.url)} was not fetched in time; what arrived is kept ({self.received} bytes in "
                 "this run) and the next one goes on from there. Raise dify_download_timeout, or set stack_mirror to a "
                 "nearer host."
             )
@@ -427,7 +421,7 @@ class _Download:
             try:
                 self._attempt()
             except requests.exceptions.InvalidSchema as exc:
-                raise ReleaseError(f"{_without_login(self.url)} is no URL. Correct dify_archive_url.") from exc
+                raise ReleaseError(f"{mask_urls(self.url)} is no URL. Correct dify_archive_url.") from exc
             except requests.exceptions.RequestException as exc:
                 idle = 0 if self.received > before else idle + 1
                 if idle >= 3:
@@ -482,7 +476,7 @@ class _Download:
         write_atomically(self.note, json.dumps({"url": self.url, "validator": validator}), 0o600)
 
     def _check_status(self, status: int) -> None:
-        shown = _without_login(self.url)
+        shown = mask_urls(self.url)
         if status in (404, 410):
             raise ReleaseError(
                 f"there is no release at {shown} (HTTP {status}). Check dify_version against "
@@ -499,7 +493,7 @@ class _Download:
         host = urlsplit(self.url).netloc.rpartition("@")[2]
         if self.received:
             return _Interrupted(
-                f"the download of {_without_login(self.url)} broke off again and again ({_reason(exc)}); what arrived "
+                f"the download of {mask_urls(self.url)} broke off again and again ({_reason(exc)}); what arrived "
                 "is kept and the next run goes on from there."
             )
         return _Interrupted(
@@ -518,4 +512,4 @@ def _reason(exc: BaseException) -> str:
         inner = next((one for one in candidates if isinstance(one, BaseException)), inner)
     if isinstance(inner, OSError) and inner.strerror:
         return inner.strerror
-    return re.sub(r"<[^>]*>:? ?", "", str(inner)) or type(inner).__name__
+    return mask_urls(re.sub(r"<[^>]*>:? ?", "", str(inner))) or type(inner).__name__

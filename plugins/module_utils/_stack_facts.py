@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -19,6 +20,9 @@ import typing as t
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from urllib.parse import quote
+
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_layout, _openpgp
+from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 # Where the Docker CLI looks for plugins, in its order; the first hit is the one that runs.
 PLUGIN_DIRS = (
@@ -36,14 +40,12 @@ PACKAGES = (
     "nvidia-container-toolkit", "python3-apt", "python3-requests", "ca-certificates", "iptables", "apparmor",
 )  # fmt: skip
 PENDING_FILE = "run/llmops.stack/docker-pending"
-USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
 GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
 GPU_NODES = {
     "nvidia": re.compile(r"^(nvidia\d+|nvidiactl|nvidia-uvm|dxg)$"),
     "amd": re.compile(r"^(kfd|dri/renderD\d+)$"),
 }
-RELEASE_MARKER = ".llmops-release.json"
 
 Runner = t.Callable[..., "tuple[int, str]"]
 
@@ -59,17 +61,6 @@ def run_command(argv: list[str], timeout: float = 5.0) -> tuple[int, str]:
     except (OSError, subprocess.SubprocessError):
         return 127, ""
     return done.returncode, done.stdout
-
-
-def mask_urls(value: t.Any) -> t.Any:
-    """The same structure with every user:password@ in a URL blanked: proxies and mirrors may carry credentials."""
-    if isinstance(value, str):
-        return USERINFO.sub("***@", value)
-    if isinstance(value, list):
-        return [mask_urls(item) for item in value]
-    if isinstance(value, dict):
-        return {key: mask_urls(item) for key, item in value.items()}
-    return value
 
 
 def version_number(text: str) -> str:
@@ -414,6 +405,7 @@ class StackFacts:
             "origin": engine_origin(packages, path or daemon["version"]),
             "packages": packages,
             "repositories": self._repositories(),
+            "sources": {path: self._source(path) for path in self._repositories()},
             "cgroup_driver": info.get("CgroupDriver", ""),
             "storage_driver": info.get("Driver", ""),
             "data_root": info.get("DockerRootDir", ""),
@@ -439,6 +431,17 @@ class StackFacts:
                 if urls:
                     found[f"/{directory}/{name}"] = sorted(set(urls))
         return found
+
+    def _source(self, path: str) -> dict[str, t.Any]:
+        """What a package source says (deb822 and dnf both write one setting a line), and the keys it trusts."""
+        found = re.findall(r"(?m)^([A-Za-z_-]+)[ \t]*[:=][ \t]*(.*?)[ \t]*$", self._read(path))
+        settings = {key.lower(): mask_urls(value) for key, value in found}
+        key = settings.get("signed-by", settings.get("gpgkey", "")).replace("file://", "")
+        fingerprints: list[str] = []
+        if key.startswith("/"):
+            with contextlib.suppress(OSError, _openpgp.NotAKey), open(self._at(key), "rb") as handle:
+                fingerprints = _openpgp.fingerprints(handle.read(1048576))
+        return {"settings": settings, "fingerprints": fingerprints}
 
     def _daemon_json(self) -> dict[str, t.Any]:
         path = "etc/docker/daemon.json"
@@ -511,13 +514,10 @@ class StackFacts:
             folder = f"{self.dify_home}/releases/{tag}"
             if tag.startswith(".") or not os.path.isdir(self._at(folder)):
                 continue
-            try:
-                marker = json.loads(self._read(f"{folder}/{RELEASE_MARKER}") or "{}")
-            except ValueError:
-                marker = {}
-            marker = marker if isinstance(marker, dict) else {}
-            compose_file = os.path.isfile(self._at(f"{folder}/docker-compose.yaml"))
-            releases[tag] = {"complete": bool(marker) and compose_file, "checksum": str(marker.get("sha256", ""))}
+            releases[tag] = {
+                "complete": _dify_layout.is_complete(self._at(folder), tag),
+                "checksum": str(_dify_layout.read_marker(self._at(folder)).get("sha256", "")),
+            }
         current = self._at(f"{self.dify_home}/current")
         return {
             "home": self.dify_home,

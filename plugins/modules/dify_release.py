@@ -113,11 +113,11 @@ seeded_volumes:
 import os
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_release as release
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._urls import logins
 
 
 class DifyRelease:
@@ -215,9 +215,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    password = urlsplit(module.params["source"]).password
-    if password:
-        module.no_log_values.add(password)
+    module.no_log_values.update(logins(module.params["source"]))
     try:
         result = DifyRelease(module).run()
     except (release.ReleaseError, OSError) as exc:

@@ -109,10 +109,10 @@ from ansible_collections.llmops.stack.plugins.module_utils._detached import star
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts import (
     PENDING_FILE,
     DockerSocket,
-    mask_urls,
     parse_daemon_json,
     run_command,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 SOCKET = "/run/docker.sock"
 PID_FILE = "/run/docker.pid"
@@ -140,8 +140,9 @@ class DockerDaemon:
         keys = rules.changed_keys(before, after)
         running, enabled = self._answers(2.0), self._enabled()
         action = rules.stronger(rules.needed_action(before, after), self._pending()) if running else "start"
+        exposed = text is not None and self._exposed(after)
         result: dict[str, t.Any] = {
-            "changed": bool(keys or action or not enabled),
+            "changed": bool(keys or action or not enabled or exposed),
             "action": action,
             "changed_keys": keys,
             "diff": self._diff(text, before, after, keys),
@@ -153,7 +154,9 @@ class DockerDaemon:
         if keys:
             self._validate(after)
             self._mark(action)
-            self._land(rules.dump(after))
+            self._land(rules.dump(after), private=_has_login(after))
+        elif exposed:
+            os.chmod(self.path, 0o600)
         try:
             self._apply(action, after, gently=rules.keep_containers(before, after))
         except DaemonError as exc:
@@ -216,8 +219,16 @@ class DockerDaemon:
                     f"dockerd refuses the new {self.path}: {reason}. Nothing was changed; correct docker_daemon_config."
                 )
 
-    def _land(self, text: str) -> None:
+    def _exposed(self, config: rules.Config) -> bool:
+        """Whether others can read a file that holds credentials."""
+        return _has_login(config) and bool(os.stat(self.path).st_mode & 0o077)
+
+    def _land(self, text: str, private: bool) -> None:
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+        if private:
+            # What moves over a file gets its mode: so there is no moment in which others can read it.
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+            os.chmod(self.path, 0o600)
         self.module.add_cleanup_file(self._write_beside(text))
         new = not os.path.exists(self.path)
         self.module.atomic_move(self.module.cleanup_files[-1], self.path)
@@ -234,7 +245,7 @@ class DockerDaemon:
         if text is None:
             os.unlink(self.path)
         else:
-            self._land(text)
+            self._land(text, private=_has_login(config))
         try:
             self._apply("restart" if action == "start" else action, config, gently=False)
         except DaemonError:
@@ -354,6 +365,10 @@ class DockerDaemon:
             output = run_command(["tail", "-n", "20", self.log_file])[1]
         lines = [line for line in output.splitlines() if re.search("failed to|unable to|level=fatal", line)]
         return f" It said: {mask_urls(lines[-1].strip())}." if lines else ""
+
+
+def _has_login(config: rules.Config) -> bool:
+    return mask_urls(config) != config
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 from ansible_collections.llmops.stack.plugins.module_utils import _openpgp
-from ansible_collections.llmops.stack.plugins.module_utils._stack_facts import mask_urls
+from ansible_collections.llmops.stack.plugins.module_utils._urls import logins, mask_urls
 
 LIMIT = 1048576  # a key is some kilobytes; more is not a key
 
@@ -147,6 +147,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    module.no_log_values.update(logins(module.params["url"]))
     module.exit_json(**SigningKey(module).run())
 
 

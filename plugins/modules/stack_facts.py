@@ -129,9 +129,10 @@ ansible_facts:
         engine:
           description: >-
             Docker Engine. C(installed), C(path), C(version), C(running) (it answered), C(enabled), C(origin)
-            (C(docker), C(distro), C(unknown) or empty), C(packages), C(repositories), C(cgroup_driver),
-            C(storage_driver), C(data_root), C(live_restore), C(swarm), C(containers), C(registry_mirrors),
-            C(insecure_registries), C(runtimes) and C(error).
+            (C(docker), C(distro), C(unknown) or empty), C(packages), C(repositories) (the addresses in each package
+            source of Docker or NVIDIA), C(sources) (for each its C(settings) and the C(fingerprints) of its key file),
+            C(cgroup_driver), C(storage_driver), C(data_root), C(live_restore), C(swarm), C(containers),
+            C(registry_mirrors), C(insecure_registries), C(runtimes) and C(error).
           returned: always
           type: dict
         compose:

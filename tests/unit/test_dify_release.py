@@ -55,7 +55,7 @@ class TestUnpacking:
         assert "sandbox/conf/config.yaml" in result["seeded_volumes"]
         assert (home / "volumes/sandbox/conf/config.yaml").is_file()
         assert os.access(folder / "nginx/docker-entrypoint.sh", os.X_OK)
-        assert not (folder / "README.md").exists() and not (home / "releases/README.md").exists()
+        assert not (folder / "AUTHORS").exists() and not (home / "releases/AUTHORS").exists()
 
         again = run_module("dify_release", home=str(home), version=dify_tag, source="/nowhere.tar.gz")
         assert not again["changed"] and again["sha256"] == result["sha256"] and again["seeded_volumes"] == []
@@ -304,3 +304,22 @@ class TestDownload:
         result = run_module("dify_release", home=str(home), version="1.12.1", source=url)
         marker = (home / "releases/1.12.1/.llmops-release.json").read_text()
         assert "sesame-open" not in marker + json.dumps(result)
+
+    @pytest.mark.parametrize("login", ["user:sesame-open", "sesame-open", "user:pa@sesame-open"])
+    def test_no_login_is_printed(
+        self, server: Any, home: pathlib.Path, run_module: Run, failed: type[Exception], login: str
+    ) -> None:
+        url = server.url.replace("://", f"://{login}@")
+
+        def refused(**options: Any) -> str:
+            with pytest.raises(failed) as caught:
+                run_module("dify_release", home=str(home), version="1.12.1", source=url, **options)
+            return str(caught.value)
+
+        messages = [refused(checksum="0" * 64)]
+        server.content = server.content[: len(server.content) // 2]
+        messages.append(refused())
+        server.status = 404
+        messages.append(refused())
+        for message in messages:
+            assert "sesame" not in message and "***@127.0.0.1" in message

@@ -177,3 +177,43 @@ def test_no_password_in_the_diff(run: Any) -> None:
     assert "pa55" not in str(result)
     assert "old5ecret" not in str(result)
     assert "***@p:1" in result["diff"]["after"]
+
+
+# -- who may read the file ----------------------------------------------------
+
+SECRET = {"proxies": {"http-proxy": "http://me:pa55@p:1"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "config", "mode"),
+    [
+        (None, {"debug": True}, 0o644),
+        (None, SECRET, 0o600),
+        (None, {"registry-mirrors": ["https://t0ken@m"]}, 0o600),
+        ("{}", SECRET, 0o600),
+        ("{}", {"debug": True}, 0o640),
+        (json.dumps(SECRET), {}, 0o600),
+    ],
+)
+def test_only_root_reads_credentials(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_module: Any,
+    before: str | None,
+    config: dict[str, Any],
+    mode: int,
+) -> None:
+    path = tmp_path / "daemon.json"
+    if before is not None:
+        path.write_text(before)
+        path.chmod(0o640)
+    for name in ("SOCKET", "PENDING"):
+        monkeypatch.setattr(docker_daemon, name, str(tmp_path / name))
+    monkeypatch.setattr(docker_daemon.DockerDaemon, "_validate", lambda self, config: None)
+    monkeypatch.setattr(docker_daemon.DockerDaemon, "_answers", lambda self, deadline: True)
+    monkeypatch.setattr(docker_daemon.DockerDaemon, "_enabled", lambda self: True)
+    monkeypatch.setattr(docker_daemon.DockerDaemon, "_apply", lambda self, *given, **options: None)
+    monkeypatch.setattr(docker_daemon.AnsibleModule, "get_bin_path", lambda self, name: "/usr/bin/dockerd")
+    assert run_module("docker_daemon", config=config, path=str(path))["changed"]
+    assert path.stat().st_mode & 0o777 == mode
+    assert not run_module("docker_daemon", config=config, path=str(path))["changed"]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts, _urls
 
 ROLES = pathlib.Path(__file__).resolve().parents[2] / "roles"
 SYSTEMS = {
@@ -32,6 +32,18 @@ DOCKER_PACKAGES = {
     "containerd.io": "1",
     "ca-certificates": "1",
     "iptables": "1",
+}
+
+SOURCE = {
+    "settings": {
+        "types": "deb",
+        "uris": "https://download.docker.com/linux/debian",
+        "suites": "trixie",
+        "components": "stable",
+        "architectures": "amd64",
+        "signed-by": "/etc/apt/keyrings/docker.asc",
+    },
+    "fingerprints": ["9DC858229FC7DD38854AE2D88D81803C0EBFCD88"],
 }
 
 Ask = Callable[..., Any]
@@ -85,6 +97,7 @@ def installed(facts: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "origin": "docker",
         "packages": DOCKER_PACKAGES,
         "repositories": repository,
+        "sources": {"/etc/apt/sources.list.d/docker.sources": SOURCE},
         "data_root": "/var/lib/docker",
     }
     facts["engine"].update({**engine, **changes})
@@ -151,10 +164,9 @@ def test_packages_of_the_distribution(docker: Ask, bare: Any, system: str, packa
 
 def test_support_packages(docker: Ask, bare: Any) -> None:
     facts = bare("trixie")
-    facts["python"]["requests"] = ""
     facts["security"]["apparmor"] = True
-    assert docker("__docker_support_packages", facts) == ["ca-certificates", "iptables", "apparmor", "python3-requests"]
-    assert docker("__docker_support_packages", facts, docker_source="none") == ["python3-requests"]
+    assert docker("__docker_support_packages", facts) == ["ca-certificates", "iptables", "apparmor"]
+    assert docker("__docker_support_packages", facts, docker_source="none") == []
 
 
 def test_a_pinned_version(docker: Ask, bare: Any) -> None:
@@ -176,6 +188,51 @@ def test_a_finished_host_needs_nothing(docker: Ask, bare: Any) -> None:
     for decision in ("__docker_install_needed", "__docker_daemon_needed"):
         assert docker(decision, facts) is False, decision
     assert docker("__docker_users_missing", facts) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"docker_repo_channel": "test"},
+        {"docker_repo_url": "https://mirror.example.com"},
+        {"docker_repo_key_fingerprint": "0" * 40},
+    ],
+    ids=str,
+)
+def test_another_repository_is_noticed(docker: Ask, bare: Any, given: dict[str, Any]) -> None:
+    assert docker("__docker_repo_needed", installed(bare("trixie")), **given) is True
+
+
+def test_a_repository_that_is_not_as_it_was(docker: Ask, bare: Any) -> None:
+    key = "9dc8 5822 9fc7 dd38 854a e2d8 8d81 803c 0ebf cd88"
+    assert docker("__docker_repo_needed", installed(bare("trixie")), docker_repo_key_fingerprint=key) is False
+    file = "/etc/apt/sources.list.d/docker.sources"
+    lost = {**SOURCE, "fingerprints": []}
+    upgraded = {**SOURCE, "settings": {**SOURCE["settings"], "suites": "bookworm"}}
+    for source in (lost, upgraded):
+        assert docker("__docker_repo_needed", installed(bare("trixie"), sources={file: source})) is True
+
+
+def test_a_mirror_with_a_login_settles(docker: Ask, bare: Any) -> None:
+    mirror = {"docker_repo_url": "https://me:pa@55@mirror.example.com/docker-ce"}
+    shown = "https://***@mirror.example.com/docker-ce/linux/debian"
+    source = {**SOURCE, "settings": {**SOURCE["settings"], "uris": shown}}
+    done = installed(bare("trixie"), sources={"/etc/apt/sources.list.d/docker.sources": source})
+    assert docker("__docker_repo_needed", done, **mirror) is False
+    rocky = bare("rocky")
+    base = shown.replace("debian", "centos/9/x86_64/stable")
+    settings = {"baseurl": base, "gpgkey": "file:///etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce", "gpgcheck": "1"}
+    key = {"settings": settings, "fingerprints": ["060A61C51B558A7F742B77AAC52FEB6B621E9F35"]}
+    rocky["engine"]["sources"] = {"/etc/yum.repos.d/docker-ce.repo": key}
+    assert docker("__docker_repo_needed", rocky, **mirror) is False
+
+
+def test_no_login_of_a_mirror_on_the_screen(compose: Ask, bare: Any) -> None:
+    given = {"compose_download_url": "https://t0ken@mirror.example.com/x", "compose_version": "9.9.9"}
+    shown = compose("__compose_url_shown", bare("trixie"), **given)
+    assert shown == "https://***@mirror.example.com/x/v9.9.9/docker-compose-linux-x86_64"
+    assert "t0ken" not in str(compose("__compose_binary_refusals", bare("trixie"), **given))
+    assert "t0ken" in compose("__compose_url", bare("trixie"), **given)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +263,7 @@ def test_every_setting_is_noticed_and_then_settled(docker: Ask, bare: Any, setti
     found = facts["daemon_json"]["content"]
     config = rules.with_proxies(docker("__docker_config", facts, **setting), setting.get("docker_proxies", {}))
     after = rules.wanted_config(found, config, docker("__docker_baseline", facts, **setting))
-    facts["daemon_json"]["content"] = _stack_facts.mask_urls(after)
+    facts["daemon_json"]["content"] = _urls.mask_urls(after)
     secret = "@" in str(setting)  # a password cannot be compared from afar, so the module is asked every time
     assert docker("__docker_daemon_needed", facts, **setting) is secret or setting == {
         "docker_daemon_config": {"live-restore": None}
@@ -278,6 +335,15 @@ def test_the_toolkit_follows_the_driver(docker: Ask, bare: Any, setting: Any, dr
     assert docker("__docker_nvidia_wanted", facts, docker_nvidia=setting) is wanted
     assert ("nvidia-container-toolkit" in docker("__docker_missing", facts, docker_nvidia=setting)) is wanted
     assert docker("__docker_nvidia_repo_needed", facts, docker_nvidia=setting) is wanted
+    facts["engine"]["sources"]["/etc/apt/sources.list.d/nvidia-container-toolkit.sources"] = {
+        "settings": {
+            "uris": "https://nvidia.github.io/libnvidia-container/stable/deb/amd64",
+            "suites": "/",
+            "signed-by": "/etc/apt/keyrings/nvidia-container-toolkit.asc",
+        },
+        "fingerprints": ["C95B321B61E88C1809C4F759DDCAE044F796ECB0"],
+    }
+    assert docker("__docker_nvidia_repo_needed", facts, docker_nvidia=setting) is False
     assert ("runtimes" in docker("__docker_config", facts, docker_nvidia=setting)) is wanted
 
 

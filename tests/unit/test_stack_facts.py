@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
 import os
@@ -263,6 +264,43 @@ def test_repositories_are_found_without_keys_comments_and_passwords(machine: Mac
     }
 
 
+# A real OpenPGP packet needs no more than its frame to have a fingerprint.
+KEY = b"\x98\x06\x04\x00\x00\x00\x00\x01"
+KEY_PRINT = hashlib.sha1(b"\x99\x00\x06" + KEY[2:]).hexdigest().upper()
+
+
+def test_what_a_source_says_and_which_key_it_trusts(machine: Machine) -> None:
+    machine.write("etc/apt/keyrings/docker.asc").write_bytes(KEY)
+    machine.write(
+        "etc/apt/sources.list.d/docker.sources",
+        "# Suites: old\nTypes: deb\nURIs: https://token@m.example.com/docker-ce/linux/debian\nSuites: trixie\n"
+        "Components: stable\nSigned-By: /etc/apt/keyrings/docker.asc\n",
+    )
+    machine.write(
+        "etc/yum.repos.d/d.repo",
+        "[docker-ce]\nbaseurl = https://x.example.com/linux/centos/9\ngpgkey = file:///gone\ngpgcheck = 1\n",
+    )
+    sources = machine.facts()["engine"]["sources"]
+    assert sources["/etc/apt/sources.list.d/docker.sources"] == {
+        "settings": {
+            "types": "deb",
+            "uris": "https://***@m.example.com/docker-ce/linux/debian",
+            "suites": "trixie",
+            "components": "stable",
+            "signed-by": "/etc/apt/keyrings/docker.asc",
+        },
+        "fingerprints": [KEY_PRINT],
+    }
+    assert sources["/etc/yum.repos.d/d.repo"] == {
+        "settings": {
+            "baseurl": "https://x.example.com/linux/centos/9",
+            "gpgkey": "file:///gone",
+            "gpgcheck": "1",
+        },
+        "fingerprints": [],
+    }
+
+
 # -- Compose ------------------------------------------------------------------
 
 
@@ -439,6 +477,18 @@ def test_releases(machine: Machine) -> None:
         "1.11.4": {"complete": False, "checksum": ""},
         "1.12.1": {"complete": True, "checksum": "abc"},
     }
+
+
+def test_a_release_that_lost_a_file_is_not_complete(machine: Machine) -> None:
+    home = "opt/dify/releases/1.12.1"
+    noted = {"tag": "1.12.1", "files": {"docker-compose.yaml": "1", "nginx/nginx.conf.template": "2"}}
+    machine.write(f"{home}/docker-compose.yaml")
+    machine.write(f"{home}/.llmops-release.json", json.dumps(noted))
+    assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is False
+    machine.write(f"{home}/nginx/nginx.conf.template")
+    assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is True
+    (machine.root / home).rename(machine.root / "opt/dify/releases/1.13.3")
+    assert machine.facts()["dify"]["releases"]["1.13.3"]["complete"] is False
 
 
 def test_group_members(machine: Machine) -> None:
