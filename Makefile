@@ -16,10 +16,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
-export DIFY_RELEASES_DIR ?= $(CURDIR)/../shared/dify-releases
 
-.PHONY: help venv lock lint format unit gates docs-lint build sanity engine world world-down molecule node scenarios \
-	demo-matrix test test-long bench demo demo-down clean
+.PHONY: help venv lock lint format releases unit gates docs-lint build sanity engine world world-down molecule node \
+	scenarios demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +32,7 @@ $(READY):
 	rm -f $(VENV)/.ready-* && touch $@
 
 lock: $(READY) ## write constraints.txt anew from .venv
+	mkdir -p build
 	{ head -n 1 constraints.txt; pip freeze --exclude setuptools --exclude pip | sort -f; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
@@ -51,9 +51,15 @@ format: $(READY) ## let ruff format and sort the Python files
 docs-lint: $(READY)
 	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --skip-rstcheck .
 
-unit: $(READY) ## unit tests, gates and replay tests; no container
+unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
-	pytest -n auto
+	pytest -n auto -m "not world"
+
+images: engine # the world's images, started the way every release's compose file starts them
+	pytest -m world tests/world
+
+releases: # the world fetches what it needs itself; the unit tests look at every known release
+	@tools/fetch-releases
 
 gates: $(READY)
 	pytest tests/gates
@@ -90,7 +96,7 @@ demo-matrix: $(READY) # make demo of a release of each era
 test: $(READY) ## everything that CI runs
 	tools/stages test
 
-test-long: $(READY) ## test, the other scenarios, and the demo of five releases
+test-long: $(READY) ## test, the bench, and the demo of five releases
 	tools/stages test-long
 
 bench: node ## module executions and seconds of a no-op run, beside geerlingguy.docker
