@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pathlib
 import re
 import subprocess
+import sys
 import urllib.parse
 
 import pytest
 import yaml
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "world"))
+
+from _settings import RELEASES
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Hosts the collection is about; where they are a package source of this machine too, naming them is right.
 OWN_SUBJECT = {"download.docker.com", "github.com"}
-RELEASES = pathlib.Path(os.environ.get("DIFY_RELEASES_DIR", ROOT.parent / "shared" / "dify-releases"))
 
 
 def committed() -> list[pathlib.Path]:
@@ -69,7 +72,7 @@ def test_no_package_registry_is_named() -> None:
         assert lines_with(rf"(?<![\w.-]){re.escape(host)}(?![\w-])") == []
 
 
-@pytest.mark.skipif(not RELEASES.is_dir(), reason="no release data here: set DIFY_RELEASES_DIR")
+@pytest.mark.skipif(not RELEASES.is_dir(), reason="no release data: run tools/fetch-releases")
 def test_no_upstream_file_is_copied() -> None:
     upstream = {
         hashlib.sha256(path.read_bytes()).hexdigest(): path

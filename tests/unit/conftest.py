@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import unittest.mock
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 import hypothesis
 import pytest
 import yaml
+from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
@@ -30,19 +32,23 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Rele
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import load_compose
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "world"))
+
+from _settings import RELEASES
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # The same examples everywhere, and nothing written into the checkout but to its build folder.
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(ROOT / "build" / "hypothesis"))
 hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("repeatable")
 
-RELEASES = pathlib.Path(os.environ.get("DIFY_RELEASES_DIR", ROOT.parent / "shared" / "dify-releases"))
 TAGS = sorted((path.parent.parent.name for path in RELEASES.glob("*/docker/docker-compose.yaml")), key=parse_version)
+NO_DATA = f"no release data in {RELEASES}: run tools/fetch-releases, or set DIFY_RELEASES_DIR"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "dify_tag" in metafunc.fixturenames:
-        nothing = pytest.param("", marks=pytest.mark.skip("no release data: set DIFY_RELEASES_DIR"))
+        nothing = pytest.param("", marks=pytest.mark.skip(NO_DATA))
         metafunc.parametrize("dify_tag", TAGS or [nothing])
 
 
@@ -67,7 +73,7 @@ def release(dify_tag: str) -> Release:
 @pytest.fixture(scope="session")
 def releases() -> dict[str, Release]:
     if not TAGS:
-        pytest.skip("no release data: set DIFY_RELEASES_DIR")
+        pytest.skip(NO_DATA)
     return {tag: load_release(tag) for tag in TAGS}
 
 
@@ -155,7 +161,7 @@ def pack(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
         have = [name[len("docker/") :] for name in files]
         for names in override.missing_files(loaded.compose, loaded.compose["services"], have).values():
             files.update({f"docker/{name}": b"#!/bin/sh\nexec sleep infinity\n" for name in names})
-        files.update({"README.md": b"Dify\n", **{name: text.encode() for name, text in (extra or {}).items()}})
+        files.update({"AUTHORS": b"Dify\n", **{name: text.encode() for name, text in (extra or {}).items()}})
         target = tmp_path / f"{tag}.tar.gz"
         with tarfile.open(target, "w:gz") as archive:
             for name, content in sorted(files.items()):
@@ -168,7 +174,7 @@ def pack(tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
         return target
 
     if not TAGS:
-        pytest.skip("no release data: set DIFY_RELEASES_DIR")
+        pytest.skip(NO_DATA)
     return make
 
 
@@ -255,7 +261,9 @@ def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, An
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
         # Ansible says a warning once in a process, and a module is a process of its own.
         said_before: Any = unittest.mock.patch.object(warnings, "_global_warnings", {})
-        with patch_module_args(arguments), said_before, pytest.raises(SystemExit):
+        # A test that imports templating makes this process a controller, which shows warnings and returns none.
+        a_module: Any = unittest.mock.patch.object(_internal, "is_controller", False)
+        with patch_module_args(arguments), said_before, a_module, pytest.raises(SystemExit):
             main()
         result = json.loads(capsys.readouterr().out)
         if result.get("failed"):

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 WORLD = Path(__file__).resolve().parent
@@ -20,7 +20,18 @@ IMAGES = WORLD / "images"
 CACHE = Path(os.environ.get("LLMOPS_CACHE") or Path.home() / ".cache" / "llmops.stack")
 STATE = REPO / "build" / "world"
 INVENTORY = STATE / "inventory.yml"
-RELEASES = Path(os.environ.get("DIFY_RELEASES_DIR") or REPO.parent / "shared" / "dify-releases")
+FETCHED = CACHE / "releases"
+
+
+def release_data(environ: Mapping[str, str], neighbour: Path, fetched: Path) -> Path:
+    """Where Dify's release data is: decided here alone, for the world, the tests and tools/fetch-releases."""
+    asked = environ.get("DIFY_RELEASES_DIR")
+    if asked:
+        return Path(asked)
+    return neighbour if neighbour.is_dir() else fetched
+
+
+RELEASES = release_data(os.environ, REPO.parent / "shared" / "dify-releases", FETCHED)
 
 LABEL = "llmops.world=1"
 NETWORK = "llmops-world"

@@ -58,7 +58,8 @@ def table(tags: Collection[str] | None = None, releases: Path = RELEASES) -> tup
         raise WorldError(
             f"No release data in {releases} for {', '.join(unknown) or 'any Dify tag'} "
             f"(there is: {', '.join(known) or 'none'}). "
-            "Set DIFY_RELEASES_DIR to a folder that holds <tag>/docker/docker-compose.yaml."
+            "Set DIFY_RELEASES_DIR to a folder that holds <tag>/docker/docker-compose.yaml, or to nothing: where no "
+            "../shared/dify-releases is either, tools/fetch-releases fetches the tags that are needed."
         )
     wanted = known if tags is None else [tag for tag in known if tag in tags]
     return (*_packaged(), *_from_compose(releases, wanted))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tarfile
@@ -16,7 +17,9 @@ import _host
 import _inventory
 import _nodes
 import _switch
+import images
 import pytest
+import world
 from _images import Image
 from _settings import IMAGES, WorldError, tree, tree_hash
 
@@ -77,6 +80,35 @@ def test_missing_release_data_says_how_to_name_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(_archives, "RELEASES", tmp_path)
     with pytest.raises(WorldError, match="DIFY_RELEASES_DIR"):
         _archives.tags()
+
+
+@pytest.fixture
+def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """world.py on a machine without release data; whatever needs an engine or the network only notes that it ran."""
+    done: list[str] = []
+    monkeypatch.setattr(images, "table", functools.partial(images.table, releases=tmp_path))
+    monkeypatch.setattr(_archives, "RELEASES", tmp_path)
+    monkeypatch.setattr(world._releases, "ensure", lambda tags: done.append("fetch"))
+    monkeypatch.setattr(world.Builder, "ensure", lambda self, name: done.append(name))
+    monkeypatch.setattr(world._repos, "ensure", lambda builder: done.append("repositories"))
+    monkeypatch.setattr(world._repos, "compose_release", lambda builder: done.append("compose"))
+    monkeypatch.setattr(world._upstream, "start", lambda builder: done.append("start"))
+    monkeypatch.setattr(world._upstream, "push", lambda table, builder: done.append(f"push {len(table)}"))
+    monkeypatch.setattr(_nodes, "ensure", lambda nodes, builder: done.extend(node.name for node in nodes))
+    monkeypatch.setattr(_inventory, "write", lambda: done.append("inventory"))
+    return done
+
+
+def test_a_bare_world_needs_no_release_data(steps: list[str]) -> None:
+    world.up(world.arguments().parse_args(["up", "--bare", "--node", "node1=trixie"]))
+    made = {"upstream", "node-trixie", "repositories", "compose"}
+    assert (set(steps[:4]), steps[4:]) == (made, ["start", "push 0", "node1", "inventory"])
+
+
+def test_a_world_with_dify_asks_for_release_data_before_it_builds(steps: list[str]) -> None:
+    with pytest.raises(WorldError, match=r"No release data .* for 1\.12\.1"):
+        world.up(world.arguments().parse_args(["up", "--dify", "1.12.1"]))
+    assert steps == ["fetch"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import _archives
 import _inventory
 import _nodes
+import _releases
 import _repos
 import _switch
 import _upstream
@@ -35,15 +36,14 @@ from _settings import CACHE, INVENTORY, STATE, UPSTREAM, WorldError, node_contai
 
 
 def build(options: argparse.Namespace) -> None:
-    table, builder = _prepare(options.dify)
-    _make(table, builder, nodes=_nodes.SYSTEMS.values())
+    table = _table(options.dify)
+    _make(table, Builder(table), nodes=_nodes.SYSTEMS.values())
 
 
 def up(options: argparse.Namespace) -> None:
     wanted = [_nodes.Node.parse(text) for text in options.node]
-    table, builder = _prepare(options.dify)
-    if options.bare:
-        table = []
+    table = [] if options.bare else _table(options.dify)
+    builder = Builder(table)
     _make(table, builder, nodes={_nodes.SYSTEMS[node.system] for node in wanted}, archives=not options.bare)
     _upstream.start(builder)
     _upstream.push(table, builder)
@@ -52,9 +52,9 @@ def up(options: argparse.Namespace) -> None:
     say(f"the world is up; inventory: {INVENTORY}")
 
 
-def _prepare(tags: list[str]) -> tuple[list[Image], Builder]:
-    table = list(images.table(tags or None))
-    return table, Builder(table)
+def _table(tags: list[str]) -> list[Image]:
+    _releases.ensure(tags)
+    return list(images.table(tags or None))
 
 
 def _make(table: list[Image], builder: Builder, nodes: Iterable[str], archives: bool = True) -> None:
