@@ -161,7 +161,8 @@ ansible_facts:
         dify:
           description: >-
             C(home), C(current) (the release that runs), C(releases) with C(complete) and C(checksum) for each tag,
-            C(data) (whether its database lies there), and C(containers) with C(name), C(service), C(image), C(state), C(health), C(exit_code) and C(restarts).
+            C(data) (whether its database lies there), and C(containers) with C(name), C(service), C(image), C(state),
+            C(health), C(exit_code) and C(restarts).
           returned: always
           type: dict
         ollama:

@@ -34,7 +34,7 @@ DOCKER_PACKAGES = {
     "iptables": "1",
 }
 
-SOURCE = {
+SOURCE: dict[str, Any] = {
     "settings": {
         "types": "deb",
         "uris": "https://download.docker.com/linux/debian",
