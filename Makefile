@@ -55,10 +55,10 @@ unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
 	pytest -n auto -m "not world"
 
-images: engine # the world's images, started the way every release's compose file starts them
+images: engine releases # the world's images, started the way every release's compose file starts them
 	pytest -m world tests/world
 
-releases: # the world fetches what it needs itself; the unit tests look at every known release
+releases: # the world fetches what it needs itself; these tests look at every known release
 	@tools/fetch-releases
 
 gates: $(READY)
