@@ -24,8 +24,9 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
-        wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int), C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb),
-            C(env_keys) (keys of the operator's dify_env), C(compose_min) (empty before the roles that install engine and Compose have run).
+        wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int),
+            C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys of
+            the operator's dify_env), C(compose_min) (empty before the roles that install engine and Compose have run).
     """
     return [
         *_version(wanted),
@@ -147,8 +148,9 @@ def _other_release(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     current = str(dify.get("current") or "")
     if not current or current == str(wanted["version"]) or not (dify.get("containers") or dify.get("data")):
         return []
+    found = "is running here" if dify.get("containers") else "has its data here"
     return [
-        f"Dify {current} {'is running here' if dify.get('containers') else 'has its data here'} and dify_version asks for {wanted['version']}. This version of llmops.stack "
+        f"Dify {current} {found} and dify_version asks for {wanted['version']}. This version of llmops.stack "
         "installs a release but does not migrate the data of another one. Set dify_version back to "
         f"{current} to keep it."
     ]
