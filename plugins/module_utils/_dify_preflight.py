@@ -26,7 +26,7 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int),
             C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys
-            of the operator's dify_env), C(compose_min) (empty before the roles that install engine and Compose have run).
+            of the operator's dify_env), C(compose_min) (empty before the roles for engine and Compose have run).
     """
     return [
         *_version(wanted),
