@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_drift import drift
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
 
@@ -21,4 +22,4 @@ def dify_release_info(tag: str) -> dict[str, Any]:
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"dify_release_info": dify_release_info, "dify_refusals": refusals}
+        return {"dify_release_info": dify_release_info, "dify_refusals": refusals, "dify_drift": drift}

@@ -209,6 +209,13 @@ services:
   elements: str
   returned: always
   sample: [api, worker, web, db_postgres, redis, nginx]
+pending:
+  description:
+    - Whether the containers have not been brought to these files yet. It stays true, by the file C(.llmops-pending) in
+      the release, until somebody has run C(docker compose up) and removed that file.
+  type: bool
+  returned: always
+  sample: false
 images:
   description: The image of each of them.
   type: dict
@@ -244,6 +251,7 @@ class DifyEnv:
         self.folder = self.store.path(self.tag)
         self.env_path = os.path.join(self.folder, ".env")
         self.override_path = os.path.join(self.folder, "docker-compose.override.yaml")
+        self.pending_path = os.path.join(self.folder, ".llmops-pending")
         self.secrets_file = os.path.join(self.store.home, "secrets.json")
         self.changed = False
         self.diff: list[dict[str, str]] = []
@@ -258,6 +266,7 @@ class DifyEnv:
             "override_path": self.override_path,
             "secrets_file": self.secrets_file,
             "images": {},
+            "pending": False,
         }
         for name in (
             "unknown_keys",
@@ -308,6 +317,7 @@ class DifyEnv:
             "profiles": rendered.profiles,
             "services": services,
             "images": images,
+            "pending": self.changed or os.path.exists(self.pending_path),
         }
 
     def _hide(self, values: set[str]) -> None:
@@ -403,13 +413,17 @@ class DifyEnv:
             )
             self._show(self.secrets_file, before, after)
         hidden = set(rendered.secrets.values()) | set(known.values())
+        old_override, new_override = _read(self.override_path), _override_text(laid_over)
         old = _read(self.env_path)
+        if (old, old_override) != (rendered.text, new_override) and not self.module.check_mode:
+            # Before the first of the two: whatever is interrupted from here on has not reached the containers.
+            with self.store.room():
+                release.write_atomically(self.pending_path, "", 0o600)
         if self._put(self.env_path, old, rendered.text):
             self._show(self.env_path, *env.mask_env(old, rendered.text, hidden))
-        old = _read(self.override_path)
-        new = _OVERRIDE_HEAD + yaml.safe_dump(dict(laid_over), sort_keys=False, width=120)
-        if self._put(self.override_path, old, new):
-            self._show(self.override_path, env.mask_text(old, hidden), env.mask_text(new, hidden))
+        if self._put(self.override_path, old_override, new_override):
+            masked = (env.mask_text(text, hidden) for text in (old_override, new_override))
+            self._show(self.override_path, *masked)
 
     def _put(self, path: str, old: str, new: str) -> bool:
         """Write the text where it differs, and set the mode where only that does."""
@@ -432,6 +446,10 @@ class DifyEnv:
                 self._show(path, "present\n", "absent\n")
                 if not self.module.check_mode:
                     os.unlink(path)
+
+
+def _override_text(laid_over: Mapping[str, Any]) -> str:
+    return _OVERRIDE_HEAD + str(yaml.safe_dump(dict(laid_over), sort_keys=False, width=120))
 
 
 def _read(path: str) -> str:
