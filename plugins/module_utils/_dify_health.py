@@ -28,6 +28,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_health_host imp
     check_containers,
     check_database_head,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_health_models import check_model_servers
 
 # In the order in which they are reported; the first failed one is the message. The API's answer names the release,
 # which decides whether there is a plugin daemon and what head the database must have.
@@ -42,6 +43,7 @@ CHECKS = (
     Check("plugins", check_plugins, needs=("daemon_key",)),
     Check("providers", check_providers, needs=("daemon_key",)),
     Check("install_tasks", check_install_tasks, needs=("daemon_key",)),
+    Check("model_servers", check_model_servers),
     Check("plugin_process", check_plugin_process, needs=("plugins",), after=("providers",)),
     Check("model", check_model, needs=("plugin_process",)),
     Check("llm", check_llm, needs=("setup", "model")),

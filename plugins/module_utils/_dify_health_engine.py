@@ -38,6 +38,8 @@ class Options:
     app_key: str = field(default="", repr=False)
     project: str = ""
     services: list[str] = field(default_factory=list)
+    # Base URLs as Dify uses them.
+    model_servers: list[str] = field(default_factory=list)
     deadline: float = 60.0
     interval: float = 2.0
     successes: int = 1

@@ -17,7 +17,7 @@ description:
   - Every check ends in time. A peer that accepts a connection and never answers is a finding of its own, because that
     is how a full API worker and a dead plugin process look.
   - The checks are, in this order, V(api), V(setup), V(web), V(database_head), V(containers), V(daemon), V(daemon_key),
-    V(plugins), V(providers), V(install_tasks), V(plugin_process), V(model) and V(llm).
+    V(plugins), V(providers), V(install_tasks), V(model_servers), V(plugin_process), V(model) and V(llm).
   - A check that was not asked for, lacks an option that it needs, or cannot say anything because another one failed, is
     V(skipped) and says so.
   - Dify before 1.0 has no plugin daemon. All checks of it are skipped there.
@@ -136,6 +136,14 @@ options:
   services:
     description:
       - Services of O(project) that must have a container. By default those that the project's own files ask for.
+    type: list
+    elements: str
+    default: []
+  model_servers:
+    description:
+      - Base URLs of Ollama servers that must answer from inside the container in which O(project) calls models, which
+        is C(plugin_daemon), and C(api) before Dify 1.0. Write them as they are written in Dify, for example
+        C(http://host.docker.internal:11434).
     type: list
     elements: str
     default: []
@@ -335,6 +343,7 @@ class DifyHealth:
             app_key=params["app_key"] or "",
             project=params["project"] or "",
             services=params["services"],
+            model_servers=[url.rstrip("/") for url in params["model_servers"]],
             deadline=params["deadline"],
             interval=params["interval"],
             successes=params["successes"],
@@ -347,8 +356,10 @@ class DifyHealth:
         )
 
     def _validate(self) -> None:
-        for name in ("url", "plugin_daemon_url"):
-            if not re.match(r"^https?://[^\s/]+", self.params[name]):
+        addresses = [(name, self.params[name]) for name in ("url", "plugin_daemon_url")]
+        addresses += [("model_servers", address) for address in self.params["model_servers"]]
+        for name, address in addresses:
+            if not re.match(r"^https?://[^\s/]+", address):
                 self.module.fail_json(msg=f"{name} must begin with http:// or https:// and name a host")
         if self.params["tenant_id"]:
             try:
@@ -407,6 +418,7 @@ def main() -> None:
             "app_key": {"type": "str", "no_log": True},
             "project": {"type": "str"},
             "services": {"type": "list", "elements": "str", "default": []},
+            "model_servers": {"type": "list", "elements": "str", "default": []},
             "deadline": {"type": "float", "default": 60},
             "interval": {"type": "float", "default": 2},
             "successes": {"type": "int", "default": 1},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health import CHECKS, check_health
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine import Look, Options, Verdict, explain
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_host import check_containers
+from ansible_collections.llmops.stack.plugins.module_utils._dify_health_models import _ASK
 from ansible_collections.llmops.stack.tests.unit.servers import daemon as wire
 from ansible_collections.llmops.stack.tests.unit.servers import dify as web
 from ansible_collections.llmops.stack.tests.unit.servers.daemon import KEY, PLUGIN, TENANT, FakeDaemon
@@ -25,6 +27,7 @@ from ansible_collections.llmops.stack.tests.unit.servers.docker import DATABASE_
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json, events
 
 MODEL_SECRET = "model-api-key-777"
+SERVER = "http://host.docker.internal:11434"
 NAMES = [check.name for check in CHECKS]
 
 
@@ -104,12 +107,18 @@ def detail(verdict: Verdict, name: str) -> str:
     return next(one.detail for one in verdict.results if one.name == name)
 
 
+def asked(*answers: dict[str, Any]) -> str:
+    """What the question in a container prints about the model server."""
+    return "".join(json.dumps({"url": SERVER, **answer}) + "\n" for answer in answers)
+
+
 # Well
 
 
 def test_everything_is_well_within_two_seconds(host: Stack) -> None:
     began = time.monotonic()
-    verdict = host.check()
+    host.docker.says("plugin_daemon", asked({"status": 200, "version": "0.17.4"}))
+    verdict = host.check(model_servers=[SERVER])
     assert status(verdict) == dict.fromkeys(NAMES, "ok")
     assert verdict.healthy
     assert verdict.version == "1.12.1"
@@ -138,8 +147,9 @@ def test_before_1_0_there_is_no_daemon(host: Stack) -> None:
     verdict = host.check(expect_version="0.15.3")
     assert verdict.healthy
     states = status(verdict)
+    assert states.pop("model_servers") == "skipped"  # none was named
     skipped = ["daemon", "daemon_key", "plugins", "providers", "install_tasks", "plugin_process", "model"]
-    assert [name for name in NAMES if states[name] == "skipped"] == skipped
+    assert [name for name in states if states[name] == "skipped"] == skipped
     assert all(detail(verdict, name) == "Dify 0.15.3 has no plugin daemon." for name in skipped)
     assert states["llm"] == "ok"
     assert not host.daemon_server.requests
@@ -802,3 +812,70 @@ def test_an_answer_of_a_new_form_does_not_stop_the_report(stack: Stack) -> None:
     verdict = stack.check(probe="none")
     assert "The check itself broke (TypeError" in failure(verdict, "install_tasks")[0]
     assert status(verdict)["providers"] == "ok"
+
+
+# Model servers
+
+
+def test_a_model_server_is_asked_from_where_models_are_called(host: Stack) -> None:
+    host.docker.says("plugin_daemon", asked({"status": 200, "version": "0.17.4"}))
+    verdict = host.check(model_servers=[SERVER])
+    assert verdict.healthy
+    assert detail(verdict, "model_servers") == f"Reached from inside plugin_daemon: {SERVER} (Ollama 0.17.4)."
+    assert f"exec -i id-plugin_daemon python3 - 2 {SERVER}" in host.docker.calls()
+
+
+def test_before_1_0_the_api_asks_the_model_server(host: Stack) -> None:
+    del host.docker.containers["plugin_daemon"]
+    host.docker.write()
+    host.docker.says("api", asked({"status": 200, "version": "0.17.4"}))
+    verdict = host.check(model_servers=[SERVER], services=[])
+    assert "inside api" in detail(verdict, "model_servers")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found", "advised"),
+    [
+        ({"error": "dns"}, "name is unknown", "extra_hosts"),
+        ({"error": "refused"}, "refused", "ollama_bind"),
+        ({"error": "timeout"}, "in time", "firewall"),
+        ({"error": "other", "text": "bad status line"}, "fails (bad status line)", "See that"),
+        ({"status": 200, "version": ""}, "not as Ollama", "/v1"),
+        ({"status": 403, "version": ""}, "not as Ollama", "/v1"),
+    ],
+)
+def test_a_model_server_that_cannot_be_reached(host: Stack, answer: dict[str, Any], found: str, advised: str) -> None:
+    host.docker.says("plugin_daemon", asked(answer))
+    said, advice = failure(host.check(model_servers=[SERVER]), "model_servers")
+    assert found in said
+    assert SERVER in said
+    assert advised in advice
+
+
+def test_a_stopped_daemon_cannot_ask(host: Stack) -> None:
+    host.docker.containers["plugin_daemon"]["State"].update({"Status": "exited", "Running": False})
+    host.docker.write()
+    verdict = host.check(model_servers=[SERVER])
+    assert status(verdict)["model_servers"] == "failed"
+    assert "no running container" in detail(verdict, "model_servers")
+
+
+def test_a_container_without_python_says_so(host: Stack) -> None:
+    host.docker.says("plugin_daemon", "", 'exec: "python3": executable file not found in $PATH')
+    said, _advice = failure(host.check(model_servers=[SERVER]), "model_servers")
+    assert "executable file not found" in said
+
+
+def test_the_question_itself() -> None:
+    """The program that runs in the container, run here against a server, a closed port and an unknown name."""
+    with Scripted(lambda request: as_json({"version": "0.17.4"})).running() as server:
+        urls = [server.url, closed_port(), "http://nobody.invalid:1"]
+        done = subprocess.run(
+            [sys.executable, "-", "2", *urls], input=_ASK, capture_output=True, text=True, check=True, timeout=30
+        )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers == [
+        {"url": urls[0], "status": 200, "version": "0.17.4"},
+        {"url": urls[1], "error": "refused"},
+        {"url": urls[2], "error": "dns"},
+    ]
