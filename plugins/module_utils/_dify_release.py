@@ -12,20 +12,16 @@ an interrupted run leaves behind (a partial download, a hidden folder) is used o
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import signal
 import tarfile
-import time
 import traceback
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_layout import (
     COMPOSE_FILE,
@@ -35,16 +31,21 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_layout import (
     read_marker,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, missing_files
+from ansible_collections.llmops.stack.plugins.module_utils._download import (
+    HAS_REQUESTS,
+    REQUESTS_IMPORT_ERROR,
+    Download,
+    Interrupted,
+    ReleaseError,
+    Wording,
+    bare_digest,
+    local_path,
+    room,
+    sha256_of,
+    sync_folder,
+    write_atomically,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
-
-try:
-    import requests
-except ImportError:
-    HAS_REQUESTS = False
-    REQUESTS_IMPORT_ERROR: str | None = traceback.format_exc()
-else:
-    HAS_REQUESTS = True
-    REQUESTS_IMPORT_ERROR = None
 
 try:
     import yaml
@@ -65,22 +66,21 @@ __all__ = [
     "YAML_IMPORT_ERROR",
     "ReleaseError",
     "Store",
+    "bare_digest",
     "load_compose",
+    "local_path",
     "sha256_of",
     "write_atomically",
 ]
 
 TEMPLATE = ".env.example"
+WORDS = Wording("dify", "https://github.com/langgenius/dify/tags")
 # The data folder as the archive ships it; C(volumes) in a release is a link to the data that all releases share.
 SHIPPED_VOLUMES = "volumes.shipped"
 
 # The docker folder of any release has less than one MB.
 _MAX_UNPACKED = 256 * 1024 * 1024
 _CHUNK = 256 * 1024
-
-
-class ReleaseError(Exception):
-    """What went wrong and what to do about it; nothing of the release was left behind."""
 
 
 def load_compose(text: str, path: str) -> dict[str, Any]:
@@ -93,40 +93,6 @@ def load_compose(text: str, path: str) -> dict[str, Any]:
     if not isinstance(compose, dict) or not isinstance(compose.get("services"), dict):
         raise ReleaseError(f"{path} has no services, so it is not the compose file of a Dify release.")
     return compose
-
-
-def sha256_of(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(_CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def write_atomically(path: str, text: str, mode: int) -> None:
-    """The whole text or the old file, also after a power cut; the mode is right from the first byte on."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(os.path.dirname(path))
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Store:
@@ -204,13 +170,13 @@ class Store:
             self._clear_leftovers(tag)
             shown = mask_urls(source)
             local = local_path(source)
-            fetch = None if local else _Download(source, os.path.join(self.home, f".{tag}.part"), deadline)
+            fetch = None if local else Download(source, os.path.join(self.home, f".{tag}.part"), deadline, WORDS)
             try:
                 archive = fetch.run() if fetch else local
                 if not os.path.isfile(archive):
                     raise ReleaseError(f"there is no archive at {archive}. Correct dify_archive_url.")
-                digest = sha256_of(archive)
-                if checksum and digest != checksum.lower().split(":")[-1]:
+                digest = fetch.digest if fetch else sha256_of(archive)
+                if checksum and digest != bare_digest(checksum):
                     raise ReleaseError(
                         f"the archive of Dify {tag} at {shown} has the sha256 {digest}, and {checksum} was expected. "
                         "If it was packed anew on purpose, correct dify_archive_checksum; if not, do not use it."
@@ -218,25 +184,16 @@ class Store:
                 warnings = self._unpack(tag, archive, shown, digest)
             except BaseException as exc:
                 # A download that was cut off is continued by the next run; any other trouble starts from nothing.
-                if fetch and not isinstance(exc, (_Interrupted, KeyboardInterrupt, SystemExit)):
+                if fetch and not isinstance(exc, (Interrupted, KeyboardInterrupt, SystemExit)):
                     fetch.forget()
                 raise
             if fetch:
                 fetch.forget()
             return {"sha256": digest, "bytes_downloaded": fetch.received if fetch else 0, "warnings": warnings}
 
-    @contextlib.contextmanager
-    def room(self) -> Iterator[None]:
+    def room(self) -> contextlib.AbstractContextManager[None]:
         """Writing below the home; what the system refuses comes out as a sentence."""
-        try:
-            yield
-        except OSError as exc:
-            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise ReleaseError(f"{exc.strerror or exc} ({exc.filename or self.home}).") from exc
-            raise ReleaseError(
-                f"the disk with {self.home} is full ({shutil.disk_usage(_existing(self.home)).free // 1024} KB free). "
-                "Nothing was left behind. Make room, or put dify_home on a larger disk."
-            ) from exc
+        return room(self.home, WORDS)
 
     def _clear_leftovers(self, tag: str) -> None:
         for name in os.listdir(self.releases):
@@ -282,20 +239,7 @@ class Store:
             for name in [*self.lacks(tag), MARKER]:
                 os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
                 os.replace(os.path.join(work, name), os.path.join(target, name))
-        _sync_folder(self.releases)
-
-
-def local_path(source: str) -> str:
-    """The path that a source names on this host, empty for a URL."""
-    if source.startswith("file://"):
-        return unquote(urlsplit(source).path)
-    return "" if "://" in source else source
-
-
-def _existing(path: str) -> str:
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path
+        sync_folder(self.releases)
 
 
 def _extract(archive: str, work: str, source: str) -> dict[str, str]:
@@ -369,147 +313,3 @@ def _odd_images(compose: Mapping[str, Any], tag: str) -> list[str]:
     return [
         f"The archive that was given for Dify {tag} starts the API from {image or 'no image'}: is it the right one?"
     ]
-
-
-class _Interrupted(ReleaseError):
-    """The rest can be fetched later."""
-
-
-class _Download:
-    """One file over HTTP into a partial file that survives the process, with its source noted beside it."""
-
-    def __init__(self, url: str, part: str, deadline: float) -> None:
-        self.url = url
-        self.part = part
-        self.note = f"{part}.json"
-        self.deadline = deadline
-        self.received = 0
-
-    def forget(self) -> None:
-        for path in (self.part, self.note):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
-
-    def run(self) -> str:
-        """Fetch until all is there or the time is up; a cut connection is taken up where it broke."""
-        with self._until_deadline():
-            return self._run()
-
-    @contextlib.contextmanager
-    def _until_deadline(self) -> Iterator[None]:
-        """An alarm, because a timeout of a socket starts anew with every byte that trickles in."""
-
-        def ring(_number: int, _frame: Any) -> None:
-            raise _Interrupted(
-                f"{mask_urls(self.url)} was not fetched in time; what arrived is kept ({self.received} bytes in "
-                "this run) and the next one goes on from there. Raise dify_download_timeout, or set stack_mirror to a "
-                "nearer host."
-            )
-
-        before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, max(0.01, self.deadline - time.monotonic()))
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-
-    def _run(self) -> str:
-        idle = 0
-        while True:
-            before = self.received
-            try:
-                self._attempt()
-            except requests.exceptions.InvalidSchema as exc:
-                raise ReleaseError(f"{mask_urls(self.url)} is no URL. Correct dify_archive_url.") from exc
-            except requests.exceptions.RequestException as exc:
-                idle = 0 if self.received > before else idle + 1
-                if idle >= 3:
-                    raise self._trouble(exc) from exc
-                time.sleep(2.0**idle)
-            else:
-                return self.part
-
-    def _attempt(self) -> None:
-        headers = {"Accept-Encoding": "identity", "User-Agent": "llmops.stack"}
-        start = self._resume_at(headers)
-        with requests.get(self.url, headers=headers, stream=True, timeout=(10, 30)) as answer:
-            if answer.status_code == 416:
-                # The partial file is longer than what the server has now.
-                self.forget()
-                raise requests.exceptions.ConnectionError("the file changed while it was fetched")
-            self._check_status(answer.status_code)
-            if answer.status_code != 206:
-                start = 0
-            self._write_note(answer.headers)
-            expected = answer.headers.get("Content-Length", "")
-            got = 0
-            with open(self.part, "r+b" if start else "wb") as file:
-                file.truncate(start)
-                file.seek(start)
-                # Small pieces: one that does not arrive whole is lost, and so is fetched again.
-                for chunk in answer.iter_content(8192):
-                    file.write(chunk)
-                    got += len(chunk)
-                    self.received += len(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            if expected.isdigit() and got != int(expected):
-                raise requests.exceptions.ConnectionError(f"{got} of {expected} bytes arrived")
-
-    def _resume_at(self, headers: dict[str, str]) -> int:
-        try:
-            size = os.path.getsize(self.part)
-            with open(self.note, encoding="utf-8") as file:
-                note = json.load(file)
-        except (OSError, ValueError):
-            return 0
-        if not size or note.get("url") != self.url or not note.get("validator"):
-            return 0
-        headers["Range"] = f"bytes={size}-"
-        headers["If-Range"] = note["validator"]
-        return size
-
-    def _write_note(self, headers: Mapping[str, str]) -> None:
-        etag = headers.get("ETag", "")
-        validator = "" if etag.startswith("W/") else etag or headers.get("Last-Modified", "")
-        write_atomically(self.note, json.dumps({"url": self.url, "validator": validator}), 0o600)
-
-    def _check_status(self, status: int) -> None:
-        shown = mask_urls(self.url)
-        if status in (404, 410):
-            raise ReleaseError(
-                f"there is no release at {shown} (HTTP {status}). Check dify_version against "
-                "https://github.com/langgenius/dify/tags; if a mirror serves the archives, check that it has this tag."
-            )
-        if status in (401, 403, 407):
-            raise ReleaseError(f"{shown} refuses access (HTTP {status}). Check the login, proxy or mirror behind it.")
-        if status >= 500 or status == 429:
-            raise requests.exceptions.ConnectionError(f"the server answered HTTP {status}")
-        if status not in (200, 206):
-            raise ReleaseError(f"{shown} answered HTTP {status}, which is no archive. Check dify_archive_url.")
-
-    def _trouble(self, exc: Exception) -> ReleaseError:
-        host = urlsplit(self.url).netloc.rpartition("@")[2]
-        if self.received:
-            return _Interrupted(
-                f"the download of {mask_urls(self.url)} broke off again and again ({_reason(exc)}); what arrived "
-                "is kept and the next run goes on from there."
-            )
-        return _Interrupted(
-            f"{host} cannot be used as a source of release archives: {_reason(exc)}. If this host has no way to it, "
-            "set stack_mirror to a host that serves it, or dify_archive_url to a URL or a file that is within reach."
-        )
-
-
-def _reason(exc: BaseException) -> str:
-    """The innermost words: requests wraps urllib3 wraps the socket."""
-    seen: set[int] = set()
-    inner: BaseException = exc
-    while id(inner) not in seen:
-        seen.add(id(inner))
-        candidates = [getattr(inner, "reason", None), inner.__cause__, inner.__context__, *inner.args]
-        inner = next((one for one in candidates if isinstance(one, BaseException)), inner)
-    if isinstance(inner, OSError) and inner.strerror:
-        return inner.strerror
-    return mask_urls(re.sub(r"<[^>]*>:? ?", "", str(inner))) or type(inner).__name__

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module util is PRIVATE to the collection.
-"""What is known about releases of Ollama, as data. Nothing else in the collection may compare Ollama versions by itself.
+"""What is known about releases of Ollama, as data. Nothing else in the collection may compare its versions by itself.
 
-Every release from C(OLDEST) on is an archive with C(bin/ollama) and C(lib/ollama/), and more archives that are laid over
-it for hardware that few have. Their names and what must be in them changed over time; that is the table.
+Every release from C(OLDEST) on is an archive with C(bin/ollama) and C(lib/ollama/), and more archives that are laid
+over it for hardware that few have. Their names and what must be in them changed over time; that is the table.
 """
 
 from __future__ import annotations

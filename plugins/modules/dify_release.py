@@ -178,7 +178,7 @@ class DifyRelease:
 
     def _described_archive(self) -> dict[str, Any]:
         noted = self.store.marker(self.tag).get("sha256", "")
-        wanted = self.module.params["checksum"].lower().split(":")[-1]
+        wanted = release.bare_digest(self.module.params["checksum"])
         if wanted and wanted != noted:
             raise release.ReleaseError(
                 f"{self.store.path(self.tag)} came from an archive with the sha256 {noted}, and {wanted} is wanted. "

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_release as store_module
+from ansible_collections.llmops.stack.plugins.module_utils import _download as download_module
 
 Run = Callable[..., dict[str, Any]]
 Pack = Callable[..., pathlib.Path]
@@ -30,7 +31,7 @@ def home(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(download_module.time, "sleep", lambda seconds: None)
 
 
 def left_behind(home: pathlib.Path) -> list[str]:
