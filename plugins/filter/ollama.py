@@ -1,0 +1,22 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure decisions about Ollama, for use in roles and playbooks: no module execution, no connection."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_preflight import refusals, warnings
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_settings import settings
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import environment_lines
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "ollama_settings": settings,
+            "ollama_refusals": refusals,
+            "ollama_warnings": warnings,
+            "ollama_environment_lines": environment_lines,
+        }

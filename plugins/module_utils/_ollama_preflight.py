@@ -1,0 +1,288 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What stands in the way of Ollama on a host, as sentences, and what an operator should know although it does not.
+
+Pure: facts in (the shape that C(stack_facts) returns), sentences out. The role asks once and refuses with all of them,
+so that an operator mends a host in one round and not in five.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight_gpu as graphics
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import (
+    ARCHITECTURES,
+    OLDEST,
+    compare,
+    release_info,
+)
+
+__all__ = ["refusals", "warnings"]
+
+# What ProtectHome=yes of the unit makes empty for the server.
+_HOMES = ("/home", "/root", "/run/user")
+
+
+def refusals(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Sentences in the order in which an operator should read them; an empty list means go ahead.
+
+    Args:
+        facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
+        wanted: C(version), C(install) (native or container), C(home), C(models_dir), C(user), C(port), C(gpu) (auto,
+            nvidia, amd or cpu), C(overlays) (list), C(allow) (list), C(firewall) (auto or none), C(min_disk_mb) and
+            C(min_memory_mb). All but the first two may be left out, and are then not looked at.
+    """
+    found = [*_version(wanted), *_host(facts, wanted)]
+    if wanted.get("install") == "container":
+        found += _container(facts)
+    else:
+        found += [*_native(facts), *_store(facts, wanted)]
+    return [
+        *found,
+        *_port(facts, wanted),
+        *_size(facts, wanted),
+        *_disk(facts, wanted),
+        *graphics.refusals(facts, wanted),
+        *_allow(wanted),
+    ]
+
+
+def warnings(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Sentences about what goes ahead, and may still not be what somebody meant. Takes what C(refusals) takes."""
+    return [*_downgrade(facts, wanted), *_loose_settings(facts, wanted), *graphics.warnings(facts, wanted)]
+
+
+def _version(wanted: Mapping[str, Any]) -> list[str]:
+    version = str(wanted["version"])
+    try:
+        if compare(version, OLDEST) < 0:
+            return [
+                f"Ollama {version} is older than {OLDEST}, the oldest that this role can run. Raise ollama_version."
+            ]
+    except ValueError as error:
+        return [f"ollama_version: {error}."]
+    return []
+
+
+def _host(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    found = []
+    arch = str(facts.get("os", {}).get("arch", ""))
+    if arch and arch not in ARCHITECTURES:
+        return [f"The host is {arch}, and Ollama is made for amd64 and arm64 only. Take it out of the group ollama."]
+    try:
+        release_info(
+            OLDEST if _version(wanted) else str(wanted["version"]), arch or "amd64", wanted.get("overlays") or ()
+        )
+    except ValueError as error:
+        found.append(f"ollama_overlays: {error}. Write what this host needs, or auto.")
+    if wanted.get("install") != "container" and not facts.get("systemd"):
+        found.append(
+            "systemd does not run here, and a native Ollama is a systemd service. Set ollama_install: container."
+        )
+    return found
+
+
+# -- the two ways to run it ------------------------------------------------------------------------------------------
+
+
+def _container(facts: Mapping[str, Any]) -> list[str]:
+    found = []
+    engine, compose = facts.get("engine", {}), facts.get("compose", {})
+    if not engine.get("running"):
+        found.append(
+            f"Docker Engine does not answer ({engine.get('error') or 'it is not installed'}), and ollama_install is "
+            "container. Run the role llmops.stack.docker before this one, as site.yml does."
+        )
+    elif not compose.get("version"):
+        found.append(
+            "Docker Compose is not installed, and ollama_install is container. Run the role llmops.stack.compose "
+            "before this one, as site.yml does."
+        )
+    ollama = facts.get("ollama", {})
+    if ollama.get("active"):
+        found.append(
+            "The service ollama runs natively here, and ollama_install is container: both would want the same port. "
+            "Set ollama_install: native, or stop the service first (systemctl disable --now ollama); its models stay "
+            f"where they are ({_store_of_unit(facts) or 'its store'})."
+        )
+    return found
+
+
+def _native(facts: Mapping[str, Any]) -> list[str]:
+    container = facts.get("ollama", {}).get("container", {})
+    if not container.get("running"):
+        return []
+    home = facts.get("ollama", {}).get("home") or "/opt/ollama"
+    return [
+        f"Ollama runs in the container {container.get('name') or 'of this role'} here, and ollama_install is native: "
+        "both would want the same port. Set ollama_install: container, or take it down first (docker compose -f "
+        f"{home}/compose.yaml down); its models stay where they are."
+    ]
+
+
+def _store_of_unit(facts: Mapping[str, Any]) -> str:
+    return str(facts.get("ollama", {}).get("unit", {}).get("models_dir") or "")
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+def _store(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    path = str(wanted.get("models_dir") or "")
+    if not path:
+        return []
+    found = []
+    ollama = facts.get("ollama", {})
+    unit = ollama.get("unit", {})
+    other = _store_of_unit(facts)
+    if unit.get("exists") and not unit.get("ours") and unit.get("has_models") and other and not _same(other, path):
+        found.append(
+            f"The Ollama that is here, which was not installed by this role, keeps its models in {other}, and "
+            f"ollama_models_dir is {path}: they would seem lost. Set ollama_models_dir: {other}, or move the store first."
+        )
+    if any(path == home or path.startswith(f"{home}/") for home in _HOMES):
+        found.append(
+            f"ollama_models_dir is {path}, and the service sees nothing of {', '.join(_HOMES)} (ProtectHome). Put the "
+            "store elsewhere, such as /srv/ollama/models."
+        )
+    blocked = str(ollama.get("models_dir", {}).get("blocked") or "")
+    if blocked and _same(str(ollama["models_dir"].get("path", path)), path):
+        user = wanted.get("user") or "ollama"
+        found.append(
+            f"The user {user} may not pass through {blocked} to ollama_models_dir {path}, so the server would end at "
+            f"every start. Let it through (chmod o+x {blocked}), or put the store elsewhere."
+        )
+    return found
+
+
+def _same(one: str, other: str) -> bool:
+    return posixpath.normpath(one) == posixpath.normpath(other)
+
+
+# -- the port ----------------------------------------------------------------------------------------------------------
+
+
+def _port(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    port = wanted.get("port")
+    owner = facts.get("ports", {}).get(str(port)) if port else None
+    if not owner or _is_ours(facts.get("ollama", {}), owner):
+        return []
+    process, pid, container = owner.get("process"), owner.get("pid"), owner.get("container")
+    if container:
+        who, stop = f"the container {container}", f"docker stop {container}"
+    elif process == "ollama":
+        who, stop = f"an ollama serve that the service does not know (pid {pid})", f"kill {pid}"
+    else:
+        who, stop = f"{process or 'a process'} (pid {pid or 'unknown'})", ""
+    return [
+        f"Port {port} is taken by {who}. Stop it{f' ({stop})' if stop else ''}, or give Ollama another one (ollama_port)."
+    ]
+
+
+def _is_ours(ollama: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    if owner.get("container"):
+        return owner["container"] == ollama.get("container", {}).get("name")
+    if owner.get("unit") == "ollama.service" or (owner.get("pid") and owner["pid"] == ollama.get("pid")):
+        return True
+    return bool(ollama.get("active") and not owner.get("pid"))  # without root nobody sees whose port it is
+
+
+# -- room --------------------------------------------------------------------------------------------------------------
+
+
+def _size(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    memory, least = int(facts.get("memory", {}).get("total_mb") or 0), int(wanted.get("min_memory_mb") or 0)
+    if not memory or memory >= least:
+        return []
+    return [f"The host has {memory} MB of memory and Ollama should have {least} MB. Give it more."]
+
+
+def _disk(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Only what is still to be installed asks for room; what models take is asked before each pull."""
+    ollama, version = facts.get("ollama", {}), str(wanted["version"])
+    if wanted.get("install") == "container":
+        image = str(ollama.get("container", {}).get("image") or "")
+        there = image.rpartition(":")[2] in (version, f"{version}-rocm")
+        paths = [facts.get("engine", {}).get("data_root") or "/var/lib/docker"]
+    else:
+        there = bool(ollama.get("releases", {}).get(version, {}).get("complete"))
+        paths = [wanted.get("home") or "/opt/ollama"]
+    least = int(wanted.get("min_disk_mb") or 0)
+    found = []
+    for path in [] if there else paths:
+        disk = facts.get("disks", {}).get(path, {})
+        if disk and int(disk.get("free_mb") or 0) < least:
+            found.append(
+                f"{path} (on {disk.get('mount', '/')}) has {disk.get('free_mb')} MB free, and Ollama {version} needs "
+                f"{least} MB to be installed. Make room, put it on a larger disk, or lower ollama_min_disk_mb."
+            )
+    return found
+
+
+# -- who may reach it --------------------------------------------------------------------------------------------------
+
+
+def _allow(wanted: Mapping[str, Any]) -> list[str]:
+    allow: Any = wanted.get("allow") or []
+    if isinstance(allow, (str, Mapping)) or not isinstance(allow, Iterable):
+        return [f"ollama_allow is {allow!r}, which is no list. Write a list of addresses and networks."]
+    return [sentence for sentence in map(_allow_one, allow) if sentence]
+
+
+def _allow_one(entry: Any) -> str:
+    text = str(entry).strip()
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return (
+            f"ollama_allow holds {text!r}, which is no address or network; a firewall knows no names. Write something "
+            "like 10.0.0.7 or 10.0.0.0/24."
+        )
+    if network.prefixlen == 0:
+        return (
+            f"ollama_allow holds {text}, which is everybody, and Ollama knows no login. List the networks that need "
+            "it, or set ollama_firewall: none if another firewall guards this host."
+        )
+    if "/" in text and ipaddress.ip_interface(text).ip != network.network_address:
+        return (
+            f"ollama_allow holds {text}, which is an address within a network. Write {network} for the whole network "
+            f"or {ipaddress.ip_interface(text).ip} for the one address."
+        )
+    return ""
+
+
+# -- what goes ahead ---------------------------------------------------------------------------------------------------
+
+
+def _downgrade(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    ollama, version = facts.get("ollama", {}), str(wanted["version"])
+    here = str(ollama.get("server") or ollama.get("version") or "")
+    try:
+        older = bool(here) and compare(version, here) < 0
+    except ValueError:
+        return []
+    if not older:
+        return []
+    return [
+        f"ollama_version {version} is older than the {here} that is here. It is installed as asked, but models that "
+        f"need {here} will not load with it."
+    ]
+
+
+def _loose_settings(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Drop-ins of the operator sort after the role's own and win, in silence."""
+    ours: Mapping[str, Any] = wanted.get("env") or {}
+    unit = facts.get("ollama", {}).get("unit", {})
+    environment = unit.get("overrides", {})
+    lost = sorted(key for key, value in environment.items() if key in ours and ours[key] != value)
+    if not lost:
+        return []
+    names = ", ".join(facts.get("ollama", {}).get("dropins") or [])
+    return [f"A drop-in of ollama.service ({names}) sets {', '.join(lost)} otherwise than this role, and wins."]
