@@ -22,7 +22,7 @@ class GoBinary:
     ldflags: str = "-s -w"
     module: str = ""  # the module to `go get` where it is not the package itself (via="get")
     via: str = "install"  # install | get
-    cgo: bool = False
+    cgo: bool = False  # C or C++ in it: always built in the container go-builder, and linked statically
 
     @property
     def file_name(self) -> str:

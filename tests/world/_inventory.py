@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import _nodes
+import _ollama
 import _repos
 from _settings import INVENTORY, STATE, node_container
 
@@ -19,6 +20,7 @@ def text() -> str:
         "stack_mirror": "http://upstream",
         "docker_repo_key_fingerprint": _repos.fingerprint(),
         "compose_checksum": _repos.compose_checksum(),
+        "ollama_version": _ollama.INVENTORY_VERSION,
     }
     lines += [f'    {name}: "{value}"' for name, value in variables.items() if value]
     lines += ["  children:", "    dify:", "      hosts:" if nodes else "      hosts: {}"]
@@ -26,6 +28,8 @@ def text() -> str:
         lines += [f"        {node.name}:", f"          ansible_host: {node_container(node.name)}"]
         if node.port:
             lines.append(f'          dify_url: "http://127.0.0.1:{node.port}"')
+    lines += ["    ollama:", "      hosts:" if nodes else "      hosts: {}"]
+    lines += [f"        {node.name}: {{}}" for node in nodes]
     return "\n".join(lines) + "\n"
 
 

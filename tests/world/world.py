@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import _archives
 import _inventory
+import _models
 import _nodes
+import _ollama
 import _releases
 import _repos
 import _switch
@@ -36,15 +38,18 @@ from _settings import CACHE, INVENTORY, STATE, UPSTREAM, WorldError, node_contai
 
 
 def build(options: argparse.Namespace) -> None:
-    table = _table(options.dify)
+    table = [*_table(options.dify), *_ollama.IMAGES]
     _make(table, Builder(table), nodes=_nodes.SYSTEMS.values())
 
 
 def up(options: argparse.Namespace) -> None:
     wanted = [_nodes.Node.parse(text) for text in options.node]
     table = [] if options.bare else _table(options.dify)
+    ollama = options.ollama or not options.bare
+    table += _ollama.IMAGES if ollama else ()
     builder = Builder(table)
-    _make(table, builder, nodes={_nodes.SYSTEMS[node.system] for node in wanted}, archives=not options.bare)
+    systems = {_nodes.SYSTEMS[node.system] for node in wanted}
+    _make(table, builder, nodes=systems, archives=not options.bare, ollama=ollama)
     _upstream.start(builder)
     _upstream.push(table, builder)
     _nodes.ensure(wanted, builder)
@@ -57,12 +62,19 @@ def _table(tags: list[str]) -> list[Image]:
     return list(images.table(tags or None))
 
 
-def _make(table: list[Image], builder: Builder, nodes: Iterable[str], archives: bool = True) -> None:
+def _make(
+    table: list[Image], builder: Builder, nodes: Iterable[str], archives: bool = True, ollama: bool = True
+) -> None:
     """Builds what is missing, two things at a time: half of the work waits for the network."""
-    jobs: list[Callable[[], object]] = [partial(builder.ensure, name) for name in ("upstream", *nodes)]
+    # Ollama's compiler runs take longer than all the rest, so they come first, one after the other.
+    jobs: list[Callable[[], object]] = [partial(_ollama.ensure, builder), _models.ensure] if ollama else []
+    jobs += [partial(builder.ensure, name) for name in ("upstream", *nodes)]
     jobs += [partial(_repos.compose_release, builder), partial(_repos.ensure, builder)]
-    jobs += [partial(ensure_binary, binary, builder) for image in table for binary in image.binaries]
-    jobs += [partial(builder.ensure, image.name) for image in table]
+    late = [image for image in table if image in _ollama.IMAGES]
+    jobs += [
+        partial(ensure_binary, binary, builder) for image in table if image not in late for binary in image.binaries
+    ]
+    jobs += [partial(builder.ensure, image.name) for image in table]  # those of Ollama are its last
     if archives:
         jobs.append(_archives.ensure)
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -152,7 +164,10 @@ def arguments() -> argparse.ArgumentParser:
         metavar="NAME=SYSTEM[:PORT]",
         help=f"a node, its system ({', '.join(_nodes.SYSTEMS)}) and the local port that leads to its port 80",
     )
-    up_command.add_argument("--bare", action="store_true", help="package repositories only, nothing of Dify")
+    up_command.add_argument("--bare", action="store_true", help="package repositories only, nothing of Dify or Ollama")
+    up_command.add_argument(
+        "--ollama", action="store_true", help="with --bare: Ollama's archives, models and images, too"
+    )
     made = command(down, "remove the named nodes, or everything that runs")
     made.add_argument("node", nargs="*")
     made.add_argument("--images", action="store_true", help="remove the built images as well")
