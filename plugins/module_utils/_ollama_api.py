@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, Response, Stream, origin
+from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, Response, origin
 
 SECONDS = 10.0
 
@@ -28,7 +28,7 @@ class ApiError(Exception):
 
 
 class Silence(ApiError):
-    """A stream that was begun sends nothing more; or it broke off."""
+    """A stream broke off, or brings nothing any more."""
 
 
 class Ollama:
@@ -71,34 +71,35 @@ class Ollama:
     def embed(self, name: str, text: str, timeout: float) -> dict[str, Any]:
         return self._post("/api/embed", {"model": name, "input": text}, timeout) or {}
 
-    def pull(self, name: str, insecure: bool, timeout: float, gap: float) -> Iterator[dict[str, Any]]:
-        """The objects of a pull while they arrive; `gap` is the longest silence between two of them.
+    def unload(self, name: str) -> None:
+        """Have the model leave the memory once nobody waits for an answer of it."""
+        self._post("/api/generate", {"model": name, "keep_alive": 0})
+
+    def pull(self, name: str, insecure: bool, timeout: float) -> Generator[dict[str, Any], None, None]:
+        """The objects of a pull while they arrive, and an empty one for each second of silence: the caller judges it.
 
         Raises:
             ApiError: The server refuses, or an error came as a line of the stream.
-            Silence: Nothing more comes, or the stream ends without having said success.
+            Silence: The stream breaks off, or ends without having said success.
         """
         body = {"model": name, "insecure": insecure, "stream": True}
-        try:
-            stream = self.http.stream("POST", f"{self.url}/api/pull", timeout, body=body)
-        except HttpError as exc:
-            raise ApiError(f"{exc}.") from exc
-        with stream:
-            last = ""
-            for line in _lines(stream, self.url, gap):
-                if stream.status != 200:
-                    raise self._refusal("/api/pull", stream.status, _error_of(line) or line)
+        last = ""
+        with _Lines(self.http, f"{self.url}/api/pull", body, timeout) as lines:
+            for line in lines:
+                if not line:
+                    yield {}
+                    continue
+                if lines.status != 200:
+                    raise self._refusal("/api/pull", lines.status, _error_of(line) or line)
                 event = _decoded(line)
                 if "error" in event:
                     raise self._refusal("/api/pull", 200, str(event["error"]))
                 last = str(event.get("status", last))
                 yield event
-            if stream.status != 200:
-                raise self._refusal("/api/pull", stream.status, "")
-            if last != "success":
-                raise Silence(
-                    f"{origin(self.url)} ended a pull without saying that it succeeded (last word: {last!r})."
-                )
+            if lines.status != 200:
+                raise self._refusal("/api/pull", lines.status, "")
+        if last != "success":
+            raise Silence(f"{origin(self.url)} ended a pull without a word of success (the last one: {last!r}).")
 
     def _get(self, path: str) -> dict[str, Any]:
         answer = self._request("GET", path)
@@ -138,30 +139,47 @@ class Ollama:
         return ApiError(f"{origin(self.url)}{path} {how} {short!r}.", status, text)
 
 
-def _lines(stream: Stream, url: str, gap: float) -> Iterator[str]:
-    """The stream's lines, read in a thread, so that a server that falls silent is noticed after `gap` seconds."""
-    arrived: queue.Queue[Any] = queue.Queue()
+class _Lines:
+    """The lines of an answer, read in a thread; an empty one stands for a second in which none came."""
 
-    def read() -> None:
+    def __init__(self, http: Http, url: str, body: dict[str, Any], timeout: float) -> None:
+        self.url = url
+        self.status = 0
+        self._arrived: queue.Queue[Any] = queue.Queue()
+        self._over = threading.Event()
+        threading.Thread(target=self._read, args=(http, body, timeout), daemon=True).start()
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._over.set()
+
+    def _read(self, http: Http, body: dict[str, Any], timeout: float) -> None:
         try:
-            for line in stream.lines():
-                arrived.put(line)
-            arrived.put(None)
+            with http.stream("POST", self.url, timeout, body=body) as stream:
+                self.status = stream.status
+                for line in stream.lines():
+                    if self._over.is_set():
+                        return
+                    self._arrived.put(line)
+            self._arrived.put(None)
         except HttpError as exc:
-            arrived.put(exc)
+            self._arrived.put(exc)
 
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        try:
-            item = arrived.get(timeout=gap)
-        except queue.Empty:
-            raise Silence(f"{origin(url)} has sent nothing for {gap:g} s.") from None
-        if item is None:
-            return
-        if isinstance(item, HttpError):
-            raise Silence(f"{item}.") from item
-        if item.strip():
-            yield item
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            try:
+                item = self._arrived.get(timeout=1.0)
+            except queue.Empty:
+                yield ""
+                continue
+            if item is None:
+                return
+            if isinstance(item, HttpError):
+                raise (Silence if self.status else ApiError)(f"{item}.") from item
+            if item.strip():
+                yield item
 
 
 def _decoded(line: str) -> dict[str, Any]:

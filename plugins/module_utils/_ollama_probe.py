@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""One token, or one embedding: the sign of life of a model. What it says does not matter, that it says something does."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_api import ApiError, Ollama
+
+_PROMPT = "Hello"
+_SECOND = 1e9
+
+_ADVICE = (
+    ("llama-server", "The installed release lacks a file: install it again (role ollama)."),
+    ("llama-quantize", "The installed release lacks a file: install it again (role ollama)."),
+    ("more system memory", "Give the host more memory, stop other models, or use a smaller one."),
+    ("out of memory", "Give the host more memory, stop other models, or use a smaller one."),
+    ("maximum pending requests", "The server is overloaded: try again later, or raise ollama_max_queue."),
+    ("unknown model architecture", "The model needs a newer Ollama: raise ollama_version."),
+    (
+        "unable to load model",
+        "The model may need another Ollama version; the server's log (journalctl -u ollama) says why.",
+    ),
+)
+
+
+class ProbeError(Exception):
+    """The model did not answer; the text says why and what to do."""
+
+
+def probe(api: Ollama, name: str, seconds: float) -> dict[str, Any]:
+    """Have the model answer once.
+
+    Returns:
+        kind (generate or embed), tokens, tokens_per_second, load_seconds.
+
+    Raises:
+        ProbeError: No token came in time.
+    """
+    end = time.monotonic() + seconds
+    try:
+        kinds = _kinds(api.show(name))
+        for kind in kinds[:-1]:
+            try:
+                return _ask(api, name, kind, end)
+            except ApiError as exc:
+                # The model is of the other kind.
+                if exc.status not in (400, 501):
+                    raise
+        return _ask(api, name, kinds[-1], end)
+    except ApiError as exc:
+        advice = next((text for words, text in _ADVICE if words in exc.text), "")
+        raise ProbeError(
+            f"{name} is in the store but does not answer: {exc} "
+            f"{advice or 'See what the server logged (journalctl -u ollama).'}"
+        ) from exc
+
+
+def _kinds(shown: dict[str, Any] | None) -> list[str]:
+    """How the model may be asked, the likeliest last resort last. Old versions know no capabilities."""
+    if shown is None:
+        raise ProbeError("the server does not find the model's files any more. Run again, to have them verified.")
+    capabilities = shown.get("capabilities") or []
+    if "completion" in capabilities:
+        return ["generate"]
+    if "embedding" in capabilities:
+        return ["embed"]
+    about = shown.get("model_info") or {}
+    if any(key.endswith(".pooling_type") for key in about) or "bert" in str(about.get("general.architecture", "")):
+        return ["generate", "embed"]
+    return ["embed", "generate"] if capabilities else ["generate", "embed"]
+
+
+def _ask(api: Ollama, name: str, kind: str, end: float) -> dict[str, Any]:
+    while True:
+        left = max(1.0, end - time.monotonic())
+        try:
+            return _generate(api, name, left) if kind == "generate" else _embed(api, name, left)
+        except ApiError as exc:
+            if exc.status != 503 or time.monotonic() + 1 > end:
+                raise
+        time.sleep(1)
+
+
+def _generate(api: Ollama, name: str, seconds: float) -> dict[str, Any]:
+    answer = api.generate(name, _PROMPT, 1, seconds)
+    tokens = answer.get("eval_count", 0)
+    if answer.get("done") is not True or not isinstance(tokens, int) or tokens < 1:
+        raise ProbeError(f"{name} answered without a token. See what the server logged (journalctl -u ollama).")
+    return _measured("generate", answer, tokens, answer.get("eval_duration", 0))
+
+
+def _embed(api: Ollama, name: str, seconds: float) -> dict[str, Any]:
+    answer = api.embed(name, _PROMPT, seconds)
+    vectors = answer.get("embeddings")
+    if not isinstance(vectors, list) or not vectors or not vectors[0]:
+        raise ProbeError(f"{name} answered without an embedding. See what the server logged (journalctl -u ollama).")
+    spent = answer.get("total_duration", 0) - answer.get("load_duration", 0)
+    return _measured("embed", answer, answer.get("prompt_eval_count", 0), spent)
+
+
+def _measured(kind: str, answer: dict[str, Any], tokens: int, duration: int) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "tokens": tokens,
+        "tokens_per_second": round(tokens * _SECOND / duration, 2) if duration > 0 else 0.0,
+        "load_seconds": round(answer.get("load_duration", 0) / _SECOND, 3),
+    }
