@@ -22,8 +22,8 @@ KIND = "application/vnd.ollama.image."
 TEMPLATE = b"{{- if .System }}{{ .System }}\n{{ end }}{{ .Prompt }}"
 LICENSE = b"Made by hand for tests; nothing was learned from anybody.\n"
 SENTENCE = ("<think>\n", "</think>\n\n", "Hello!", " This", " node", " is", " ready.")
-# What the faulty registry on port 8081 does with them is in images/upstream/faulty; port 80 serves them whole. Each has
-# weights of its own: a blob that a node has already is not fetched.
+# What the registry on port 8081 does to them is in images/upstream/faulty_registry.py; port 80 serves them whole. Each
+# has weights of its own: a blob that a node has already is not fetched.
 FAULTS = ("stalls", "breaks", "gives-up", "flaky", "wrong-digest", "garbage", "slow")
 Layers = list[tuple[str, bytes]]
 

@@ -75,7 +75,7 @@ IMAGES = tuple(
 def ensure(builder: Builder) -> None:
     """Packs every release whose program or packing changed since; the same input gives the same bytes."""
     programs = {version: _gobuild.ensure(program, builder) for version, program in REAL.items()}
-    code = [Path(__file__).read_bytes(), WRAPPER.read_bytes(), DEB_ARCH]
+    code: list[str | bytes] = [Path(__file__).read_bytes(), WRAPPER.read_bytes(), DEB_ARCH]
     stale = []
     for version, release in RELEASES.items():
         program = programs[release.real].read_bytes() if release.real else b""

@@ -44,6 +44,7 @@ def start(builder: Builder) -> None:
         "--network-alias=upstream.world.test",
         "--publish=127.0.0.1::80",
         "--publish=127.0.0.1::5000",
+        "--publish=127.0.0.1::8081",
         f"--volume={WWW}:/srv/www:ro",
         f"--volume={REGISTRY_VOLUME}:/var/lib/registry",
     ]
