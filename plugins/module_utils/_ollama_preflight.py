@@ -141,11 +141,13 @@ def _store(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     found = []
     ollama = facts.get("ollama", {})
     unit = ollama.get("unit", {})
+    if unit.get("masked"):
+        found.append("The service ollama is masked here. Let it be started again (systemctl unmask ollama).")
     other = _store_of_unit(facts)
     if unit.get("exists") and not unit.get("ours") and unit.get("has_models") and other and not _same(other, path):
         found.append(
             f"The Ollama that is here, which was not installed by this role, keeps its models in {other}, and "
-            f"ollama_models_dir is {path}: they would seem lost. Set ollama_models_dir: {other}, or move the store first."
+            f"ollama_models_dir is {path}: they would seem lost. Set ollama_models_dir: {other}, or move them first."
         )
     if any(path == home or path.startswith(f"{home}/") for home in _HOMES):
         found.append(
@@ -181,9 +183,8 @@ def _port(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
         who, stop = f"an ollama serve that the service does not know (pid {pid})", f"kill {pid}"
     else:
         who, stop = f"{process or 'a process'} (pid {pid or 'unknown'})", ""
-    return [
-        f"Port {port} is taken by {who}. Stop it{f' ({stop})' if stop else ''}, or give Ollama another one (ollama_port)."
-    ]
+    how = f" ({stop})" if stop else ""
+    return [f"Port {port} is taken by {who}. Stop it{how}, or give Ollama another one (ollama_port)."]
 
 
 def _is_ours(ollama: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:

@@ -45,6 +45,8 @@ def warnings(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 def obstacles(facts: Mapping[str, Any], wanted: Mapping[str, Any], vendor: str) -> list[str]:
     """Ends of sentences, the cause before its effects; only the first cause that explains the others is given."""
     cards = [gpu for gpu in facts.get("gpus", []) if gpu.get("vendor") == vendor]
+    if vendor == "nvidia" and facts.get("gpu", {}).get("jetpack"):  # on a Jetson it is on no bus, its driver in JetPack
+        return []
     if not cards:
         return [f"the host has no GPU of {_name(vendor)}. Set ollama_gpu: auto or cpu for this host."]
     found = _nvidia(facts, wanted, cards) if vendor == "nvidia" else _amd(facts, wanted, cards)
@@ -59,8 +61,6 @@ def _name(vendor: str) -> str:
 
 def _nvidia(facts: Mapping[str, Any], wanted: Mapping[str, Any], cards: list[Mapping[str, Any]]) -> list[str]:
     gpu = facts.get("gpu", {})
-    if gpu.get("jetpack"):  # its driver is a part of JetPack, and there is no nvidia-smi to ask
-        return []
     smi = gpu.get("nvidia_smi", {})
     drivers = {str(card.get("driver") or "") for card in cards}
     if "nvidia" not in drivers or not (gpu.get("nvidia_driver") or smi.get("rc") == 0):
@@ -105,6 +105,11 @@ def _amd(facts: Mapping[str, Any], wanted: Mapping[str, Any], cards: list[Mappin
         return [
             "the device /dev/kfd is missing, through which ROCm computes. Install the driver of AMD's ROCm, or a "
             "kernel with CONFIG_HSA_AMD."
+        ]
+    if not gpu.get("kfd_nodes", 1):
+        return [
+            "the half of its driver that ROCm uses knows no GPU (/sys/class/kfd). This GPU may be too old for ROCm, or "
+            "the driver is older than the kernel; dmesg says which."
         ]
     if int(gpu.get("render_group", -1)) < 0:
         return [

@@ -14,7 +14,6 @@ import os
 import platform
 import re
 import socket
-import subprocess
 import time
 import typing as t
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,10 @@ from importlib import metadata
 from urllib.parse import quote
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_layout, _openpgp
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as ollama_facts
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_gpu import GpuFacts
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host, Runner, run_command
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import ports as port_owners
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 # Where the Docker CLI looks for plugins, in its order; the first hit is the one that runs.
@@ -32,7 +35,6 @@ PLUGIN_DIRS = (
     "usr/lib/docker/cli-plugins",
     "usr/libexec/docker/cli-plugins",
 )
-BIN_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "snap/bin")
 PACKAGES = (
     "docker-ce", "docker-ce-cli", "containerd.io", "docker-buildx-plugin", "docker-compose-plugin",
     "docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "docker-doc", "containerd", "runc",
@@ -41,26 +43,6 @@ PACKAGES = (
 )  # fmt: skip
 PENDING_FILE = "run/llmops.stack/docker-pending"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
-GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd"}
-GPU_NODES = {
-    "nvidia": re.compile(r"^(nvidia\d+|nvidiactl|nvidia-uvm|dxg)$"),
-    "amd": re.compile(r"^(kfd|dri/renderD\d+)$"),
-}
-
-Runner = t.Callable[..., "tuple[int, str]"]
-
-
-def run_command(argv: list[str], timeout: float = 5.0) -> tuple[int, str]:
-    """Run a program; rc 127 and no output when it is missing, stuck or not allowed."""
-    env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
-    try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=timeout, env=env, check=False, text=True, errors="replace",
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return 127, ""
-    return done.returncode, done.stdout
 
 
 def version_number(text: str) -> str:
@@ -130,16 +112,6 @@ def mount_of(path: str, mounts: list[str]) -> str:
     return "/"
 
 
-def parse_listeners(table: str) -> dict[int, str]:
-    """Listening TCP ports and the inode of their socket, from /proc/net/tcp or tcp6."""
-    listeners: dict[int, str] = {}
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 9 and fields[3] == "0A":
-            listeners.setdefault(int(fields[1].rsplit(":", 1)[1], 16), fields[9])
-    return listeners
-
-
 def parse_daemon_json(text: str) -> dict[str, t.Any]:
     """Parsed daemon.json, or where and why it is not one."""
     state: dict[str, t.Any] = {"exists": True, "valid": False, "content": {}, "error": ""}
@@ -207,151 +179,107 @@ class StackFacts:
         ports: t.Sequence[int] = (),
         dify_home: str = "/opt/dify",
         dify_project: str = "dify",
+        ollama_home: str = "/opt/ollama",
+        ollama_models_dir: str = "/usr/share/ollama/.ollama/models",
+        ollama_port: int = 11434,
+        ollama_user: str = "ollama",
         deadline: float = 5.0,
         run: Runner = run_command,
     ) -> None:
-        self.root = root
+        self.host = Host(root, deadline, run)
         self.paths = list(paths)
         self.ports = set(ports)
         self.dify_home = dify_home
         self.dify_project = dify_project
         self.deadline = deadline
-        self.run = run
+        self.gpu = GpuFacts(self.host)
+        self.ollama = ollama_facts.OllamaFacts(self.host, ollama_home, ollama_models_dir, ollama_port, ollama_user)
 
     def collect(self) -> dict[str, t.Any]:
         machine = self._os()
-        with ThreadPoolExecutor(max_workers=6) as pool:  # every line is one wait on a program or a socket
+        with ThreadPoolExecutor(max_workers=9) as pool:  # every line is one wait on a program or a socket
             packages = pool.submit(self._packages, machine["family"])
             units = pool.submit(self._units)
             daemon = pool.submit(self._ask_engine)
             compose = pool.submit(self._compose)
-            ollama = pool.submit(self._ollama_version)
+            ollama = pool.submit(self.ollama.version)
+            server = pool.submit(self.ollama.server)
+            table = pool.submit(self.ollama.table)
+            smi = pool.submit(self.gpu.ask_smi)
             dockerd_version = pool.submit(self._dockerd_version)
         containers = daemon.result()["containers"]
         engine = self._engine(packages.result(), units.result(), daemon.result(), dockerd_version.result())
         return {
             "os": machine,
             "cpu": {"count": len(os.sched_getaffinity(0))},
-            "memory": parse_meminfo(self._read("proc/meminfo")),
+            "memory": parse_meminfo(self.host.read("proc/meminfo")),
             "disks": self._disks(engine["data_root"]),
-            "gpus": self._gpus(),
+            "gpus": self.gpu.gpus(smi.result()["rows"]),
+            "gpu": self.gpu.gpu(smi.result()),
             "security": self._security(),
-            "systemd": os.path.isdir(self._at("run/systemd/system")),
+            "systemd": os.path.isdir(self.host.at("run/systemd/system")),
             "python": {"requests": _distribution_version("requests"), "yaml": _distribution_version("PyYAML")},
             "engine": engine,
             "compose": compose.result(),
             "daemon_json": self._daemon_json(),
-            "docker_group": self._group("docker"),
-            "ports": self._ports(containers),
+            "docker_group": self.host.groups().get("docker", (0, []))[1],
+            "ports": port_owners(self.host, containers, self.ports),
             "dify": self._dify(daemon.result()["project"]),
-            "ollama": {
-                "version": ollama.result(),
-                "active": units.result().get("ollama.service", {}).get("ActiveState") == "active",
-            },
+            "ollama": self.ollama.describe(
+                ollama.result(), server.result(), table.result(), units.result(), containers
+            ),
         }
-
-    # -- files -----------------------------------------------------------------
-
-    def _at(self, path: str) -> str:
-        return os.path.join(self.root, path.lstrip("/"))
-
-    def _read(self, path: str) -> str:
-        try:
-            with open(self._at(path), encoding="utf-8", errors="replace") as handle:
-                return handle.read()
-        except OSError:
-            return ""
-
-    def _list(self, path: str) -> list[str]:
-        try:
-            return sorted(os.listdir(self._at(path)))
-        except OSError:
-            return []
-
-    def _which(self, name: str) -> str:
-        for directory in BIN_DIRS:
-            if os.access(self._at(f"{directory}/{name}"), os.X_OK):
-                return f"/{directory}/{name}"
-        return ""
 
     # -- the machine -----------------------------------------------------------
 
     def _os(self) -> dict[str, str]:
-        return describe_os(self._read("etc/os-release") or self._read("usr/lib/os-release"), platform.machine())
+        return describe_os(self.host.read("etc/os-release") or self.host.read("usr/lib/os-release"), platform.machine())
 
     def _disks(self, data_root: str) -> dict[str, t.Any]:
-        mounts = parse_mounts(self._read("proc/self/mountinfo"))
-        wanted = ["/", self.dify_home, data_root or "/var/lib/docker", *self.paths]
+        mounts = parse_mounts(self.host.read("proc/self/mountinfo"))
+        wanted = ["/", self.dify_home, data_root or "/var/lib/docker", self.ollama.home, self.ollama.models_dir]
         disks = {}
-        for path in dict.fromkeys(wanted):
+        for path in dict.fromkeys([*wanted, *self.paths]):
             there = path
-            while there != "/" and not os.path.isdir(self._at(there)):  # a path still to be made lives with its parent
+            while there != "/" and not os.path.isdir(
+                self.host.at(there)
+            ):  # a path still to be made lives with its parent
                 there = os.path.dirname(there)
             try:
-                room = os.statvfs(self._at(there))
+                room = os.statvfs(self.host.at(there))
             except OSError:
                 continue
             disks[path] = {
-                "mount": mount_of(os.path.realpath(there) if self.root == "/" else there, mounts),
+                "mount": mount_of(os.path.realpath(there) if self.host.root == "/" else there, mounts),
                 "total_mb": room.f_blocks * room.f_frsize // 1048576,
                 "free_mb": room.f_bavail * room.f_frsize // 1048576,
             }
         return disks
 
-    def _gpus(self) -> list[dict[str, t.Any]]:
-        devices = self._list("dev") + [f"dri/{name}" for name in self._list("dev/dri")]
-        nodes = {
-            vendor: [f"/dev/{name}" for name in devices if pattern.match(name)] for vendor, pattern in GPU_NODES.items()
-        }
-        gpus = []
-        for slot in self._list("sys/bus/pci/devices"):
-            base = f"sys/bus/pci/devices/{slot}"
-            vendor = GPU_VENDORS.get(self._read(f"{base}/vendor").strip(), "")
-            kind = self._read(f"{base}/class").strip()
-            # 0x03 is a display controller; AMD's Instinct cards call themselves processing accelerators (0x12)
-            if not vendor or not (kind.startswith("0x03") or (vendor == "amd" and kind.startswith("0x12"))):
-                continue
-            link = self._at(f"{base}/driver")
-            gpus.append(
-                {
-                    "vendor": vendor,
-                    "pci": slot,
-                    "device": self._read(f"{base}/device").strip(),
-                    "driver": os.path.basename(os.readlink(link)) if os.path.islink(link) else "",
-                    "nodes": nodes[vendor],
-                }
-            )
-        if not gpus and nodes["nvidia"]:  # a container or WSL is given the device nodes without the bus
-            gpus.append({"vendor": "nvidia", "pci": "", "device": "", "driver": "nvidia", "nodes": nodes["nvidia"]})
-        return gpus
-
     def _security(self) -> dict[str, t.Any]:
-        enforce = self._read("sys/fs/selinux/enforce").strip()
+        enforce = self.host.read("sys/fs/selinux/enforce").strip()
         return {
-            "apparmor": os.path.isdir(self._at("sys/kernel/security/apparmor")),
+            "apparmor": os.path.isdir(self.host.at("sys/kernel/security/apparmor")),
             "selinux": {"1": "enforcing", "0": "permissive"}.get(enforce, "disabled"),
         }
-
-    def _group(self, name: str) -> list[str]:
-        found = re.search(rf"^{re.escape(name)}:[^:]*:[^:]*:(.*)$", self._read("etc/group"), re.MULTILINE)
-        return [member for member in found.group(1).split(",") if member] if found else []
 
     def _packages(self, family: str) -> dict[str, str]:
         if family == "Debian":
             argv = ["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package} ${Version}\\n", *PACKAGES]
-            lines = self.run(argv, timeout=self.deadline)[1].splitlines()
+            lines = self.host.run(argv, timeout=self.deadline)[1].splitlines()
             return {line.split()[1]: line.split()[2] for line in lines if re.match(r"[ih]i\s+\S+ \S+$", line)}
         if family == "RedHat":
             argv = ["rpm", "-q", "--qf", "%{NAME} %{VERSION}-%{RELEASE}\\n", *PACKAGES]
-            lines = self.run(argv, timeout=self.deadline)[1].splitlines()
+            lines = self.host.run(argv, timeout=self.deadline)[1].splitlines()
             return {line.split()[0]: line.split()[1] for line in lines if line.count(" ") == 1}
         return {}
 
     def _units(self) -> dict[str, dict[str, str]]:
-        if not os.path.isdir(self._at("run/systemd/system")):
+        if not os.path.isdir(self.host.at("run/systemd/system")):
             return {}
-        properties = "--property=Id,ActiveState,UnitFileState"
-        text = self.run(["systemctl", "show", properties, "docker.service", "ollama.service"], timeout=self.deadline)[1]
+        properties = f"--property={','.join(ollama_facts.PROPERTIES)}"
+        argv = ["systemctl", "show", properties, "docker.service", *ollama_facts.UNITS]
+        text = self.host.run(argv, timeout=self.deadline)[1]
         blocks = [
             dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")
         ]
@@ -361,10 +289,10 @@ class StackFacts:
 
     def _ask_engine(self) -> dict[str, t.Any]:
         state: dict[str, t.Any] = {"info": {}, "version": "", "containers": [], "project": [], "error": ""}
-        path = next((p for p in ("run/docker.sock", "var/run/docker.sock") if os.path.exists(self._at(p))), "")
+        path = next((p for p in ("run/docker.sock", "var/run/docker.sock") if os.path.exists(self.host.at(p))), "")
         if not path:
             return state
-        engine = DockerSocket(self._at(path), self.deadline)
+        engine = DockerSocket(self.host.at(path), self.deadline)
         try:
             state["version"] = engine.get("/version").get("Version", "")
             state["info"] = engine.get("/info")
@@ -385,13 +313,13 @@ class StackFacts:
         return state
 
     def _dockerd_version(self) -> str:
-        path = self._which("dockerd")
-        return version_number(self.run([path, "--version"], timeout=self.deadline)[1]) if path else ""
+        path = self.host.which("dockerd")
+        return version_number(self.host.run([path, "--version"], timeout=self.deadline)[1]) if path else ""
 
     def _engine(
         self, packages: dict[str, str], units: dict[str, dict[str, str]], daemon: dict[str, t.Any], installed: str
     ) -> dict[str, t.Any]:
-        info, path = daemon["info"], self._which("dockerd")
+        info, path = daemon["info"], self.host.which("dockerd")
         registries = info.get("RegistryConfig") or {}
         insecure = sorted(
             name for name, index in (registries.get("IndexConfigs") or {}).items() if not index.get("Secure", True)
@@ -422,10 +350,10 @@ class StackFacts:
         """Package sources that name a Docker or NVIDIA toolkit repository: file → addresses."""
         found: dict[str, list[str]] = {}
         for directory in ("etc/apt/sources.list.d", "etc/yum.repos.d"):
-            for name in self._list(directory):
+            for name in self.host.names(directory):
                 if not name.endswith((".list", ".sources", ".repo")):
                     continue
-                text = re.sub(r"(?m)^\s*#.*$", "", self._read(f"{directory}/{name}"))
+                text = re.sub(r"(?m)^\s*#.*$", "", self.host.read(f"{directory}/{name}"))
                 urls = [url for url in re.findall(r"https?://[^\s\]]+", text) if re.search(r"/linux/|nvidia", url)]
                 urls = [mask_urls(url).rstrip("/") for url in urls if not url.endswith(("gpg", "gpgkey", ".asc"))]
                 if urls:
@@ -434,22 +362,22 @@ class StackFacts:
 
     def _source(self, path: str) -> dict[str, t.Any]:
         """What a package source says (deb822 and dnf both write one setting a line), and the keys it trusts."""
-        found = re.findall(r"(?m)^([A-Za-z_-]+)[ \t]*[:=][ \t]*(.*?)[ \t]*$", self._read(path))
+        found = re.findall(r"(?m)^([A-Za-z_-]+)[ \t]*[:=][ \t]*(.*?)[ \t]*$", self.host.read(path))
         settings = {key.lower(): mask_urls(value) for key, value in found}
         key = settings.get("signed-by", settings.get("gpgkey", "")).replace("file://", "")
         fingerprints: list[str] = []
         if key.startswith("/"):
-            with contextlib.suppress(OSError, _openpgp.NotAKey), open(self._at(key), "rb") as handle:
+            with contextlib.suppress(OSError, _openpgp.NotAKey), open(self.host.at(key), "rb") as handle:
                 fingerprints = _openpgp.fingerprints(handle.read(1048576))
         return {"settings": settings, "fingerprints": fingerprints}
 
     def _daemon_json(self) -> dict[str, t.Any]:
         path = "etc/docker/daemon.json"
-        pending = self._read(PENDING_FILE).strip()
-        if not os.path.lexists(self._at(path)):
+        pending = self.host.read(PENDING_FILE).strip()
+        if not os.path.lexists(self.host.at(path)):
             return {"exists": False, "valid": True, "content": {}, "error": "", "pending": pending}
         try:
-            with open(self._at(path), encoding="utf-8") as handle:
+            with open(self.host.at(path), encoding="utf-8") as handle:
                 return {**parse_daemon_json(handle.read()), "pending": pending}
         except (OSError, UnicodeDecodeError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
@@ -459,81 +387,39 @@ class StackFacts:
         state = {"version": "", "path": "", "v1_version": ""}
         for directory in PLUGIN_DIRS:
             path = f"/{directory}/docker-compose"
-            if os.access(self._at(path), os.X_OK):
-                text = self.run([path, "version", "--short"], timeout=self.deadline)[1]
+            if os.access(self.host.at(path), os.X_OK):
+                text = self.host.run([path, "version", "--short"], timeout=self.deadline)[1]
                 state.update(path=path, version=version_number(text))
                 break
-        standalone = self._which("docker-compose")
-        if standalone and self._read(standalone)[:2] == "#!":  # v1 is a Python script, v2 a binary (or a link to it)
-            text = self.run([standalone, "version", "--short"], timeout=self.deadline)[1]
+        standalone = self.host.which("docker-compose")
+        if (
+            standalone and self.host.read(standalone)[:2] == "#!"
+        ):  # v1 is a Python script, v2 a binary (or a link to it)
+            text = self.host.run([standalone, "version", "--short"], timeout=self.deadline)[1]
             number = version_number(text)
             state["v1_version"] = number if number.startswith("1.") else ""
         return state
 
-    # -- who holds which port --------------------------------------------------
-
-    def _ports(self, containers: list[dict[str, t.Any]]) -> dict[str, dict[str, t.Any]]:
-        inodes: dict[int, str] = {}
-        for table in ("proc/net/tcp", "proc/net/tcp6"):
-            for port, inode in parse_listeners(self._read(table)).items():
-                inodes.setdefault(port, inode)
-        published = {
-            binding["PublicPort"]: (container.get("Names") or ["/?"])[0].lstrip("/")
-            for container in containers
-            for binding in container.get("Ports") or []
-            if binding.get("PublicPort") and binding.get("Type") == "tcp"
-        }
-        wanted = (set(inodes) | set(published)) & self.ports if self.ports else set(inodes) | set(published)
-        owners = self._socket_owners({inodes[port] for port in wanted if port in inodes})
-        ports = {}
-        for port in sorted(wanted):
-            pid, process = owners.get(inodes.get(port, ""), (0, ""))
-            ports[str(port)] = {"pid": pid, "process": process, "container": published.get(port, "")}
-        return ports
-
-    def _socket_owners(self, inodes: set[str]) -> dict[str, tuple[int, str]]:
-        owners: dict[str, tuple[int, str]] = {}
-        links = {f"socket:[{inode}]": inode for inode in inodes}
-        for pid in filter(str.isdigit, self._list("proc")):
-            if len(owners) == len(inodes):
-                break
-            for descriptor in self._list(f"proc/{pid}/fd"):
-                try:
-                    inode = links.get(os.readlink(self._at(f"proc/{pid}/fd/{descriptor}")))
-                except OSError:  # the process ended, or closed it, while being looked at
-                    continue
-                if inode and inode not in owners:
-                    owners[inode] = (int(pid), self._read(f"proc/{pid}/comm").strip())
-        return owners
-
-    # -- Dify and Ollama -------------------------------------------------------
+    # -- Dify ------------------------------------------------------------------
 
     def _dify(self, project: list[dict[str, t.Any]]) -> dict[str, t.Any]:
         releases = {}
-        for tag in self._list(f"{self.dify_home}/releases"):
+        for tag in self.host.names(f"{self.dify_home}/releases"):
             folder = f"{self.dify_home}/releases/{tag}"
-            if tag.startswith(".") or not os.path.isdir(self._at(folder)):
+            if tag.startswith(".") or not os.path.isdir(self.host.at(folder)):
                 continue
             releases[tag] = {
-                "complete": _dify_layout.is_complete(self._at(folder), tag),
-                "checksum": str(_dify_layout.read_marker(self._at(folder)).get("sha256", "")),
+                "complete": _dify_layout.is_complete(self.host.at(folder), tag),
+                "checksum": str(_dify_layout.read_marker(self.host.at(folder)).get("sha256", "")),
             }
-        current = self._at(f"{self.dify_home}/current")
+        current = self.host.at(f"{self.dify_home}/current")
         return {
             "home": self.dify_home,
             "current": os.path.basename(os.readlink(current)) if os.path.islink(current) else "",
             "releases": releases,
-            "data": any(self._list(f"{self.dify_home}/volumes/{name}/data") for name in ("db", "mysql")),
+            "data": any(self.host.names(f"{self.dify_home}/volumes/{name}/data") for name in ("db", "mysql")),
             "containers": sorted((_describe_container(one) for one in project), key=lambda one: one["name"]),
         }
-
-    def _ollama_version(self) -> str:
-        path = self._which("ollama")
-        if not path:
-            return ""
-        # a client without a server says so in one line and its own version in the next
-        lines = self.run([path, "--version"], timeout=self.deadline)[1].splitlines()
-        return next((number for number in map(version_number, lines) if number), "")
 
 
 def _describe_container(detail: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -11,10 +11,14 @@ short_description: One look at a host of the LLM stack
 version_added: 0.1.0
 description:
   - Collects in one execution what every role of the collection decides on. Operating system, CPU, memory, disks, GPUs,
-    Docker Engine, Compose, C(daemon.json), listening ports and their owners, Dify's releases and containers, Ollama.
+    Docker Engine, Compose, C(daemon.json), listening ports and their owners, Dify's releases and containers, Ollama's
+    releases, unit, settings and store.
   - Never fails because something is missing. What cannot be seen is empty, with the reason beside it.
   - Needs nothing but Python on the host and reads the engine through its socket. Passwords in URLs are blanked.
-  - Run it with C(become). Without it the owners of ports and the engine's state stay unknown.
+  - Run it with C(become). Without it the owners of ports, the engine's state and what a server was started with stay
+    unknown.
+  - Starts C(nvidia-smi) only where the kernel shows a device of NVIDIA. Asks Ollama for its version only, and only on
+    the host itself.
 attributes:
   check_mode:
     description: Can run in check_mode and return changed status prediction without modifying target.
@@ -30,7 +34,8 @@ attributes:
 options:
   paths:
     description:
-      - Directories whose file system is measured, besides C(/), O(dify_home) and the engine's data root.
+      - Directories whose file system is measured, besides C(/), O(dify_home), O(ollama_home), O(ollama_models_dir) and
+        the engine's data root.
       - A directory that does not exist yet is measured where it would be made.
     type: list
     elements: path
@@ -50,6 +55,22 @@ options:
     description: Name of Dify's Compose project.
     type: str
     default: dify
+  ollama_home:
+    description: Directory that holds Ollama's releases.
+    type: path
+    default: /opt/ollama
+  ollama_models_dir:
+    description: Directory that holds, or will hold, Ollama's models.
+    type: path
+    default: /usr/share/ollama/.ollama/models
+  ollama_port:
+    description: Port on which Ollama listens.
+    type: int
+    default: 11434
+  ollama_user:
+    description: User that runs Ollama. For this one is looked whether it may reach the models.
+    type: str
+    default: ollama
   deadline:
     description: Seconds that the engine and each program asked may take to answer.
     type: float
@@ -104,12 +125,23 @@ ansible_facts:
           sample: {/opt/dify: {mount: /, total_mb: 100000, free_mb: 70000}}
         gpus:
           description: >-
-            NVIDIA and AMD devices with C(vendor), C(pci), C(device), C(driver) (empty where the kernel loaded none) and
-            C(nodes).
+            NVIDIA and AMD devices with C(vendor), C(pci), C(device), C(driver) (empty where the kernel loaded none),
+            C(nodes), C(name), C(uuid), C(memory_mb) and C(driver_version); what is not known is empty or 0.
           returned: always
           type: list
           elements: dict
-          sample: [{vendor: nvidia, pci: "0000:01:00.0", device: "0x2204", driver: nvidia, nodes: [/dev/nvidia0]}]
+          sample: [{vendor: nvidia, pci: "0000:01:00.0", device: "0x2204", driver: nvidia, nodes: [/dev/nvidia0],
+                    name: NVIDIA GeForce RTX 3090, uuid: GPU-8f6c, memory_mb: 24576, driver_version: 550.54.14}]
+        gpu:
+          description: >-
+            What computing on a GPU needs. C(nvidia_smi) with C(found), C(rc) (-1 where it was not started) and
+            C(error), C(nvidia_driver) (the version that is loaded), C(uvm) (/dev/nvidia-uvm is there), C(kfd) (/dev/kfd
+            is there), C(kfd_nodes) (GPUs that ROCm can see), C(render_group) (its number, or -1) and C(jetpack) (5, 6
+            or empty).
+          returned: always
+          type: dict
+          sample: {nvidia_smi: {found: true, rc: 0, error: ""}, nvidia_driver: 550.54.14, uvm: true, kfd: false,
+                   kfd_nodes: 0, render_group: 105, jetpack: ""}
         security:
           description: Keys C(apparmor) (bool) and C(selinux) (C(enforcing), C(permissive) or C(disabled)).
           returned: always
@@ -154,10 +186,10 @@ ansible_facts:
           type: list
           elements: str
         ports:
-          description: For each TCP port that is taken, C(pid), C(process) and C(container).
+          description: For each TCP port that is taken, C(pid), C(process), C(container) and C(unit), its service.
           returned: always
           type: dict
-          sample: {"80": {pid: 812, process: docker-proxy, container: dify-nginx-1}}
+          sample: {"80": {pid: 812, process: docker-proxy, container: dify-nginx-1, unit: docker.service}}
         dify:
           description: >-
             C(home), C(current) (the release that runs), C(releases) with C(complete) and C(checksum) for each tag,
@@ -166,10 +198,112 @@ ansible_facts:
           returned: always
           type: dict
         ollama:
-          description: C(version) of the program and whether its unit is C(active).
+          description: What is installed, what the files say and what runs.
           returned: always
           type: dict
-          sample: {version: "0.32.15", active: true}
+          contains:
+            home:
+              description: Directory that holds the releases.
+              returned: always
+              type: str
+            version:
+              description: Version of the program on the path, or empty.
+              returned: always
+              type: str
+              sample: "0.32.15"
+            server:
+              description: Version that the server on O(ollama_port) states, empty where none answers in a second.
+              returned: always
+              type: str
+              sample: "0.32.15"
+            active:
+              description: Whether the service runs.
+              returned: always
+              type: bool
+            enabled:
+              description: Whether it is started at a boot.
+              returned: always
+              type: bool
+            pid:
+              description: Main process of the service, or 0.
+              returned: always
+              type: int
+            exe:
+              description: Program that this process runs.
+              returned: always
+              type: str
+              sample: /opt/ollama/0.32.15/bin/ollama
+            current:
+              description: Version that the link C(current) points to.
+              returned: always
+              type: str
+            link:
+              description: Where the link C(/usr/local/bin/ollama) points to, empty where it is none.
+              returned: always
+              type: str
+              sample: /opt/ollama/current/bin/ollama
+            releases:
+              description: For each version C(complete), C(checksums) of its archives and C(overlays).
+              returned: always
+              type: dict
+              sample: {"0.32.15": {complete: true, checksums: {ollama-linux-amd64.tar.zst: 9f86d081}, overlays: []}}
+            unit:
+              description: >-
+                The service's files. C(exists), C(path), C(masked), C(ours) (written by this collection), C(edited) (and
+                changed since), C(user), C(environment) (what it and its drop-ins set), C(overrides) (what drop-ins that
+                sort after ours set), C(models_dir) and C(has_models) of its store, C(pending) (names of settings with
+                which the server was not started yet), C(reload) (systemd has not read the files yet) and C(stale) (a
+                file is younger than the server).
+              returned: always
+              type: dict
+            files:
+              description: For each file that this collection writes C(sha256), empty where it is not there.
+              returned: always
+              type: dict
+              sample: {/etc/systemd/system/ollama.service: {sha256: 9f86d081}}
+            dropins:
+              description: Names of the other drop-ins of the service.
+              returned: always
+              type: list
+              elements: str
+              sample: [override.conf]
+            running_env:
+              description: Settings that the server was started with; logins and secrets are blanked.
+              returned: always
+              type: dict
+              sample: {OLLAMA_HOST: "0.0.0.0:11434"}
+            user:
+              description: Keys C(name), C(exists), C(uid), C(gid), C(group), C(groups) and C(home) of O(ollama_user).
+              returned: always
+              type: dict
+            models_dir:
+              description: >-
+                C(path), C(exists), C(owner), C(group), C(mode), C(has_models) and C(blocked) (the first directory above
+                it that O(ollama_user) may not pass through, or empty).
+              returned: always
+              type: dict
+              sample: {path: /srv/models, exists: true, owner: ollama, group: ollama, mode: "0755", has_models: true,
+                       blocked: ""}
+            zstd:
+              description: Whether the program C(zstd) is there.
+              returned: always
+              type: bool
+            nft:
+              description: Whether the program C(nft) is there.
+              returned: always
+              type: bool
+            firewall:
+              description: >-
+                Whether C(firewalld) and C(ufw) are active, C(table) (the digest of the rules in our nftables table, or
+                empty), and whether our own service is C(active) and C(enabled).
+              returned: always
+              type: dict
+              sample: {firewalld: false, ufw: false, table: 9f86d081884c, active: true, enabled: true}
+            container:
+              description: C(name), C(image) and C(running) of the container in which Ollama was installed.
+              returned: always
+              type: dict
+              sample: {name: ollama-ollama-1, image: "ollama/ollama:0.32.15", running: true}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -183,6 +317,10 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "dify_home": {"type": "path", "default": "/opt/dify"},
             "dify_project": {"type": "str", "default": "dify"},
+            "ollama_home": {"type": "path", "default": "/opt/ollama"},
+            "ollama_models_dir": {"type": "path", "default": "/usr/share/ollama/.ollama/models"},
+            "ollama_port": {"type": "int", "default": 11434},
+            "ollama_user": {"type": "str", "default": "ollama"},
             "deadline": {"type": "float", "default": 5.0},
         },
         supports_check_mode=True,

@@ -147,6 +147,7 @@ def test_disks_of_paths_still_to_be_made(machine: Machine) -> None:
     disks = machine.facts(paths=["/my disk/x/y", "/options"])["disks"]
     assert {path: disk["mount"] for path, disk in disks.items()} == {
         "/": "/", "/opt/dify": "/opt", "/var/lib/docker": "/", "/my disk/x/y": "/my disk", "/options": "/",
+        "/opt/ollama": "/opt", "/usr/share/ollama/.ollama/models": "/",
     }  # fmt: skip
     assert all(disk["total_mb"] >= disk["free_mb"] > 0 for disk in disks.values())
 
@@ -173,6 +174,10 @@ def test_nvidia_card_with_driver_and_its_audio_function(machine: Machine) -> Non
             "device": "0x2204",
             "driver": "nvidia",
             "nodes": ["/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidiactl"],
+            "name": "",
+            "uuid": "",
+            "memory_mb": 0,
+            "driver_version": "",
         }
     ]
 
@@ -242,7 +247,7 @@ def test_units(machine: Machine) -> None:
     )
     seen = machine.facts()
     assert (seen["systemd"], seen["engine"]["enabled"]) == (True, True)
-    assert seen["ollama"] == {"version": "0.17.4", "active": True}
+    assert (seen["ollama"]["version"], seen["ollama"]["active"], seen["ollama"]["enabled"]) == ("0.17.4", True, False)
 
 
 def test_repositories_are_found_without_keys_comments_and_passwords(machine: Machine) -> None:
@@ -435,6 +440,7 @@ def test_a_socket_that_nobody_listens_on(machine: Machine, engine: Engine) -> No
 def test_owners_of_ports(machine: Machine, engine: Engine) -> None:
     machine.write("proc/net/tcp", TCP)
     machine.write("proc/812/comm", "docker-proxy\n")
+    machine.write("proc/812/cgroup", "12:pids:/system.slice/docker.service\n0::/system.slice/docker.service\n")
     (machine.root / "proc/812/fd").mkdir()
     (machine.root / "proc/812/fd/4").symlink_to("socket:[4711]")
     engine.answers["/containers/json?all=true"] = [
@@ -451,9 +457,9 @@ def test_owners_of_ports(machine: Machine, engine: Engine) -> None:
         }
     ]
     assert machine.facts()["ports"] == {
-        "80": {"pid": 812, "process": "docker-proxy", "container": "dify-nginx-1"},
-        "443": {"pid": 0, "process": "", "container": "dify-nginx-1"},
-        "5002": {"pid": 0, "process": "", "container": ""},
+        "80": {"pid": 812, "process": "docker-proxy", "container": "dify-nginx-1", "unit": "docker.service"},
+        "443": {"pid": 0, "process": "", "container": "dify-nginx-1", "unit": ""},
+        "5002": {"pid": 0, "process": "", "container": "", "unit": ""},
     }
     assert list(machine.facts(ports=[5002, 8080])["ports"]) == ["5002"]
 

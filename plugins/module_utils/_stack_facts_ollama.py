@@ -1,0 +1,259 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# This module util is PRIVATE to the collection; it may change without notice.
+
+"""Ollama on a host: what is installed, what the files say, what runs, and whether the three agree."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import socket
+import time
+import typing as t
+
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_systemd as systemd
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import listeners
+
+UNITS = ("ollama.service", "ollama-firewall.service", "firewalld.service")
+PROPERTIES = ("Id", "ActiveState", "UnitFileState", "MainPID", "NeedDaemonReload",
+              "ExecMainStartTimestampMonotonic")  # fmt: skip
+UNIT_DIRS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system",
+             "lib/systemd/system")  # fmt: skip
+UNIT = "/etc/systemd/system/ollama.service"
+FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
+FIREWALL = "/etc/ollama/firewall.nft"
+DROPIN = "10-llmops.conf"
+TABLE = ("inet", "llmops_ollama")
+PROJECT = "ollama"
+OURS = re.compile(rb"# llmops\.stack ([0-9a-f]{64})\n")
+# What a server is told by its environment; the rest of it is systemd's.
+TOLD = re.compile(
+    r"OLLAMA_|LLAMA_|GGML_|HSA_|CUDA_|HIP_|ROCR_|NVIDIA_|GPU_DEVICE_ORDINAL$|JETSON_|HOME$|(?:HTTPS?|NO)_PROXY$",
+    re.IGNORECASE,
+)
+# Of these, systemd itself sets none, so one that runs and is in no file was taken out of it.
+TAKEN_OUT = re.compile(r"OLLAMA_|(?:CUDA|HIP|ROCR)_VISIBLE_DEVICES$")
+SPECIFIER = re.compile(r"%[A-Za-z]")
+
+Units = dict[str, dict[str, str]]
+
+
+def ask_version(address: str, port: int, seconds: float) -> str:
+    """What /api/version says, empty where nothing says anything in time."""
+    until = time.monotonic() + seconds
+    answer = b""
+    try:
+        with socket.create_connection((address, port), timeout=seconds) as link:
+            link.sendall(f"GET /api/version HTTP/1.0\r\nHost: localhost:{port}\r\n\r\n".encode())
+            while len(answer) < 8192:
+                link.settimeout(max(0.001, until - time.monotonic()))
+                part = link.recv(4096)
+                if not part:
+                    break
+                answer += part
+        head, _separator, body = answer.partition(b"\r\n\r\n")
+        said = json.loads(body) if b" 200 " in head.split(b"\r\n")[0] else {}
+        return str(said.get("version", "")) if isinstance(said, dict) else ""
+    except (OSError, ValueError):
+        return ""
+
+
+class OllamaFacts:
+    def __init__(self, host: Host, home: str, models_dir: str, port: int, user: str) -> None:
+        self.host = host
+        self.home = home.rstrip("/")
+        self.models_dir = models_dir
+        self.port = port
+        self.user = host.user(user)
+
+    # -- what has to be waited for; each runs beside the others ----------------
+
+    def version(self) -> str:
+        path = self.host.which("ollama")
+        if not path:
+            return ""
+        known = self._release_of(path)
+        if known:
+            return known
+        lines = self.host.run([path, "--version"], timeout=self.host.deadline)[1].splitlines()
+        # Beside a server of another version it names the server's first, then warns of its own.
+        lines.sort(key=lambda line: "client version" not in line)
+        found = [re.search(r"\d+\.\d+\.\d+(?:-rc\d+)?", line) for line in lines]
+        return next((number.group(0) for number in found if number), "")
+
+    def _release_of(self, path: str) -> str:
+        """The release of ours that a program is from; a program that is not started is one that does not wait."""
+        current = _ollama_layout.current(self.host.at(self.home))
+        if self.host.link(path) != f"{self.home}/{_ollama_layout.CURRENT}/bin/ollama" or not current:
+            return ""
+        return current if _ollama_layout.is_complete(self.host.at(f"{self.home}/{current}"), current) else ""
+
+    def server(self) -> str:
+        """Every address with a listener is this host's own, so the question never leaves it."""
+        listening = [address for address, _inode in listeners(self.host).get(self.port, [])]
+        everywhere = {"127.0.0.1", "0.0.0.0", "::"} & set(listening)  # noqa: S104
+        if not listening:
+            return ""
+        address = "127.0.0.1" if everywhere else min(listening)
+        return ask_version(address, self.port, min(1.0, self.host.deadline))
+
+    def table(self) -> str:
+        """The marker in our nftables table: the name of an empty chain ends in the digest of the rules."""
+        nft = self.host.which("nft")
+        if not nft or not (self.host.exists("etc/ollama") or self.host.exists(FIREWALL_UNIT)):
+            return ""
+        text = self.host.run([nft, "list", "table", *TABLE], timeout=self.host.deadline)[1]
+        found = re.search(r"chain rules_([0-9a-f]{12})\b", text)
+        return found.group(1) if found else ""
+
+    # -- all of it -------------------------------------------------------------
+
+    def describe(
+        self, version: str, server: str, table: str, units: Units, containers: list[dict[str, t.Any]]
+    ) -> dict[str, t.Any]:
+        service, guard = units.get("ollama.service", {}), units.get("ollama-firewall.service", {})
+        active = service.get("ActiveState") == "active"
+        pid = int(service.get("MainPID") or 0) if active else 0
+        running = self._running_env(pid)
+        return {
+            "home": self.home,
+            "version": version,
+            "server": server,
+            "active": active,
+            "enabled": service.get("UnitFileState", "").startswith("enabled"),
+            "pid": pid,
+            "exe": self.host.link(f"proc/{pid}/exe") if pid else "",
+            "current": _ollama_layout.current(self.host.at(self.home)),
+            "link": self.host.link("usr/local/bin/ollama"),
+            "releases": _ollama_layout.releases(self.host.at(self.home)),
+            "unit": self._unit(service, running),
+            "files": {
+                path: {"sha256": self.host.sha256(path)}
+                for path in (UNIT, f"{UNIT}.d/{DROPIN}", FIREWALL, FIREWALL_UNIT, f"{self.home}/compose.yaml")
+            },
+            "dropins": [os.path.basename(path) for path in self._dropins() if os.path.basename(path) != DROPIN],
+            "running_env": systemd.masked({key: value for key, value in running.items() if TOLD.match(key)}),
+            "user": self.user,
+            "models_dir": self._models_dir(),
+            "zstd": bool(self.host.which("zstd")),
+            "nft": bool(self.host.which("nft")),
+            "firewall": {
+                "firewalld": units.get("firewalld.service", {}).get("ActiveState") == "active",
+                "ufw": bool(re.search(r"(?im)^\s*ENABLED\s*=\s*yes", self.host.read("etc/ufw/ufw.conf"))),
+                "table": table,
+                "active": guard.get("ActiveState") == "active",
+                "enabled": guard.get("UnitFileState", "").startswith("enabled"),
+            },
+            "container": _container(containers),
+        }
+
+    # -- the unit --------------------------------------------------------------
+
+    def _unit_path(self) -> str:
+        paths = [f"/{directory}/ollama.service" for directory in UNIT_DIRS]
+        return next((path for path in paths if os.path.lexists(self.host.at(path))), "")
+
+    def _dropins(self) -> list[str]:
+        """In the order in which systemd reads them: by name, and one name only from the first folder that has it."""
+        found: dict[str, str] = {}
+        for directory in UNIT_DIRS:
+            for name in self.host.names(f"{directory}/ollama.service.d"):
+                if name.endswith(".conf"):
+                    found.setdefault(name, f"/{directory}/ollama.service.d/{name}")
+        return [found[name] for name in sorted(found)]
+
+    def _unit(self, service: dict[str, str], running: dict[str, str]) -> dict[str, t.Any]:
+        path = self._unit_path()
+        content = self.host.read_bytes(path) if path else b""
+        mark = OURS.match(content)
+        body = hashlib.sha256(content.partition(b"\n")[2]).hexdigest()
+        texts = [self.host.read(path) if path else "", *map(self.host.read, self._dropins())]
+        env = self._environment(texts)
+        loud = [self.host.read(dropin) for dropin in self._dropins() if os.path.basename(dropin) > DROPIN]
+        store = env.get("OLLAMA_MODELS", "") or self._default_store(texts, env)
+        return {
+            "exists": bool(path),
+            "path": path,
+            "masked": bool(path) and self.host.link(path) == "/dev/null",
+            "ours": bool(mark),
+            "edited": mark is not None and mark.group(1).decode() != body,
+            "user": _last(texts, "User"),
+            "environment": systemd.masked(env),
+            "overrides": systemd.masked(self._environment(loud)),
+            "models_dir": store if path else "",
+            "has_models": bool(path and store) and self._has_models(store),
+            "pending": self._pending(env, running) if running else [],
+            "reload": service.get("NeedDaemonReload") == "yes",
+            "stale": bool(running) and self._is_stale(service, [path, *self._dropins()]),
+        }
+
+    def _is_stale(self, service: dict[str, str], paths: list[str]) -> bool:
+        """A file was written after the server started, by a run that was ended before it came to the restart."""
+        started = int(service.get("ExecMainStartTimestampMonotonic") or 0) / 1e6 + time.time() - time.monotonic()
+        return any(self.host.mtime(path) > started for path in paths)
+
+    def _environment(self, texts: list[str]) -> dict[str, str]:
+        env = systemd.parse_environment(texts)
+        for text in texts:
+            for value in systemd.values_of(text, "Service", "EnvironmentFile"):
+                env.update(systemd.parse_environment_file(self.host.read(value.lstrip("-"))) if value else {})
+        return env
+
+    def _default_store(self, texts: list[str], env: dict[str, str]) -> str:
+        user = _last(texts, "User")
+        home = env.get("HOME") or (self.host.user(user)["home"] if user else "/root")
+        return f"{home.rstrip('/')}/.ollama/models" if home else ""
+
+    def _running_env(self, pid: int) -> dict[str, str]:
+        pairs = self.host.read_bytes(f"proc/{pid}/environ").decode("utf-8", "replace").split("\0") if pid else []
+        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+    def _pending(self, env: dict[str, str], running: dict[str, str]) -> list[str]:
+        """Names that the files set otherwise than the server was started with, compared while secrets are whole."""
+        changed = {key for key, value in env.items() if not SPECIFIER.search(value) and running.get(key) != value}
+        return sorted(changed | {key for key in running if TAKEN_OUT.match(key) and key not in env})
+
+    # -- the store -------------------------------------------------------------
+
+    def _has_models(self, store: str) -> bool:
+        return next(glob.iglob(f"{glob.escape(self.host.at(store))}/manifests/*/*/*/*"), None) is not None
+
+    def _models_dir(self) -> dict[str, t.Any]:
+        path = self.models_dir
+        state: dict[str, t.Any] = {"path": path, "exists": False, "owner": "", "group": "", "mode": ""}
+        try:
+            seen = os.stat(self.host.at(path))
+        except OSError:
+            pass
+        else:
+            state.update(
+                exists=True,
+                owner=self.host.name_of("etc/passwd", seen.st_uid),
+                group=self.host.name_of("etc/group", seen.st_gid),
+                mode=f"{seen.st_mode & 0o7777:04o}",
+            )
+        blocked = self.host.blocked_for(self.user, path)
+        return {**state, "has_models": self._has_models(path), "blocked": blocked}
+
+
+def _last(texts: list[str], key: str) -> str:
+    return next((value for text in reversed(texts) for value in reversed(systemd.values_of(text, "Service", key))), "")
+
+
+def _container(containers: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+    """The container of the role's own Compose project; one that runs before one that does not."""
+    ours = [one for one in containers if (one.get("Labels") or {}).get("com.docker.compose.project") == PROJECT]
+    ours.sort(key=lambda one: one.get("State") != "running")
+    first = ours[0] if ours else {}
+    return {
+        "name": (first.get("Names") or [""])[0].lstrip("/"),
+        "running": first.get("State") == "running",
+        "image": first.get("Image", ""),
+    }
