@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fault switches of the stand-ins: small JSON files that they read at start and at every request."""
+"""Switches of the stand-ins: small JSON files that they read at start and at every request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shlex
 from typing import Any
 
 from _engine import docker, running
-from _settings import WorldError, node_container
+from _settings import WORLD, WorldError, node_container
 
 FILE = ".standin.json"
 # On a volume, so that a fault can be set before the service has ever started.
@@ -21,6 +21,8 @@ VOLUMES = {
     "plugin_daemon": "plugin_daemon",
     "sandbox": "sandbox/dependencies",
 }
+# Files of a node itself: what its Ollama is told (standins/ollama.py) and which GPU it has (standins/gpu.py).
+NODE = {"ollama": "/etc/llmops-world/ollama.json", "gpu": "/etc/llmops-world/gpu.json"}
 # These have no volume; their file lives in the container.
 INSIDE = {"web": "/standin.json", "agent_backend": "/standin.json", "local_sandbox": "/standin.json"}
 
@@ -30,14 +32,14 @@ def switch(node: str, service: str, settings: list[str], home: str = "/opt/dify"
     container = node_container(node)
     if not running(container):
         raise WorldError(f"{node} is not running; world.py status shows what is")
-    if service in VOLUMES:
-        path = f"{home}/volumes/{VOLUMES[service]}/{FILE}"
+    if service in VOLUMES or service in NODE:
+        path = NODE.get(service) or f"{home}/volumes/{VOLUMES[service]}/{FILE}"
         prefix: tuple[str, ...] = ("exec", "-i", container)
     elif service in INSIDE:
         path = INSIDE[service]
         prefix = ("exec", "-i", container, "docker", "exec", "-i", _inner(container, service))
     else:
-        raise WorldError(f"No stand-in is called {service}; there are {', '.join([*VOLUMES, *INSIDE])}")
+        raise WorldError(f"No stand-in is called {service}; there are {', '.join([*NODE, *VOLUMES, *INSIDE])}")
     told = _read(prefix, path)
     for setting in settings:
         key, separator, value = setting.partition("=")
@@ -50,6 +52,8 @@ def switch(node: str, service: str, settings: list[str], home: str = "/opt/dify"
         # Renamed into place: a request may read it at this very moment.
         script = f"mkdir -p $(dirname {shlex.quote(path)}) && cat >{path}.new && mv {path}.new {path}"
         docker(*prefix, "sh", "-c", script, stdin=(json.dumps(told) + "\n").encode())
+        if service == "gpu":
+            docker(*prefix, "python3", "-", stdin=(WORLD / "standins" / "gpu.py").read_bytes())
     return told
 
 
