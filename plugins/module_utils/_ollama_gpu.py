@@ -48,9 +48,10 @@ def verdict(
         compute: The devices that the server logged; none where its log is not to be had.
         models: Each with C(name), C(loaded), C(size_vram) and C(size_memory).
         evidence: C(remarks) and C(settings) of the log, C(version) of the server, C(user) it runs as, C(denied) (device
-            nodes which that user cannot open), C(libraries) (folders beside the program; None where not known),
-            C(container), and for one C(devices) (it was given a GPU), C(toolkit) (the engine has NVIDIA's runtime),
-            C(smi) (what nvidia-smi says in it, C(rc) and C(error)), C(rocm_image).
+            nodes which that user cannot open), C(hidden) (nodes that are not in its own /dev), C(libraries) (folders
+            beside the program, None where not known), C(container), and for one C(devices) (it was given a GPU),
+            C(toolkit) (the engine has NVIDIA's runtime), C(smi) (what nvidia-smi says in it, C(rc) and C(error)),
+            C(rocm_image).
 
     Returns:
         C(wanted), C(decided), C(ok), C(fallback) and C(causes).
@@ -230,6 +231,12 @@ def _host_causes(
         yield (
             f"User {user} may not open {', '.join(denied)}. Put it into the groups render and video "
             f"(usermod -aG render,video {user}) and restart the server."
+        )
+    hidden = [str(one) for one in evidence.get("hidden", ())]
+    if hidden:
+        yield (
+            f"The unit's sandbox hides {', '.join(hidden)} from the server. Remove PrivateDevices= and DevicePolicy= "
+            "from its drop-ins, then systemctl daemon-reload and restart it."
         )
     yield from _libraries(vendor, evidence)
     if evidence.get("container"):

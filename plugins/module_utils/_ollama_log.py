@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import masked
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 __all__ = ["ServerLog", "error_lines", "parse_line", "parse_log", "parse_settings", "parse_size"]
@@ -27,6 +28,7 @@ _OLD = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (\S+:\d+): ([A-Z]+) (.*?)((?
 # A Go map is printed without quotes, and a value such as OLLAMA_ORIGINS holds blanks and colons. The names of settings
 # are the only words in capitals with an underscore before a colon, but for the proxies' small ones.
 _SETTING = re.compile(r"(?:^| )([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|https?_proxy|no_proxy):")
+_PROXY = re.compile(r"_proxy$", re.IGNORECASE)
 _BARE_LOGIN = re.compile(r"^[^/\s@]+@(?=\S)")
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _GENERIC_NAME = re.compile(r"^(CUDA|ROCm|Vulkan|HIP)\d+$", re.IGNORECASE)
@@ -92,14 +94,9 @@ def parse_settings(text: str) -> dict[str, str]:
         inner = inner[len("map[") : -1]
     found = list(_SETTING.finditer(inner))
     ends = [one.start() for one in found[1:]] + [len(inner)]
-    return {one.group(1): _mask(one.group(1), inner[one.end() : end]) for one, end in zip(found, ends)}
-
-
-def _mask(name: str, value: str) -> str:
-    masked = str(mask_urls(value))
-    if name.lower().endswith("_proxy") and "://" not in masked:  # Go takes a proxy without a scheme, too
-        masked = _BARE_LOGIN.sub("***@", masked)
-    return masked
+    values = masked({one.group(1): inner[one.end() : end] for one, end in zip(found, ends)})
+    # Go takes a proxy without a scheme, too.
+    return {name: _BARE_LOGIN.sub("***@", value) if _PROXY.search(name) else value for name, value in values.items()}
 
 
 def parse_size(text: str) -> int:
@@ -159,11 +156,12 @@ def _remark(log: ServerLog, message: str, pairs: dict[str, str]) -> None:
             return
 
 
-def error_lines(lines: Iterable[str], limit: int = 5) -> list[str]:
-    """The last lines that say what went wrong; where none does, the last ones that are no routine."""
+def error_lines(lines: Iterable[str], limit: int = 5, any_line: bool = False) -> list[str]:
+    """The last lines that say what went wrong; where none does and `any_line`, the last ones that are no routine."""
     kept = [line.rstrip() for line in lines]
-    errors = [line for line in kept if _ERROR.search(line) and not line.startswith("[GIN")]
-    chosen = errors or [line for line in kept if not _NOISE.search(line)]
+    chosen = [line for line in kept if _ERROR.search(line) and not line.startswith("[GIN")]
+    if not chosen and any_line:
+        chosen = [line for line in kept if not _NOISE.search(line)]
     unique = list(dict.fromkeys(_short(line) for line in chosen))
     return unique[-limit:]
 
