@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import http.server
 import io
@@ -20,10 +21,12 @@ import sys
 import tarfile
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.stack.plugins.module_utils import _download as download_module
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_archive as archive_module
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout as layout
@@ -67,8 +70,6 @@ class Source:
                 packed.addfile(info, content)
         target = self.folder / name
         if name.endswith(".tgz"):
-            import gzip
-
             target.write_bytes(gzip.compress(raw.getvalue(), 1))
         else:
             command = ["zstd", "-q", "-f", "-o", str(target)]
@@ -317,6 +318,43 @@ class TestUnpacking:
         assert sorted(os.listdir(home)) == [".operator", "0.13.5"]
 
     @needs_zstd
+    def test_python_that_reads_zstandard(
+        self, source: Source, release: Run, failed: type[Exception], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class ZstdError(Exception):
+            pass
+
+        def read(path: str, mode: str) -> io.BytesIO:
+            done = subprocess.run(["zstd", "-dcq", path], capture_output=True, check=False)
+            if done.returncode:
+                raise ZstdError("Compressed data ended early")
+            return io.BytesIO(done.stdout)
+
+        archive = source.pack("ollama-linux-amd64.tar.zst", BASE)
+        monkeypatch.setattr(archive_module, "_zstd_program", lambda: "")
+        monkeypatch.setattr(archive_module, "zstd", types.SimpleNamespace(open=read, ZstdError=ZstdError))
+        monkeypatch.setattr(archive_module, "_DAMAGE", (*archive_module._DAMAGE, ZstdError))
+        assert release("0.17.4", source=str(source.folder))["action"] == "unpacked"
+        archive.write_bytes(archive.read_bytes()[:-20])
+        source.publish()
+        with pytest.raises(failed, match=r"damaged \(Compressed data ended early\)"):
+            release("0.17.3", source=str(source.folder))
+
+    def test_labels_under_selinux(
+        self, source: Source, home: pathlib.Path, release: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        labelled: list[str] = []
+        monkeypatch.setattr(AnsibleModule, "selinux_enabled", lambda self: True)
+        monkeypatch.setattr(AnsibleModule, "selinux_context", lambda self, path: ["u", "r", "bin_t", "s0"])
+        monkeypatch.setattr(
+            AnsibleModule, "set_default_selinux_context", lambda self, path, changed: labelled.append(path)
+        )
+        source.pack("ollama-linux-amd64.tgz", BASE)
+        release("0.13.5", source=str(source.folder))
+        tree = home / "0.13.5"
+        assert set(labelled) == {str(path) for path in (tree, *tree.rglob("*"))}
+
+    @needs_zstd
     def test_the_era_of_llama_server(self, source: Source, home: pathlib.Path, release: Run) -> None:
         source.pack("ollama-linux-amd64.tar.zst", {**BASE, **SINCE_0_30})
         release("0.30.0", source=str(source.folder))
@@ -378,6 +416,16 @@ class TestRefusals:
             said = refused(version, source=str(source.folder))
             assert "is truncated or damaged" in said and "ollama_archive_url" in said
 
+    def test_the_checksum_at_the_end(self, source: Source, refused: Callable[..., str]) -> None:
+        """The stream ends where a read ends, so that nothing but one more read meets the checksum behind it."""
+        archive = source.pack("ollama-linux-amd64.tgz", BASE)
+        whole = gzip.decompress(archive.read_bytes()).ljust(archive_module._CHUNK, b"\0")
+        damaged = bytearray(gzip.compress(whole))
+        damaged[-6] ^= 0x55
+        archive.write_bytes(bytes(damaged))
+        source.publish()
+        assert "is truncated or damaged (CRC check failed" in refused("0.13.5", source=str(source.folder))
+
     def test_empty(self, source: Source, refused: Callable[..., str]) -> None:
         source.pack("ollama-linux-amd64.tgz", BASE)
         source.pack("ollama-linux-amd64-rocm.tgz", {})
@@ -400,7 +448,13 @@ class TestRefusals:
         said = refused("0.13.5", source=str(source.folder))
         assert "holds a link that leads out of it" in said and repr(target) in said
 
-    def test_a_link_over_a_link(self, source: Source, refused: Callable[..., str], tmp_path: pathlib.Path) -> None:
+    def test_an_absolute_link_to_where_it_is_unpacked(
+        self, source: Source, refused: Callable[..., str], home: pathlib.Path
+    ) -> None:
+        source.pack("ollama-linux-amd64.tgz", {**BASE, "lib/l": f"{home}/.0.13.5.unpacking/bin/ollama"})
+        assert "leads out of it" in refused("0.13.5", source=str(source.folder))
+
+    def test_a_link_over_a_link(self, source: Source, refused: Callable[..., str]) -> None:
         source.pack("ollama-linux-amd64.tgz", {**BASE, "lib/a/root": "../..", "lib/a/b/out": "../root/../x"})
         assert "leads out of it" in refused("0.13.5", source=str(source.folder))
         source.pack("ollama-linux-amd64.tgz", {**BASE, "lib/l": "ollama", "lib/l/evil.so": b"x"})
