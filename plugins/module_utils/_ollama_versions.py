@@ -12,10 +12,10 @@ over it for hardware that few have. Their names and what must be in them changed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["ARCHITECTURES", "OLDEST", "OVERLAYS", "PROGRAM", "compare", "overlays_for", "parse_version", "release_info"]
+__all__ = ["ARCHITECTURES", "OLDEST", "OVERLAYS", "PROGRAM", "compare", "parse_version", "release_info"]
 
 # The oldest release whose settings, log lines and API the role relies on.
 OLDEST = "0.5.0"
@@ -73,22 +73,6 @@ def compare(one: str, other: str) -> int:
 def _since(version: str, first: str) -> bool:
     # A release candidate already is what its release is.
     return parse_version(version)[:3] >= parse_version(first)[:3]
-
-
-def overlays_for(arch: str, gpus: Iterable[Mapping[str, Any]], jetpack: str = "", gpu: str = "auto") -> list[str]:
-    """The overlays that the hardware of a host needs.
-
-    Args:
-        arch: any spelling of ARCHITECTURES.
-        gpus: entries with a C(vendor), as M(llmops.stack.stack_facts) returns them.
-        jetpack: major version of JetPack, empty without one.
-        gpu: what the operator wants (auto, nvidia, amd, cpu).
-    """
-    vendors = {str(one.get("vendor", "")).lower() for one in gpus}
-    wants_amd = gpu == "amd" or (gpu == "auto" and "amd" in vendors)
-    wants_jetpack = gpu in ("auto", "nvidia") and jetpack and f"jetpack{jetpack}" in OVERLAYS
-    wanted = [*(["rocm"] if wants_amd else []), *([f"jetpack{jetpack}"] if wants_jetpack else [])]
-    return [name for name in wanted if OVERLAYS[name].arch == ARCHITECTURES.get(arch, arch)]
 
 
 def release_info(version: str, arch: str = "amd64", overlays: Iterable[str] = ()) -> dict[str, Any]:

@@ -76,22 +76,3 @@ def test_what_a_tree_needs() -> None:
 def test_refusals(version: str, arch: str, overlays: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         versions.release_info(version, arch, overlays)
-
-
-@pytest.mark.parametrize(
-    ("arch", "vendors", "jetpack", "gpu", "wanted"),
-    [
-        ("x86_64", ["amd"], "", "auto", ["rocm"]),
-        ("x86_64", ["nvidia"], "", "auto", []),
-        ("x86_64", [], "", "amd", ["rocm"]),
-        ("x86_64", ["amd"], "", "cpu", []),
-        ("x86_64", ["amd", "nvidia"], "", "nvidia", []),
-        ("aarch64", ["amd"], "", "auto", []),
-        ("aarch64", [], "6", "auto", ["jetpack6"]),
-        ("aarch64", [], "5", "nvidia", ["jetpack5"]),
-        ("aarch64", [], "6", "cpu", []),
-        ("aarch64", [], "7", "auto", []),
-    ],
-)
-def test_overlays_for_the_hardware(arch: str, vendors: list[str], jetpack: str, gpu: str, wanted: list[str]) -> None:
-    assert versions.overlays_for(arch, [{"vendor": one} for one in vendors], jetpack, gpu) == wanted
