@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module util is PRIVATE to the collection.
-"""One token, or one embedding: the sign of life of a model. What it says does not matter, that it says something does."""
+"""One token, or one embedding: the sign of life of a model. It does not matter what it says, but that it does."""
 
 from __future__ import annotations
 
@@ -62,18 +62,15 @@ def probe(api: Ollama, name: str, seconds: float) -> dict[str, Any]:
 
 
 def _kinds(shown: dict[str, Any] | None) -> list[str]:
-    """How the model may be asked, the likeliest last resort last. Old versions know no capabilities."""
+    """How the model may be asked, the likeliest way first. Old versions know no capabilities."""
     if shown is None:
         raise ProbeError("the server does not find the model's files any more. Run again, to have them verified.")
     capabilities = shown.get("capabilities") or []
-    if "completion" in capabilities:
-        return ["generate"]
-    if "embedding" in capabilities:
-        return ["embed"]
+    if capabilities:
+        return ["embed"] if "embedding" in capabilities and "completion" not in capabilities else ["generate"]
     about = shown.get("model_info") or {}
-    if any(key.endswith(".pooling_type") for key in about) or "bert" in str(about.get("general.architecture", "")):
-        return ["generate", "embed"]
-    return ["embed", "generate"] if capabilities else ["generate", "embed"]
+    embeds = any(key.endswith(".pooling_type") for key in about) or "bert" in str(about.get("general.architecture"))
+    return ["embed", "generate"] if embeds else ["generate", "embed"]
 
 
 def _ask(api: Ollama, name: str, kind: str, end: float) -> dict[str, Any]:

@@ -125,9 +125,9 @@ class Store:
         except (ValueError, OSError) as exc:
             return Found(folder, "garbage", reason=(exc.strerror or "") if isinstance(exc, OSError) else str(exc))
 
-    def name_of(self, path: str, name: Name) -> str:
-        """The short name with the case that the disk has."""
-        return Name(*os.path.relpath(path, self.manifests).split(os.sep)).short if path else name.short
+    def name_of(self, path: str) -> str:
+        """The short name that a manifest's path means, with the case that the disk has."""
+        return Name(*os.path.relpath(path, self.manifests).split(os.sep)).short
 
     def dangling(self) -> list[str]:
         """Links to nothing where manifests are."""
@@ -167,6 +167,25 @@ class Store:
             if one.sha in damaged or self.fault(one)
         )
 
+    def used(self, sha: str) -> int:
+        """What removing a blob would free."""
+        try:
+            return os.lstat(self.blob_path(sha)).st_blocks * 512
+        except OSError:
+            return 0
+
+    def drop(self, sha: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.blob_path(sha))
+
+    def drop_broken_partials(self, blobs: Iterable[Blob]) -> None:
+        """A full disk leaves empty notes of what has arrived, and the server refuses to pull over one for ever."""
+        for blob in blobs:
+            files = self.partial_files(blob.sha)
+            if not all(_is_note(path) for path in files if not path.endswith("-partial")):
+                for path in files:
+                    os.unlink(path)
+
     def free(self) -> int:
         """Bytes that the service user may still write."""
         path = self.blobs if os.path.isdir(self.blobs) else self.models_dir
@@ -186,10 +205,10 @@ class Store:
         wrong = [path for path in self._folders(found.path) if not _may(path, who, 0o5)]
         return wrong + [path for path in files if os.path.exists(path) and not _may(path, who, 0o4)]
 
-    def unwritable(self, name: Name, blobs: Iterable[Blob]) -> list[str]:
+    def unwritable(self, found: Found, blobs: Iterable[Blob]) -> list[str]:
         """What would make a pull fail after it has fetched everything: things of root in a store of somebody else."""
         who = self.owner()
-        path = self.find(name).path
+        path = found.path
         wrong = [folder for folder in self._folders(path) if not _may(folder, who, 0o7)]
         files = [path, *(one for blob in blobs for one in self.partial_files(blob.sha))]
         return wrong + [one for one in files if os.path.isfile(one) and not _may(one, who, 0o6)]
@@ -249,6 +268,14 @@ def _may(path: str, who: User, bits: int) -> bool:
     else:
         shift = 0
     return (found.st_mode >> shift) & bits == bits
+
+
+def _is_note(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return isinstance(json.loads(file.read()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def _entries(folder: str, depth: int) -> list[str]:
