@@ -23,13 +23,14 @@ def text() -> str:
         "ollama_version": _ollama.INVENTORY_VERSION,
     }
     lines += [f'    {name}: "{value}"' for name, value in variables.items() if value]
-    lines += ["  children:", "    dify:", "      hosts:" if nodes else "      hosts: {}"]
+    lines += ["  children:", "    ollama:", "      hosts:" if nodes else "      hosts: {}"]
     for node in nodes:
         lines += [f"        {node.name}:", f"          ansible_host: {node_container(node.name)}"]
-        if node.port:
-            lines.append(f'          dify_url: "http://127.0.0.1:{node.port}"')
-    lines += ["    ollama:", "      hosts:" if nodes else "      hosts: {}"]
-    lines += [f"        {node.name}: {{}}" for node in nodes]
+    # Dify is for the nodes that a browser on this machine can reach.
+    reached = [node for node in nodes if node.port]
+    lines += ["    dify:", "      hosts:" if reached else "      hosts: {}"]
+    for node in reached:
+        lines += [f"        {node.name}:", f'          dify_url: "http://127.0.0.1:{node.port}"']
     return "\n".join(lines) + "\n"
 
 

@@ -144,11 +144,12 @@ def test_the_inventory_names_containers_and_mirror(monkeypatch: pytest.MonkeyPat
     inventory = yaml.safe_load(_inventory.text())
     assert inventory["all"]["vars"]["stack_mirror"] == "http://upstream"
     assert inventory["all"]["vars"]["docker_repo_key_fingerprint"] == "AB" * 20
-    hosts = inventory["all"]["children"]["dify"]["hosts"]
-    assert {name: host["ansible_host"] for name, host in hosts.items()} == {
+    groups = inventory["all"]["children"]
+    assert {name: host["ansible_host"] for name, host in groups["ollama"]["hosts"].items()} == {
         "node1": "llmops-node1",
         "node2": "llmops-node2",
     }
+    assert groups["dify"]["hosts"] == {"node1": {"dify_url": "http://127.0.0.1:8080"}}
 
 
 def test_an_inventory_without_nodes_is_still_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
