@@ -36,12 +36,13 @@ def refusals(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(install) (native or container), C(home), C(models_dir), C(user), C(port), C(gpu) (auto,
-            nvidia, amd or cpu), C(overlays) (list), C(allow) (list), C(firewall) (auto or none), C(min_disk_mb) and
-            C(min_memory_mb). All but the first two may be left out, and are then not looked at.
+            nvidia, amd or cpu), C(overlays) (list), C(allow) (list), C(min_disk_mb), C(min_memory_mb), and
+            C(engine_expected) (false before the roles for engine and Compose have run). All but the first two may be
+            left out, and are then not looked at.
     """
     found = [*_version(wanted), *_host(facts, wanted)]
     if wanted.get("install") == "container":
-        found += _container(facts)
+        found += [*(_engine(facts) if wanted.get("engine_expected", True) else []), *_container(facts)]
     else:
         found += [*_native(facts), *_store(facts, wanted)]
     return [
@@ -75,16 +76,15 @@ def _host(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     found = []
     arch = str(facts.get("os", {}).get("arch", ""))
     if arch and arch not in ARCHITECTURES:
-        return [f"The host is {arch}, and Ollama is made for amd64 and arm64 only. Take it out of the group ollama."]
-    try:
-        release_info(
-            OLDEST if _version(wanted) else str(wanted["version"]), arch or "amd64", wanted.get("overlays") or ()
-        )
-    except ValueError as error:
-        found.append(f"ollama_overlays: {error}. Write what this host needs, or auto.")
+        found.append(f"The host is {arch}, and Ollama is made for amd64 and arm64. Take it out of the group ollama.")
+    elif not _version(wanted):
+        try:
+            release_info(str(wanted["version"]), arch or "amd64", wanted.get("overlays") or ())
+        except ValueError as error:
+            found.append(f"ollama_overlays: {error}. Write what this host needs, or auto.")
     if wanted.get("install") != "container" and not facts.get("systemd"):
         found.append(
-            "systemd does not run here, and a native Ollama is a systemd service. Set ollama_install: container."
+            "systemd does not run here, and a native Ollama is a service of systemd. Set ollama_install: container."
         )
     return found
 
@@ -92,27 +92,29 @@ def _host(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
 # -- the two ways to run it ------------------------------------------------------------------------------------------
 
 
-def _container(facts: Mapping[str, Any]) -> list[str]:
-    found = []
+def _engine(facts: Mapping[str, Any]) -> list[str]:
     engine, compose = facts.get("engine", {}), facts.get("compose", {})
     if not engine.get("running"):
-        found.append(
+        return [
             f"Docker Engine does not answer ({engine.get('error') or 'it is not installed'}), and ollama_install is "
             "container. Run the role llmops.stack.docker before this one, as site.yml does."
-        )
-    elif not compose.get("version"):
-        found.append(
+        ]
+    if not compose.get("version"):
+        return [
             "Docker Compose is not installed, and ollama_install is container. Run the role llmops.stack.compose "
             "before this one, as site.yml does."
-        )
-    ollama = facts.get("ollama", {})
-    if ollama.get("active"):
-        found.append(
-            "The service ollama runs natively here, and ollama_install is container: both would want the same port. "
-            "Set ollama_install: native, or stop the service first (systemctl disable --now ollama); its models stay "
-            f"where they are ({_store_of_unit(facts) or 'its store'})."
-        )
-    return found
+        ]
+    return []
+
+
+def _container(facts: Mapping[str, Any]) -> list[str]:
+    if not facts.get("ollama", {}).get("active"):
+        return []
+    return [
+        "The service ollama runs natively here, and ollama_install is container: both would want the same port. "
+        "Set ollama_install: native, or stop the service first (systemctl disable --now ollama); its models stay "
+        f"where they are ({_store_of_unit(facts) or 'its store'})."
+    ]
 
 
 def _native(facts: Mapping[str, Any]) -> list[str]:
@@ -141,8 +143,6 @@ def _store(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     found = []
     ollama = facts.get("ollama", {})
     unit = ollama.get("unit", {})
-    if unit.get("masked"):
-        found.append("The service ollama is masked here. Let it be started again (systemctl unmask ollama).")
     other = _store_of_unit(facts)
     if unit.get("exists") and not unit.get("ours") and unit.get("has_models") and other and not _same(other, path):
         found.append(

@@ -50,7 +50,7 @@ def obstacles(facts: Mapping[str, Any], wanted: Mapping[str, Any], vendor: str) 
     if not cards:
         return [f"the host has no GPU of {_name(vendor)}. Set ollama_gpu: auto or cpu for this host."]
     found = _nvidia(facts, wanted, cards) if vendor == "nvidia" else _amd(facts, wanted, cards)
-    if wanted.get("install") == "container" and vendor == "nvidia":
+    if wanted.get("install") == "container" and vendor == "nvidia" and wanted.get("engine_expected", True):
         found += _toolkit(facts)
     return found
 

@@ -117,13 +117,13 @@ class Host:
         return next((entry[0] for entry in fields if len(entry) > 2 and entry[2] == str(number)), str(number))
 
     def blocked_for(self, user: dict[str, t.Any], path: str) -> str:
-        """The first folder above `path` that this user may not pass through, empty without one."""
+        """The first folder above `path`, below /, that this user may not pass through; empty without one."""
         if user["uid"] == 0:
             return ""
         path = os.path.realpath(path) if self.root == "/" else path
         groups = {user["gid"], *(gid for gid, members in self.groups().values() if user["name"] in members)}
         parts = [part for part in path.split("/")[:-1] if part]
-        for count in range(len(parts) + 1):
+        for count in range(1, len(parts) + 1):
             folder = "/" + "/".join(parts[:count])
             try:
                 seen = os.stat(self.at(folder))

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts as facts
+from ansible_collections.llmops.stack.tests.unit.machine import TRIXIE, Machine
 
-TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_ID="13"\nVERSION_CODENAME=trixie\nID=debian\n'
 ROCKY = 'NAME="Rocky Linux"\nVERSION_ID="9.4"\nID="rocky"\nID_LIKE="rhel centos fedora"\n'
 MINT = 'ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_ID="22"\nVERSION_CODENAME=wilma\nUBUNTU_CODENAME=noble\n'
 TCP = (
@@ -27,35 +27,6 @@ TCP = (
     "   1: 0100007F:138A 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n"
     "   2: 0100007F:9999 0100007F:0050 01 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0\n"
 )
-
-
-class Machine:
-    """A root directory to fill, and what programs on it answer."""
-
-    def __init__(self, root: pathlib.Path) -> None:
-        self.root = root
-        self.answers: dict[str, tuple[int, str]] = {}
-        self.calls: list[list[str]] = []
-        self.write("etc/os-release", TRIXIE)
-
-    def write(self, path: str, text: str = "", mode: int = 0o644) -> pathlib.Path:
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
-        target.chmod(mode)
-        return target
-
-    def program(self, path: str, answer: str = "", text: str = "\x7fELF") -> None:
-        self.write(path, text, 0o755)
-        self.answers[f"/{path}"] = (0, answer)
-
-    def run(self, argv: list[str], timeout: float = 0) -> tuple[int, str]:
-        self.calls.append(argv)
-        return self.answers.get(argv[0].replace(str(self.root), ""), (127, ""))
-
-    def facts(self, **options: Any) -> dict[str, Any]:
-        options = {"deadline": 2.0, **options}
-        return facts.StackFacts(root=str(self.root), run=self.run, **options).collect()
 
 
 @pytest.fixture
@@ -150,58 +121,6 @@ def test_disks_of_paths_still_to_be_made(machine: Machine) -> None:
         "/opt/ollama": "/opt", "/usr/share/ollama/.ollama/models": "/",
     }  # fmt: skip
     assert all(disk["total_mb"] >= disk["free_mb"] > 0 for disk in disks.values())
-
-
-# -- GPUs ---------------------------------------------------------------------
-
-
-def add_pci(machine: Machine, slot: str, vendor: str, kind: str, device: str = "0x2204", driver: str = "") -> None:
-    for name, value in (("vendor", vendor), ("class", kind), ("device", device)):
-        machine.write(f"sys/bus/pci/devices/{slot}/{name}", f"{value}\n")
-    if driver:
-        (machine.root / f"sys/bus/pci/devices/{slot}/driver").symlink_to(f"/sys/bus/pci/drivers/{driver}")
-
-
-def test_nvidia_card_with_driver_and_its_audio_function(machine: Machine) -> None:
-    add_pci(machine, "0000:01:00.0", "0x10de", "0x030000", driver="nvidia")
-    add_pci(machine, "0000:01:00.1", "0x10de", "0x040300", driver="snd_hda_intel")
-    for node in ("nvidia0", "nvidiactl", "nvidia-uvm", "nvidia-caps/x", "null"):
-        machine.write(f"dev/{node}")
-    assert machine.facts()["gpus"] == [
-        {
-            "vendor": "nvidia",
-            "pci": "0000:01:00.0",
-            "device": "0x2204",
-            "driver": "nvidia",
-            "nodes": ["/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidiactl"],
-            "name": "",
-            "uuid": "",
-            "memory_mb": 0,
-            "driver_version": "",
-        }
-    ]
-
-
-def test_a_card_without_a_driver_says_so(machine: Machine) -> None:
-    add_pci(machine, "0000:03:00.0", "0x10de", "0x030200")
-    assert [(gpu["vendor"], gpu["driver"], gpu["nodes"]) for gpu in machine.facts()["gpus"]] == [("nvidia", "", [])]
-
-
-def test_amd_instinct_is_a_processing_accelerator(machine: Machine) -> None:
-    add_pci(machine, "0000:05:00.0", "0x1002", "0x120000", driver="amdgpu")
-    add_pci(machine, "0000:06:00.0", "0x8086", "0x030000", driver="i915")
-    add_pci(machine, "0000:07:00.0", "0x10de", "0x120000")
-    machine.write("dev/kfd")
-    machine.write("dev/dri/renderD128")
-    machine.write("dev/dri/card0")
-    (gpu,) = machine.facts()["gpus"]
-    assert (gpu["vendor"], gpu["driver"], gpu["nodes"]) == ("amd", "amdgpu", ["/dev/kfd", "/dev/dri/renderD128"])
-
-
-def test_device_nodes_without_a_bus(machine: Machine) -> None:
-    machine.write("dev/nvidia0")
-    (gpu,) = machine.facts()["gpus"]
-    assert (gpu["vendor"], gpu["pci"], gpu["driver"]) == ("nvidia", "", "nvidia")
 
 
 # -- packages and programs ----------------------------------------------------
