@@ -1,0 +1,576 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role ollama writes and decides, from facts alone: its variables and templates, without a host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader, lookup_loader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.llmops.stack.plugins.filter.ollama import FilterModule
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import parse_environment, values_of
+
+ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "ollama"
+UNIT = "/etc/systemd/system/ollama.service"
+DROPIN = "/etc/systemd/system/ollama.service.d/10-llmops.conf"
+FIREWALL = "/etc/ollama/firewall.nft"
+FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
+VERSION = "0.17.4"
+DECISIONS = (
+    "__ollama_install_needed",
+    "__ollama_firewall_needed",
+    "__ollama_firewall_left",
+    "__ollama_firewalld_needed",
+    "__ollama_ufw_needed",
+    "__ollama_configure_needed",
+    "__ollama_service_needed",
+    "__ollama_prune_needed",
+    "__ollama_container_needed",
+)
+NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
+AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def root(tmp_path: pathlib.Path) -> pathlib.Path:
+    tmp_path.chmod(0o755)  # the service user has to pass through it
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text('ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n')
+    (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\nrender:x:105:\nvideo:x:44:\n")
+    return tmp_path
+
+
+def look(root: pathlib.Path, **changes: Any) -> dict[str, Any]:
+    """What stack_facts sees below `root`; `changes` are of its part about Ollama."""
+    facts = _stack_facts.StackFacts(root=str(root), run=lambda *a, **k: (127, "")).collect()
+    facts["os"].update(arch="amd64", machine="x86_64")
+    facts["systemd"] = True
+    facts["python"]["requests"] = "2.32.3"
+    facts["ollama"].update(changes)
+    return facts
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Iterator[None]:
+    """Filters and lookups by their full names, without Ansible's own importer, which the other tests do not expect."""
+    filters = {f"llmops.stack.{name}": function for name, function in FilterModule().filters().items()}
+    find_filter, find_lookup = filter_loader.get, lookup_loader.get
+
+    def get_filter(name: str, *args: Any, **options: Any) -> Any:
+        if name in filters:
+            return filter_loader._wrap_func(name, name, filters[name])
+        return find_filter(name, *args, **options)
+
+    def get_lookup(name: str, *args: Any, **options: Any) -> Any:
+        return find_lookup(name.removeprefix("ansible.builtin."), *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filter_loader, "get", get_filter)
+        patch.setattr(lookup_loader, "get", get_lookup)
+        yield
+
+
+@pytest.fixture(scope="module")
+def ask(plugins: None) -> Ask:
+    loader = DataLoader()
+    variables: dict[str, Any] = {}
+    for part in ("defaults", "vars"):
+        variables.update(loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True))
+
+    def ask(name: str, facts: dict[str, Any], **given: Any) -> Any:
+        everything = {
+            **variables,
+            "ollama_version": VERSION,
+            "inventory_hostname": "node1",
+            "ansible_check_mode": False,
+            "ansible_search_path": [str(ROLE)],
+            **given,
+            "ansible_facts": {"llmops_stack": facts},
+        }
+        return Templar(loader=loader, variables=everything).template(trust_as_template("{{ " + name + " }}"))
+
+    return ask
+
+
+def write(root: pathlib.Path, path: str, text: str) -> None:
+    (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    (root / path.lstrip("/")).write_text(text)
+
+
+def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = (), **given: Any) -> dict[str, Any]:
+    """Facts of a host on which the role has done everything that it wants to do."""
+    version = given.get("ollama_version", VERSION)
+    facts = look(root)
+    facts["gpus"] = list(gpus)
+    for path, text in ((UNIT, "unit"), (DROPIN, "dropin"), (FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit")):
+        write(root, path, ask(f"__ollama_{text}_text", facts, **given))
+    release = {"complete": True, "overlays": ask("__ollama_overlays", facts, **given), "checksums": {}}
+    stamp = ask("__ollama_stamp", facts, **given)
+    mark = ask("__ollama_firewall_mark", facts, **given)
+    facts = look(
+        root,
+        active=True,
+        enabled=True,
+        current=version,
+        server=version,
+        releases={version: release},
+        nft=True,
+        zstd=True,
+    )
+    facts["gpus"] = list(gpus)
+    facts["ollama"]["user"]["exists"] = True
+    facts["ollama"]["running_env"] = {"OLLAMA_LLMOPS_STAMP": stamp}
+    facts["ollama"]["models_dir"].update(exists=True, owner="ollama")
+    facts["ollama"]["firewall"]["table"] = mark
+    return facts
+
+
+# -- a finished host ----------------------------------------------------------
+
+
+def test_a_finished_host_needs_nothing(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    assert facts["ollama"]["unit"]["ours"]
+    assert not facts["ollama"]["unit"]["edited"]
+    assert {name: ask(name, facts) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    assert ask("__ollama_refusals", facts) == []
+    assert ask("__ollama_remarks", facts) == []
+
+
+def test_a_bare_host_needs_everything(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    for name in ("install", "firewall", "configure", "service"):
+        assert ask(f"__ollama_{name}_needed", facts) is True, name
+    assert ask("__ollama_packages", facts) == ["zstd", "nftables"]
+    assert ask("__ollama_packages", facts, ollama_version="0.13.5") == ["nftables"]
+    facts["python"]["requests"] = ""
+    assert "python3-requests" in ask("__ollama_packages", facts)
+    assert ask("__ollama_refusals", facts) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "restarts", "loads"),
+    [
+        ({"ollama_keep_alive": "30m"}, True, False),
+        ({"ollama_context_length": 8192}, True, False),
+        ({"ollama_env": {"OLLAMA_VULKAN": "false"}}, True, False),
+        ({"ollama_allow": ["10.0.0.0/8"]}, False, True),
+        ({"ollama_container_interfaces": ["docker0"]}, False, True),
+        ({"ollama_port": 11500}, True, True),
+        ({"ollama_models": ["all-minilm"]}, False, False),
+        ({"ollama_keep": 5}, False, False),
+    ],
+    ids=str,
+)
+def test_what_a_change_costs(ask: Ask, root: pathlib.Path, change: Any, restarts: bool, loads: bool) -> None:
+    facts = finished(ask, root)
+    assert ask("__ollama_service_needed", facts, **change) is restarts
+    assert ask("__ollama_firewall_needed", facts, **change) is loads
+    again = finished(ask, root, **change)
+    assert {name: ask(name, again, **change) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"active": False},
+        {"enabled": False},
+        {"current": "0.13.5"},
+        {"server": "0.13.5"},
+        {"running_env": {}},
+        {"running_env": {"OLLAMA_LLMOPS_STAMP": "0" * 12}},
+    ],
+    ids=str,
+)
+def test_a_server_that_is_not_what_it_should_be(ask: Ask, root: pathlib.Path, change: dict[str, Any]) -> None:
+    facts = finished(ask, root)
+    facts["ollama"].update(change)
+    assert ask("__ollama_service_needed", facts) is True
+    assert ask("__ollama_restart_needed", facts) is ("enabled" not in change and "current" not in change)
+
+
+def test_a_table_that_was_flushed_is_loaded_again(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["firewall"]["table"] = ""
+    assert ask("__ollama_firewall_needed", facts) is True
+    assert ask("__ollama_service_needed", facts) is False
+
+
+def test_pins_are_compared_and_those_of_other_hosts_ignored(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    name = "ollama-linux-amd64.tar.zst"
+    facts["ollama"]["releases"][VERSION]["checksums"] = {name: "ab" * 32}
+    pins = {name: "sha256:" + "AB" * 32, "ollama-linux-arm64.tar.zst": "cd" * 32}
+    assert ask("__ollama_release_ready", facts, ollama_checksums=pins) is True
+    assert ask("__ollama_release_ready", facts, ollama_checksums={name: "ff" * 32}) is False
+
+
+def test_old_versions_are_removed_when_there_are_too_many(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["releases"].update({"0.13.5": {}, "0.16.0": {}})
+    assert ask("__ollama_prune_needed", facts) is False
+    assert ask("__ollama_prune_needed", facts, ollama_version="0.18.0") is True
+    assert ask("__ollama_prune_needed", facts, ollama_keep=1) is True
+
+
+# -- units that are not as this role wrote them ---------------------------------
+
+
+def test_an_edited_unit_is_kept_and_told(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    path = root / UNIT[1:]
+    path.write_text(path.read_text().replace("RestartSec=3", "RestartSec=9"))
+    edited = look(root)["ollama"]
+    facts["ollama"].update(unit=edited["unit"], files=edited["files"])
+    assert {name: ask(name, facts) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    (remark,) = ask("__ollama_remarks", facts)
+    assert "node1" in remark
+    assert "edited by hand" in remark
+    assert ask("__ollama_configure_needed", facts, ollama_unit_replace=True) is True
+
+
+def test_a_unit_of_somebody_else_is_replaced_and_its_settings_told(ask: Ask, root: pathlib.Path) -> None:
+    text = "[Unit]\nDescription=Ollama Service\n[Service]\nExecStart=/usr/local/bin/ollama serve\nUser=ollama\n"
+    write(root, UNIT, text + 'Environment="PATH=/usr/bin"\nEnvironment="OLLAMA_KEEP_ALIVE=24h"\n')
+    facts = look(root, active=True, enabled=True, server="0.13.5")
+    assert ask("__ollama_unit_in_the_way", facts) is True
+    assert ask("__ollama_configure_needed", facts) is True
+    assert ask("__ollama_unit_environment", facts) == ["OLLAMA_KEEP_ALIVE=24h", "PATH=/usr/bin"]
+    assert ask("__ollama_previous", facts) == "0.13.5"
+
+
+def test_drop_ins_of_the_operator_are_named(ask: Ask, root: pathlib.Path) -> None:
+    write(root, f"{UNIT}.d/override.conf", "[Service]\nNice=5\n")
+    facts = finished(ask, root)
+    assert any("override.conf" in remark for remark in ask("__ollama_remarks", facts))
+    assert {name: ask(name, facts) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+
+
+def test_a_masked_unit_is_refused(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    facts["ollama"]["unit"].update(exists=True, masked=True)
+    (sentence,) = ask("__ollama_refusals", facts)
+    assert "unmask" in sentence
+
+
+# -- what is written ------------------------------------------------------------
+
+
+def test_the_marker_is_the_hash_of_what_follows(ask: Ask, root: pathlib.Path) -> None:
+    first, rest = ask("__ollama_unit_text", look(root)).split("\n", 1)
+    assert first == f"# llmops.stack {hashlib.sha256(rest.encode()).hexdigest()}"
+    assert rest.endswith("\n")
+
+
+def test_the_unit(ask: Ask, root: pathlib.Path) -> None:
+    unit = ask("__ollama_unit_text", look(root), ollama_models_dir="/srv/models")
+    assert values_of(unit, "Service", "ExecStart") == ["/opt/ollama/current/bin/ollama serve"]
+    assert values_of(unit, "Install", "WantedBy") == ["multi-user.target"]
+    assert values_of(unit, "Service", "ReadWritePaths") == ["/usr/share/ollama /srv/models"]
+    assert parse_environment([unit])["HOME"] == "/usr/share/ollama"
+    assert "nvidia-persistenced.service" in values_of(unit, "Unit", "After")[0]
+    assert values_of(unit, "Unit", "StartLimitBurst")
+    for breaks_gpus in ("PrivateDevices", "DevicePolicy", "DeviceAllow", "MemoryDenyWriteExecute", "ProtectClock"):
+        assert values_of(unit, "Service", breaks_gpus) == []
+    assert values_of(unit, "Unit", "Requires") == []
+
+
+def test_the_server_does_not_start_without_the_rules(ask: Ask, root: pathlib.Path) -> None:
+    guard = values_of(ask("__ollama_unit_text", look(root)), "Service", "ExecStartPre")
+    assert any(line.startswith("+") and "nft list table inet llmops_ollama" in line for line in guard)
+    for off in ({"ollama_firewall": "none"}, {"ollama_containers": False}):
+        unit = ask("__ollama_unit_text", look(root), **off)
+        assert "nft" not in unit
+        assert "ollama-firewall" not in unit
+        assert ask("__ollama_firewall_needed", look(root), **off) is False
+
+
+def test_units_of_gpu_hosts(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    facts["gpus"] = [NVIDIA]
+    assert "nvidia-modprobe" in ask("__ollama_unit_text", facts)
+    facts["gpus"], facts["gpu"]["kfd"] = [AMD], True
+    unit = ask("__ollama_unit_text", facts)
+    assert values_of(unit, "Service", "SupplementaryGroups") == ["105"]
+    assert "nvidia-modprobe" not in unit
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here to ask")
+@pytest.mark.parametrize("text", ["unit", "firewall_unit", "dropin"])
+def test_systemd_understands_what_is_written(ask: Ask, root: pathlib.Path, tmp_path: pathlib.Path, text: str) -> None:
+    file = tmp_path / "source.service"
+    facts = look(root)
+    facts["gpus"] = [NVIDIA]
+    file.write_text(ask(f"__ollama_{text}_text", facts, ollama_env={"LLAMA_ARG_FIT": 'a "b" \\ 100%'}))
+    check = ask("__ollama_unit_check", facts).strip() % file
+    subprocess.run(check, shell=True, check=True)
+    file.write_text(file.read_text().replace("[Service]", "[Service]\nNoNewPrivilege=true"))
+    assert subprocess.run(check, shell=True, check=False, capture_output=True).returncode
+
+
+def test_settings_arrive_as_they_are(ask: Ask, root: pathlib.Path) -> None:
+    odd = 'say "50%" \\ $HOME'
+    text = ask("__ollama_dropin_text", look(root), ollama_env={"LLAMA_ARG_FIT": odd}, ollama_keep_alive="30m")
+    env = parse_environment([text])
+    assert env["LLAMA_ARG_FIT"] == odd
+    assert env["OLLAMA_KEEP_ALIVE"] == "30m"
+    assert env["OLLAMA_HOST"] == "0.0.0.0:11434"
+    assert re.fullmatch(r"[0-9a-f]{12}", env["OLLAMA_LLMOPS_STAMP"])
+
+
+def test_a_login_makes_the_file_private(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    assert ask("__ollama_secret_env", facts, ollama_https_proxy="http://proxy:3128") is False
+    assert ask("__ollama_secret_env", facts, ollama_https_proxy="http://me:secret@proxy:3128") is True
+    assert "secret" not in str(ask("__ollama_remarks", facts, ollama_https_proxy="http://me:secret@proxy:3128"))
+
+
+@pytest.mark.parametrize(
+    ("given", "bind", "url"),
+    [
+        ({}, "0.0.0.0", "http://127.0.0.1:11434"),
+        ({"ollama_containers": False}, "127.0.0.1", "http://127.0.0.1:11434"),
+        ({"ollama_containers": False, "ollama_allow": ["10.0.0.1"]}, "0.0.0.0", "http://127.0.0.1:11434"),
+        ({"ollama_bind": "10.0.0.5", "ollama_port": 80}, "10.0.0.5", "http://10.0.0.5:80"),
+        ({"ollama_bind": "::"}, "[::]", "http://127.0.0.1:11434"),
+    ],
+    ids=str,
+)
+def test_where_it_listens_and_is_asked(
+    ask: Ask, root: pathlib.Path, given: dict[str, Any], bind: str, url: str
+) -> None:
+    facts = look(root)
+    assert (ask("__ollama_bind", facts, **given), ask("__ollama_url", facts, **given)) == (bind, url)
+    assert ask("__ollama_firewall_wanted", facts, **given) is (bind != "127.0.0.1")
+
+
+def test_the_rules(ask: Ask, root: pathlib.Path) -> None:
+    text = ask("__ollama_firewall_text", look(root), ollama_allow=["10.0.0.0/8", "fd00::7"])
+    chain = re.sub(r"\s+", " ", text[text.index("chain ollama") :])
+    accepts, rejected = chain.split("reject with tcp reset")
+    assert 'iifname "lo" accept' in accepts
+    assert 'iifname "br-*" accept' in accepts
+    assert "ip saddr 10.0.0.0/8 accept" in accepts
+    assert "ip6 saddr fd00::7 accept" in accepts
+    assert "accept" not in rejected
+    (mark,) = re.findall(r"chain rules_([0-9a-f]{12}) ", text)
+    assert mark == hashlib.sha256(text.replace(mark, "@").encode()).hexdigest()[:12]
+    closed = ask("__ollama_firewall_text", look(root), ollama_containers=False, ollama_allow=["10.0.0.1"])
+    assert "br-" not in closed
+
+
+def test_other_firewalls_let_the_same_sources_in(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    facts["ollama"]["firewall"].update(ufw=True, firewalld=True)
+    assert ask("__ollama_ufw_sources", facts, ollama_allow=["10.0.0.1"]) == [
+        "from 10.0.0.1",
+        "in on docker0",
+        "in on br-+",
+    ]
+    assert ask("__ollama_ufw_needed", facts) is True
+    # Docker's own zone lets containers in.
+    assert ask("__ollama_firewalld_needed", facts) is False
+    assert ask("__ollama_firewalld_needed", facts, ollama_allow=["10.0.0.1"]) is True
+    assert ask("__ollama_ufw_needed", facts, ollama_firewall="none") is False
+
+
+# -- GPUs -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gpu", "given", "kind", "overlays", "tag"),
+    [
+        ([], {}, {}, "cpu", [], VERSION),
+        ([NVIDIA], {}, {}, "nvidia", [], VERSION),
+        ([{**NVIDIA, "driver": ""}], {}, {}, "cpu", [], VERSION),
+        ([AMD], {"kfd": True}, {}, "amd", ["rocm"], f"{VERSION}-rocm"),
+        ([AMD], {"kfd": False}, {}, "cpu", [], VERSION),
+        ([NVIDIA, AMD], {"kfd": True}, {}, "nvidia", [], VERSION),
+        ([NVIDIA], {}, {"ollama_gpu": "cpu"}, "cpu", [], VERSION),
+        ([], {"jetpack": "6"}, {}, "nvidia", ["jetpack6"], VERSION),
+        ([AMD], {"kfd": True}, {"ollama_overlays": []}, "amd", [], f"{VERSION}-rocm"),
+    ],
+)
+def test_the_gpu_decides_what_is_fetched(
+    ask: Ask, root: pathlib.Path, gpus: Any, gpu: Any, given: Any, kind: str, overlays: list[str], tag: str
+) -> None:
+    facts = look(root)
+    facts["gpus"] = gpus
+    facts["gpu"].update(gpu)
+    assert ask("__ollama_gpu", facts, **given) == kind
+    assert ask("__ollama_overlays", facts, **given) == overlays
+    assert ask("__ollama_image", facts, **given) == f"ollama/ollama:{tag}"
+
+
+# -- in a container -----------------------------------------------------------------
+
+
+def container(facts: dict[str, Any]) -> dict[str, Any]:
+    facts["engine"]["running"] = True
+    facts["compose"]["version"] = "2.40.3"
+    return facts
+
+
+def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    facts["gpus"] = [NVIDIA]
+    given = {"ollama_install": "container", "ollama_env": {"LLAMA_ARG_FIT": "a$b"}}
+    service = yaml.safe_load(ask("__ollama_compose_text", facts, **given))["services"]["ollama"]
+    assert service["image"] == f"ollama/ollama:{VERSION}"
+    assert service["network_mode"] == "host"
+    assert service["volumes"] == ["/usr/share/ollama/.ollama/models:/root/.ollama/models"]
+    assert service["environment"]["LLAMA_ARG_FIT"] == "a$$b"
+    assert "OLLAMA_MODELS" not in service["environment"]
+    assert service["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+    facts["gpus"], facts["gpu"]["kfd"] = [AMD], True
+    service = yaml.safe_load(ask("__ollama_compose_text", facts, **given))["services"]["ollama"]
+    assert service["devices"] == ["/dev/kfd", "/dev/dri"]
+    assert service["group_add"] == ["105"]
+
+
+def test_a_container_that_is_as_it_should_be(ask: Ask, root: pathlib.Path) -> None:
+    given = {"ollama_install": "container"}
+    facts = look(root)
+    for path, text in (
+        ("/opt/ollama/compose.yaml", "compose"),
+        (FIREWALL, "firewall"),
+        (FIREWALL_UNIT, "firewall_unit"),
+    ):
+        write(root, path, ask(f"__ollama_{text}_text", facts, **given))
+    mark = ask("__ollama_firewall_mark", facts, **given)
+    running = {"name": "ollama-ollama-1", "running": True, "image": f"ollama/ollama:{VERSION}"}
+    facts = container(look(root, nft=True, server=VERSION, container=running))
+    facts["ollama"]["models_dir"].update(exists=True, owner="root")
+    facts["ollama"]["firewall"]["table"] = mark
+    assert {name: ask(name, facts, **given) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    assert ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given) == []
+    assert ask("__ollama_container_needed", facts, **given, ollama_version="0.18.0") is True
+    facts["ollama"]["container"]["running"] = False
+    assert ask("__ollama_container_needed", facts, **given) is True
+
+
+def test_the_engine_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    given = {"ollama_install": "container"}
+    assert ask("__ollama_refusals", facts, **given) == []
+    assert "Docker Engine" in ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given)[0]
+
+
+def test_a_store_that_a_container_wrote_is_handed_over(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["files"]["/opt/ollama/compose.yaml"] = {"sha256": "ab" * 32}
+    assert ask("__ollama_store_needed", facts) is True
+    assert ask("__ollama_service_needed", facts) is False
+
+
+# -- what is refused, and where things come from --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"ollama_keep_alive": "5 minutes"}, "ollama_keep_alive"),
+        ({"ollama_port": 99999}, "ollama_port"),
+        ({"ollama_bind": "http://0.0.0.0"}, "ollama_bind"),
+        ({"ollama_allow": ["nas.local"]}, "nas.local"),
+        ({"ollama_home": "/home/me/ollama"}, "ProtectHome"),
+        ({"ollama_models_dir": "/srv/my models"}, "ollama_models_dir"),
+        ({"ollama_container_interfaces": ['docker0" accept; #']}, "ollama_container_interfaces"),
+        ({"ollama_version": "0.4.9"}, "0.5.0"),
+        ({"ollama_gpu": "nvidia"}, "ollama_gpu"),
+    ],
+    ids=str,
+)
+def test_refusals(ask: Ask, root: pathlib.Path, given: dict[str, Any], word: str) -> None:
+    assert word in " ".join(ask("__ollama_refusals", look(root), **given))
+
+
+def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    mirror = {"stack_mirror": "http://me:secret@mirror.internal:8080/"}
+    assert ask("ollama_archive_url", facts, **mirror).endswith(
+        f"mirror.internal:8080/github/ollama/ollama/releases/download/v{VERSION}"
+    )
+    assert ask("ollama_registry", facts, **mirror) == "mirror.internal:8080"
+    assert ask("ollama_registry_insecure", facts, **mirror) is True
+    assert "secret" not in ask("__ollama_product", facts, **mirror)
+    assert ask("ollama_registry", facts) == ""
+    assert ask("ollama_registry_insecure", facts) is False
+    assert ask("ollama_archive_url", facts) == f"https://github.com/ollama/ollama/releases/download/v{VERSION}"
+
+
+# -- the way back -----------------------------------------------------------------------
+
+
+def test_where_there_is_a_way_back(ask: Ask, root: pathlib.Path) -> None:
+    written = {
+        "__ollama_unit_written": {"changed": False},
+        "__ollama_dropin_written": {"changed": True, "dest": DROPIN},
+    }
+    assert ask("__ollama_way_back", look(root), **written) is False
+    facts = finished(ask, root)
+    assert ask("__ollama_way_back", facts) is False
+    assert ask("__ollama_way_back", facts, **written) is True
+    assert ask("__ollama_written", facts, **written) == [written["__ollama_dropin_written"]]
+    assert ask("__ollama_way_back", facts, ollama_version="0.18.0") is True
+
+
+@pytest.mark.parametrize(
+    ("server", "back", "says"),
+    [
+        ("", None, "Nothing served here before"),
+        ("0.17.4", {"failed": False}, "0.17.4 serves again"),
+        ("0.17.4", {"failed": True}, "did not help"),
+        ("0.17.4", None, "did not help"),
+    ],
+)
+def test_what_is_said_in_the_end(ask: Ask, root: pathlib.Path, server: str, back: Any, says: str) -> None:
+    given: dict[str, Any] = {"ollama_version": "0.18.0"}
+    if back is not None:
+        given["__ollama_back"] = back
+    assert says in ask("__ollama_outcome", look(root, server=server), **given)
+
+
+def test_last_words_have_no_login(ask: Ask, root: pathlib.Path) -> None:
+    lines = ['msg="server config" env="map[HTTPS_PROXY:http://a:b@c]"', "Error: no http://a:b@c", "exit", "exit"]
+    assert ask("__ollama_journal_tail", look(root), __ollama_journal={"stdout_lines": lines}) == [
+        "Error: no http://***@c",
+        "exit",
+    ]
+
+
+# -- order ---------------------------------------------------------------------------------
+
+
+def test_the_role_reads_as_it_runs() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
+    order = [task["ansible.builtin.include_tasks"].removesuffix(".yml") for task in tasks]
+    assert order == ["preflight", "install", "firewall", "configure", "service", "container", "models", "verify"]
+
+
+def test_models_are_asked_for_in_one_way() -> None:
+    def options(name: str) -> Any:
+        for task in yaml.safe_load((ROLE / "tasks" / name).read_text()):
+            if "llmops.stack.ollama_model" in task:
+                return {
+                    key: task["llmops.stack.ollama_model"][key] for key in sorted(task["llmops.stack.ollama_model"])
+                }
+
+    pulled, checked = options("models.yml"), options("verify.yml")
+    pulled.pop("stall")
+    assert json.dumps(pulled) == json.dumps(checked)
