@@ -149,7 +149,7 @@ class _Environment:
         except ValueError as error:
             why = str(error)
             if setting.silently and why == values.CANNOT_READ:
-                why += f": {setting.silently}, and say nothing"
+                why += f": {setting.silently}, and start all the same"
             self.refuse(name, value, why, setting.write)
 
     def table(self) -> None:
@@ -177,7 +177,7 @@ class _Environment:
                         "Write ollama_bind: auto, or ollama_containers: false and ollama_allow: [].",
                     )  # fmt: skip
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-            why = "which is no port: Ollama would listen on 11434, and say nothing"
+            why = "which is no port: Ollama would listen on 11434, and start all the same"
             self.refuse("ollama_port", port, why, "Write a number from 1 to 65535.")
         self.env["OLLAMA_HOST"] = f"{host}:{port}"
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module util is PRIVATE to the collection.
-"""What Ollama can read. It never complains about a setting: what it cannot read it replaces by a default.
+"""What Ollama can read. No setting keeps it from starting: what it cannot read it replaces by a default.
 
 Every function takes a value as YAML gave it and returns the text for the environment, empty where nothing is set. It
 raises ValueError, with the end of a sentence that begins "NAME is VALUE, ", for whatever Go's ParseDuration, ParseInt,

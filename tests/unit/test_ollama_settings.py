@@ -169,7 +169,7 @@ def test_a_bind_that_is_no_address(bind: str) -> None:
 
 @pytest.mark.parametrize("port", [0, 65536, "http", "", "11434 ", True, 1.5])
 def test_a_port_that_ollama_would_replace(port: Any) -> None:
-    assert "11434, and say nothing" in refused(ollama_port=port)
+    assert "11434, and start all the same" in refused(ollama_port=port)
 
 
 def test_loopback_lets_nobody_in() -> None:
@@ -223,7 +223,7 @@ def test_values(variable: str, value: Any, name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("ollama_keep_alive", "5 minutes", "keep models for 5m, and say nothing"),
+        ("ollama_keep_alive", "5 minutes", "keep models for 5m, and start all the same"),
         ("ollama_keep_alive", True, "no duration"),
         ("ollama_load_timeout", "1d", "wait for 5m"),
         ("ollama_max_queue", -1, "queue 512 requests"),
