@@ -262,6 +262,6 @@ class _Environment:
             self.add(_BY_ENV[key], name, value)
         else:
             try:
-                self.env[key] = values.text(value)
+                self.env[key] = (values.text if key.startswith("OLLAMA_") else values.line_of)(value)
             except ValueError as error:
                 self.refuse(name, "***" if is_secret(key) else value, str(error), "Write one line.")

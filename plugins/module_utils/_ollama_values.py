@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 __all__ = [
-    "CANNOT_READ", "address", "boolean", "device_list", "duration", "gfx_version", "level", "one_of", "origins", "path",
-    "proxy", "switch", "text", "whole",
+    "CANNOT_READ", "address", "boolean", "device_list", "duration", "gfx_version", "level", "line_of", "one_of",
+    "origins", "path", "proxy", "switch", "text", "whole",
 ]  # fmt: skip
 
 CANNOT_READ = "which Ollama cannot read"
@@ -36,8 +36,8 @@ _EXTENSIONS = ("chrome-extension", "safari-extension", "moz-extension", "ms-brow
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def text(value: Any) -> str:
-    """One line that arrives as it is written: Ollama cuts quotes and spaces off the ends."""
+def line_of(value: Any) -> str:
+    """One line, for a variable that is not Ollama's."""
     if isinstance(value, (dict, list, tuple)):
         raise ValueError("which is not one value")
     if isinstance(value, bool):
@@ -45,6 +45,12 @@ def text(value: Any) -> str:
     line = "" if value is None else str(value)
     if _CONTROL.search(line):
         raise ValueError("which holds a line break or another control character")
+    return line
+
+
+def text(value: Any) -> str:
+    """One line that arrives as it is written: Ollama cuts quotes and spaces off the ends."""
+    line = line_of(value)
     if line != line.strip(" \"'"):
         raise ValueError("whose quotes or spaces at the ends Ollama would cut off")
     return line

@@ -126,7 +126,7 @@ def test_a_word_that_go_takes_for_true_is_refused(value: Any) -> None:
 @given(st.dictionaries(st.from_regex(r"\A[A-Z_][A-Z0-9_]{0,8}\Z"), st.text(string.printable)))
 def test_what_is_written_is_what_arrives(wanted: dict[str, str]) -> None:
     """Line by line as systemd reads it: words, then specifiers."""
-    kept = {key: value for key, value in wanted.items() if accepted(values.text, value)}
+    kept = {key: value for key, value in wanted.items() if accepted(values.line_of, value)}
     lines = systemd.environment_lines(kept)
     assert lines == sorted(lines, key=lambda line: line.split("=", 2)[1])
     read = {}
@@ -314,6 +314,7 @@ def test_other_variables_pass() -> None:
         "10.3.0",
         "3",
     )
+    assert env(ollama_env={"OTHER": ' %h "q" '})["OTHER"] == ' %h "q" '
     assert env(ollama_env={"OLLAMA_KEEP_ALIVE": "1h"}, ollama_keep_alive="")["OLLAMA_KEEP_ALIVE"] == "1h"
 
 
