@@ -98,7 +98,7 @@ class OllamaFacts:
     def server(self) -> str:
         """Every address with a listener is this host's own, so the question never leaves it."""
         listening = [address for address, _inode in listeners(self.host).get(self.port, [])]
-        everywhere = {"127.0.0.1", "0.0.0.0", "::"} & set(listening)  # noqa: S104
+        everywhere = {"127.0.0.1", "0.0.0.0", "::"} & set(listening)  # noqa: S104 - looked for, not bound
         if not listening:
             return ""
         address = "127.0.0.1" if everywhere else min(listening)
