@@ -80,8 +80,12 @@ class Item:
         self.fetch = self.found.state != "ok" or self.offered is not None or bool(self.bad)
 
     def complaints(self) -> list[str]:
+        """What is wrong with the blobs; that one of a newer manifest is not there yet is nothing wrong."""
+        own = {one.sha for one in self.found.manifest.blobs} if self.found.manifest else set()
         return [
-            f"blob {sha[:12]} {_FAULTS.get(fault) or f'cannot be read ({fault})'}" for sha, fault in self.bad.items()
+            f"blob {sha[:12]} {_FAULTS.get(fault) or f'cannot be read ({fault})'}"
+            for sha, fault in self.bad.items()
+            if fault != "missing" or sha in own
         ]
 
     def note(self, healed: Iterable[str]) -> None:

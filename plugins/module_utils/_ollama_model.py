@@ -29,7 +29,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_progress impo
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_pull import Pull
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_registry import check_host
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_source import Source
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Found, Store, StoreError
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Blob, Found, Store, StoreError
 
 # A run that may defer does not read more than this in silence.
 _QUIET_BYTES = 8 * 1024**3
@@ -212,7 +212,8 @@ class Models:
 
     def _examine(self, items: list[Item], quick: bool = False) -> None:
         """Find out, for all blobs at once, what is wrong with them; so what has to be fetched."""
-        faults = self._faults(items, quick)
+        seen = all_blobs(items)
+        faults = self._faults(seen, items, quick)
 
         def judge(item: Item) -> None:
             item.judge(faults)
@@ -222,13 +223,13 @@ class Models:
                     item.offered = self.source.offer(item)
                 except StoreError as exc:
                     raise StoreError(f"{', '.join(item.complaints())}, and it cannot be fetched again: {exc}") from exc
-                item.judge({**faults, **self._faults([item], quick)})
+                unseen = [one for one in item.blobs if one not in seen]
+                item.judge({**faults, **self._faults(unseen, [item], quick)})
             item.missing_bytes = self.store.missing_bytes(item.blobs, item.damaged) if item.fetch else 0
 
         each(items, judge)
 
-    def _faults(self, items: list[Item], quick: bool = False) -> dict[str, str]:
-        blobs = all_blobs(items)
+    def _faults(self, blobs: list[Blob], items: list[Item], quick: bool = False) -> dict[str, str]:
         if quick or self.options.verify == "none":
             return {one.sha: fault for one in blobs for fault in [self.store.fault(one)] if fault}
         shown = items[0].name.short if len(items) == 1 else f"{len(items)} models"
@@ -276,11 +277,13 @@ class Models:
         expected = {one.name.key: one.offered for one in items}
         fetching = to_fetch(items)
         for attempt in (1, 2):
-            each([one for one in fetching if one.fetch], self._fetch)
-            faults = self._faults([one for one in fetching if not one.error])
+            each(to_fetch(fetching), self._fetch)
+            faults = self._faults(all_blobs(fetching), fetching)
             each(fetching, lambda item, faults=faults: item.judge(faults))  # type: ignore[misc]
+            if not to_fetch(fetching):
+                break
             if attempt == 2:
-                each([one for one in fetching if one.fetch], self._give_up)
+                each(to_fetch(fetching), self._give_up)
         each(fetching, lambda item: self._as_offered(item, expected[item.name.key]))
         if self.replaced:
             self._unload()
@@ -306,7 +309,7 @@ class Models:
             self._hand_over(item, self.store.unwritable(item.found, item.blobs), "write to")
         if item.found.state == "garbage":
             item.note([f"the manifest {item.found.reason}"])
-        item.note(one for one in item.complaints() if item.found.manifest or not one.endswith("missing"))
+        item.note(item.complaints())
 
     def _give_up(self, item: Item) -> None:
         raise StoreError(f"{', '.join(item.complaints())}, also after it was fetched twice. Check disk and registry.")
@@ -352,7 +355,7 @@ class Models:
             except ApiError as exc:
                 raise ModelError(f"Ollama does not list its models: {exc} journalctl -u ollama says why.") from exc
         # What check mode would heal is not in order yet.
-        each([one for one in going if not (self.check_mode and one.healed)], self._prove_one)
+        each([one for one in going if not (self.check_mode and (self.healed or one.healed))], self._prove_one)
 
     def _make_readable(self, item: Item) -> None:
         self._hand_over(item, self.store.unreadable(item.found, item.blobs), "read")
@@ -380,7 +383,7 @@ class Models:
             "bytes_hashed": self.digests.hashed_bytes,
             "deferred": deferred,
             "diff": {
-                "before": {one.name.short: one.before for one in items},
+                "before": {one.name.short: one.before + (", damaged" if one.healed else "") for one in items},
                 "after": {one.name.short: self._after(one) for one in items},
             },
         }

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module util is PRIVATE to the collection.
-"""One token, or one embedding: the sign of life of a model. It does not matter what it says, but that it does."""
+"""A token, or an embedding: the sign of life of a model. It does not matter what it says, but that it does."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_api import ApiError, Ollama
 
 _PROMPT = "Hello"
+# One proves life. Its time is booked on the prompt, though, so that a speed needs some more.
+_TOKENS = 8
 _SECOND = 1e9
 
 _ADVICE = (
@@ -85,7 +87,7 @@ def _ask(api: Ollama, name: str, kind: str, end: float) -> dict[str, Any]:
 
 
 def _generate(api: Ollama, name: str, seconds: float) -> dict[str, Any]:
-    answer = api.generate(name, _PROMPT, 1, seconds)
+    answer = api.generate(name, _PROMPT, _TOKENS, seconds)
     tokens = answer.get("eval_count", 0)
     if answer.get("done") is not True or not isinstance(tokens, int) or tokens < 1:
         raise ProbeError(f"{name} answered without a token. See what the server logged (journalctl -u ollama).")

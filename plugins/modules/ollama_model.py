@@ -54,7 +54,7 @@ options:
     description:
       - V(none) looks whether the files are there and have the right size.
       - V(digest) hashes them, too.
-      - V(probe) also has the model answer one token, or embed one word.
+      - V(probe) also has the model answer some tokens, of which one must come, or embed a word.
     type: str
     choices: [none, digest, probe]
     default: digest
@@ -194,7 +194,7 @@ models:
       size: 1117322768
       action: pulled
       verified: true
-      probe: {kind: generate, tokens: 1, tokens_per_second: 61.3, load_seconds: 1.2}
+      probe: {kind: generate, tokens: 8, tokens_per_second: 61.3, load_seconds: 1.2}
       healed: []
       missing_bytes: 1117322768
 healed:
