@@ -33,8 +33,10 @@ INTERVAL = 5.0  # seconds between two lines about one host
 REPEAT = 30.0  # seconds after which a line is repeated although nothing has changed
 POLLS = (0.3, 0.7, 1.0, 2.0)  # seconds before the first looks; then always the last
 UNREACHABLE = 120.0  # seconds for which a host may be out of reach while its job goes on
-GRACE = 60  # seconds beyond the module's own deadline after which the job is ended
-NO_DEADLINE = 7 * 24 * 3600
+# Seconds beyond the module's own deadlines after which its job is ended from outside. Those bound pulls and answers;
+# hashing what was there before has none, and a slow disk reads 40 GB in ten minutes.
+GRACE = 3600
+LATE = 60  # seconds that the watcher on the host has for it
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _MARK = "--llmops--"
 _TOKEN = "LLMOPS_JOB"  # noqa: S105  # a name in the job's environment, by which its processes are found
@@ -52,15 +54,16 @@ class _Job:
 
     def __init__(self, token: str, folder: str) -> None:
         self.token = token
-        self.progress = f"{folder}/llmops-{token}.progress"
+        # Not expanded here: where ~ is, the module and a shell on the host agree, and they alone know.
+        self.progress = f"{folder.rstrip('/')}/llmops-{token}.progress"
         self.results = ""
 
     def watch(self) -> str:
         """Whether it lives is asked first: a job writes its result before it goes."""
         return (
             f"grep -qsa '{_TOKEN}={self.token}' /proc/[0-9]*/environ && echo alive; echo {_MARK}; "
-            f"cat {shlex.quote(self.results)} 2>/dev/null; echo; echo {_MARK}; "
-            f"cat {shlex.quote(self.progress)} 2>/dev/null; true"
+            f"cat {_quoted(self.results)} 2>/dev/null; echo; echo {_MARK}; "
+            f"cat {_quoted(self.progress)} 2>/dev/null; true"
         )
 
     def end(self) -> str:
@@ -74,7 +77,7 @@ class _Job:
 
     def remove(self) -> str:
         files = [self.progress, *([self.results, f"{self.results}.tmp"] if self.results else [])]
-        return "rm -f " + " ".join(shlex.quote(one) for one in files)
+        return "rm -f " + " ".join(map(_quoted, files))
 
 
 class ActionModule(ActionBase):
@@ -101,10 +104,10 @@ class ActionModule(ActionBase):
         return result
 
     def _pull(self, first: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        deadline = first.get("invocation", {}).get("module_args", {}).get("deadline") or 0
-        limit = math.ceil(float(deadline)) + GRACE if deadline else NO_DEADLINE
-        async_dir = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
-        job = _Job(secrets.token_hex(8), async_dir.rstrip("/"))
+        given = first.get("invocation", {}).get("module_args", {})
+        answers = float(given.get("probe_deadline") or 0) * len(first.get("models") or ())
+        limit = math.ceil(float(given.get("deadline") or 0) + answers) + GRACE
+        job = _Job(secrets.token_hex(8), self.get_shell_option("async_dir", default="~/.ansible_async"))
         with _signals_raise():
             try:
                 started = self._start(job, limit, task_vars)
@@ -162,7 +165,7 @@ class ActionModule(ActionBase):
                     f"The job that pulls on {host} is gone without a result: the host was rebooted, or something "
                     "killed it (look for it in journalctl). What it has fetched is kept: run again."
                 )
-            if now - began > limit + GRACE:
+            if now - began > limit + LATE:
                 self._command(job.end())
                 return _failed(_late(host, limit))
             screen.show(progress, now)
@@ -261,6 +264,10 @@ def _signals_ignored() -> t.Iterator[None]:
             signal.signal(number, handler)
 
 
+def _quoted(path: str) -> str:
+    return "~/" + shlex.quote(path[2:]) if path.startswith("~/") else shlex.quote(path)
+
+
 def _parts(text: str) -> tuple[bool, dict[str, t.Any], dict[str, t.Any]]:
     """Alive, result and progress. A shell that greets stands before the first mark and does no harm."""
     alive, result, progress = text.split(_MARK)
@@ -276,12 +283,22 @@ def _decoded(text: str) -> dict[str, t.Any]:
 
 
 def _merged(first: dict[str, t.Any], last: dict[str, t.Any]) -> dict[str, t.Any]:
-    """What the first run has done belongs to the result, too."""
-    if first.get("changed"):
-        last["changed"] = True
-    if first.get("warnings"):
-        known = list(last.get("warnings") or [])
-        last["warnings"] = [*(one for one in first["warnings"] if one not in known), *known]
+    """What the first run has done and seen belongs to the result, too: it removes what breaks the server's lists."""
+    last["changed"] = bool(last.get("changed") or first.get("changed"))
+    known = list(last.get("warnings") or ())
+    missed = [one for one in first.get("warnings") or () if one not in known]
+    if missed:
+        last["warnings"] = [*missed, *known]
+    healed = {one.get("name"): one.get("healed") or () for one in first.get("models") or ()}
+    pairs = [(last, first.get("healed") or ())]
+    pairs += [(model, healed.get(model.get("name"), ())) for model in last.get("models") or ()]
+    for result, before in pairs:
+        missed = [one for one in before if one not in (result.get("healed") or ())]
+        if missed:
+            result["healed"] = [*missed, *(result.get("healed") or ())]
+            last["changed"] = True
+    if first.get("diff") and last.get("diff"):
+        last["diff"]["before"] = first["diff"]["before"]
     return last
 
 

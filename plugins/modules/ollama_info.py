@@ -406,8 +406,10 @@ class OllamaInfo:
                 "Look whether it listens there (OLLAMA_HOST), and for what it does: its log tells. If it hangs: "
                 f"{self.place.restart()}."
             )
+        elif last:
+            sentences.append(f"Correct that, then {self.place.restart()}.")
         elif state.what:
-            sentences.append(f"Correct what its log says, then {self.place.restart()}.")
+            sentences.append(f"Start it ({self.place.restart()}); if it ends again, its log says why.")
         else:
             sentences.append("Start the server, or correct the address.")
         return " " + " ".join(sentences)
