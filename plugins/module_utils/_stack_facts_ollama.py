@@ -122,8 +122,10 @@ class OllamaFacts:
         active = service.get("ActiveState") == "active"
         pid = int(service.get("MainPID") or 0) if active else 0
         running = self._running_env(pid)
+        container = _container(containers)
         return {
             "home": self.home,
+            "installed": bool(self._unit_path() or container["name"]),
             "version": version,
             "server": server,
             "active": active,
@@ -151,7 +153,7 @@ class OllamaFacts:
                 "active": guard.get("ActiveState") == "active",
                 "enabled": guard.get("UnitFileState", "").startswith("enabled"),
             },
-            "container": _container(containers),
+            "container": container,
         }
 
     # -- the unit --------------------------------------------------------------

@@ -206,6 +206,10 @@ ansible_facts:
               description: Directory that holds the releases.
               returned: always
               type: str
+            installed:
+              description: Whether the host has a unit or a container that is meant to serve.
+              returned: always
+              type: bool
             version:
               description: Version of the program on the path, or empty.
               returned: always

@@ -66,6 +66,7 @@ def test_nothing_is_there(machine: Machine) -> None:
         {},
     )
     assert seen["unit"]["exists"] is False
+    assert seen["installed"] is False
     assert set(seen["files"]) == {
         "/etc/systemd/system/ollama.service", "/etc/systemd/system/ollama.service.d/10-llmops.conf",
         "/etc/ollama/firewall.nft", "/etc/systemd/system/ollama-firewall.service", "/opt/ollama/compose.yaml",
@@ -199,6 +200,7 @@ def test_a_unit_of_ours_and_one_that_was_edited(machine: Machine) -> None:
     machine.write(UNIT, ours(BODY))
     unit = machine.facts()["ollama"]["unit"]
     assert (unit["exists"], unit["ours"], unit["edited"], unit["user"]) == (True, True, False, "ollama")
+    assert machine.facts()["ollama"]["installed"]
     assert unit["models_dir"] == "/usr/share/ollama/.ollama/models"
     machine.write(UNIT, ours(BODY) + "Nice=5\n")
     unit = machine.facts()["ollama"]["unit"]
