@@ -17,8 +17,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
-.PHONY: help venv lock lint format releases unit gates docs-lint build sanity engine world world-down molecule node \
-	scenarios demo-matrix test test-long bench demo demo-down clean
+.PHONY: help venv lock lint format releases unit gates docs-lint build sanity engine world world-down molecule node nodes \
+	scenarios models demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,8 +87,14 @@ molecule: engine ## one Molecule scenario: make molecule SCENARIO=default (KEEP=
 node: engine # the node of Molecule's default scenario; one that runs already is left as it is
 	$(WORLD) up --dify 1.12.1 --node dify1=trixie:18180
 
-scenarios: node ## bad input and interrupted runs, on the node of Molecule's default scenario
-	pytest tests/scenarios
+nodes: engine # those of the scenario ollama
+	molecule converge --scenario-name ollama
+
+scenarios: node ## bad input, broken states and interrupted runs, on the node of Molecule's default scenario
+	pytest tests/scenarios/dify
+
+models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama
+	pytest tests/scenarios/ollama
 
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo
@@ -99,8 +105,9 @@ test: $(READY) ## everything that CI runs
 test-long: $(READY) ## test, the bench, and the demo of five releases
 	tools/stages test-long
 
-bench: node ## module executions and seconds of a no-op run, beside geerlingguy.docker
+bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum
 	python tests/bench/bench.py
+	python tests/bench/digest.py
 
 demo: $(READY) ## a running Dify on http://127.0.0.1:8080
 	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) tools/demo up

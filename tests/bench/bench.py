@@ -27,7 +27,7 @@ BUDGET_RATIO = 0.5
 BUDGET_HEALTH = 2.0
 
 
-def play(playbook: pathlib.Path, **environment: str) -> dict[str, Any]:
+def play(playbook: pathlib.Path, *options: str, **environment: str) -> dict[str, Any]:
     """One run of a playbook: what the callback counted, and the wall clock around the whole command."""
     result = BUILD / "result.json"
     result.unlink(missing_ok=True)
@@ -35,7 +35,13 @@ def play(playbook: pathlib.Path, **environment: str) -> dict[str, Any]:
     started = time.monotonic()
     with log.open("ab") as out:
         subprocess.call(
-            ["ansible-playbook", *(f"--inventory={path}" for path in INVENTORIES), f"--limit={NODE}", str(playbook)],
+            [
+                "ansible-playbook",
+                *(f"--inventory={path}" for path in INVENTORIES),
+                f"--limit={NODE}",
+                *options,
+                str(playbook),
+            ],
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -54,14 +60,14 @@ def play(playbook: pathlib.Path, **environment: str) -> dict[str, Any]:
     return counted | {"wall": wall}
 
 
-def no_op(playbook: pathlib.Path, **environment: str) -> dict[str, Any]:
+def no_op(playbook: pathlib.Path, *options: str, **environment: str) -> dict[str, Any]:
     """The median of some runs after the first one that changes nothing."""
     for _attempt in range(3):
-        if not play(playbook, **environment)["changed"]:
+        if not play(playbook, *options, **environment)["changed"]:
             break
     else:
         raise SystemExit(f"bench: {playbook.name} changes something in every run")
-    runs = sorted((play(playbook, **environment) for _run in range(RUNS)), key=lambda run: run["wall"])
+    runs = sorted((play(playbook, *options, **environment) for _run in range(RUNS)), key=lambda run: run["wall"])
     return runs[RUNS // 2] | {"cpu": statistics.median(run["cpu"] for run in runs)}
 
 
@@ -96,6 +102,8 @@ def main() -> int:
     health = ours["action_seconds"].get("llmops.stack.dify_health", 0.0)
     print(f"{'no-op run':22} executions   wall s   controller CPU s")
     print(f"{'site.yml':22} {ours['executions']:10}   {ours['wall']:6.1f}   {ours['cpu']:16.1f}")
+    role = no_op(ROOT / "site.yml", "--tags=ollama")
+    print(f"{'  --tags ollama':22} {role['executions']:10}   {role['wall']:6.1f}   {role['cpu']:16.1f}")
     theirs = yardstick()
     if theirs:
         print(f"{ROLE:22} {theirs['executions']:10}   {theirs['wall']:6.1f}   {theirs['cpu']:16.1f}")
