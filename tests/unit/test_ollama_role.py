@@ -134,6 +134,7 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     )
     facts["gpus"] = list(gpus)
     facts["ollama"]["user"]["exists"] = True
+    facts["ollama"]["link"] = "/opt/ollama/current/bin/ollama"
     facts["ollama"]["running_env"] = {"OLLAMA_LLMOPS_STAMP": stamp}
     facts["ollama"]["models_dir"].update(exists=True, owner="ollama")
     facts["ollama"]["firewall"]["table"] = mark
@@ -191,6 +192,7 @@ def test_what_a_change_costs(ask: Ask, root: pathlib.Path, change: Any, restarts
         {"active": False},
         {"enabled": False},
         {"current": "0.13.5"},
+        {"link": ""},
         {"server": "0.13.5"},
         {"running_env": {}},
         {"running_env": {"OLLAMA_LLMOPS_STAMP": "0" * 12}},
@@ -201,7 +203,7 @@ def test_a_server_that_is_not_what_it_should_be(ask: Ask, root: pathlib.Path, ch
     facts = finished(ask, root)
     facts["ollama"].update(change)
     assert ask("__ollama_service_needed", facts) is True
-    assert ask("__ollama_restart_needed", facts) is ("enabled" not in change and "current" not in change)
+    assert ask("__ollama_restart_needed", facts) is not bool({"enabled", "current", "link"} & set(change))
 
 
 def test_a_table_that_was_flushed_is_loaded_again(ask: Ask, root: pathlib.Path) -> None:
@@ -250,7 +252,7 @@ def test_a_unit_of_somebody_else_is_replaced_and_its_settings_told(ask: Ask, roo
     facts = look(root, active=True, enabled=True, server="0.13.5")
     assert ask("__ollama_unit_in_the_way", facts) is True
     assert ask("__ollama_configure_needed", facts) is True
-    assert ask("__ollama_unit_environment", facts) == ["OLLAMA_KEEP_ALIVE=24h", "PATH=/usr/bin"]
+    assert ask("__ollama_unit_environment", facts) == ["OLLAMA_KEEP_ALIVE=24h"]
     assert ask("__ollama_previous", facts) == "0.13.5"
 
 
