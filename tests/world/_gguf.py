@@ -130,7 +130,7 @@ def _matrix(rows: int, columns: int, values: dict[tuple[int, int], float]) -> by
 
 
 def _noise(count: int) -> bytes:
-    """Numbers that do not repeat within a download's part and are the same every time."""
+    """Numbers as a trained model could have, the same every time."""
     source = random.Random(20260819)
     piece = array("f", [source.uniform(-1, 1) for _ in range(65521)]).tobytes()
     return (piece * (4 * count // len(piece) + 1))[: 4 * count]

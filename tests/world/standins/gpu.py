@@ -104,7 +104,7 @@ def add(vendor: str, told: dict[str, Any]) -> None:
 
 
 def _compute_nodes() -> None:
-    """What ROCm's half of the driver knows: node 0 is the CPU. No folder can be made in /sys/class, only one over it."""
+    """What ROCm's half of the driver knows; node 0 is the CPU. /sys/class takes no folder, so another one covers it."""
     SYS.mkdir(exist_ok=True)
     subprocess.run(["mount", "--bind", "/sys", SYS], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "world-gpu", CLASSES], check=True)
