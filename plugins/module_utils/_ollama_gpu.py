@@ -58,7 +58,7 @@ def verdict(
     """
     evidence = evidence or {}
     loaded = [one for one in models if one.get("loaded")]
-    decided = _decided(compute, loaded, {str(one.get("vendor")) for one in gpus})
+    decided = _decided(compute, loaded, {str(one.get("vendor")) for one in gpus} & {"nvidia", "amd"})
     lost = decided in ("nvidia", "amd", "vulkan") and bool(loaded) and not any(_share(one) for one in loaded)
     present = _present(wanted, gpus)
     if lost:

@@ -41,6 +41,7 @@ class State:
     what: str = ""  # "Unit ollama.service" or "Container ollama"; empty where there is nobody to ask
     running: bool = False
     gone: bool = False  # it will not come by itself
+    missing: bool = False  # there never was one
     restarts: int = 0
     says: str = ""  # half a sentence about it
     public: dict[str, Any] = field(default_factory=dict)
@@ -135,7 +136,8 @@ def _unit_state(name: str, seen: Mapping[str, str]) -> State:
     ended = {"1": f"with status {status}", "2": f"by signal {status}", "3": f"by signal {status}"}.get(code, "")
     how = f", its program ended {ended}" if ended and active != "active" else ""
     if seen.get("LoadState") == "not-found":
-        state.gone, state.says = True, "does not exist on this host"
+        state.gone = state.missing = True
+        state.says = "does not exist on this host"
     elif active == "failed":
         state.gone, state.says = True, f"has failed ({seen.get('Result') or 'no reason given'}{how})"
     elif active == "inactive":
@@ -165,7 +167,7 @@ class _Container:
             return State(what=what, says=f"cannot be looked at ({exc})")
         if not self.seen:
             if "no such container" in error.lower():
-                return State(what=what, gone=True, says="does not exist on this host")
+                return State(what=what, gone=True, missing=True, says="does not exist on this host")
             return State(what=what, says=f"cannot be looked at ({' '.join(error.split())[:200]})")
         return _container_state(what, self.seen)
 

@@ -23,7 +23,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_url
 
 __all__ = ["ServerLog", "error_lines", "parse_line", "parse_log", "parse_settings", "parse_size"]
 
-_PAIR = re.compile(r'([A-Za-z_][\w. -]*?)=("(?:[^"\\]|\\.)*"|\S*)(?:\s+|$)')
+_PAIR = re.compile(r'([A-Za-z_][\w.-]*)=("(?:[^"\\]|\\.)*"|\S*)(?:\s+|$)')
 _OLD = re.compile(r"^\d{4}/\d\d/\d\d \d\d:\d\d:\d\d (\S+:\d+): ([A-Z]+) (.*?)((?: [A-Za-z_]\w*=.*)?)$")
 # A Go map is printed without quotes, and a value such as OLLAMA_ORIGINS holds blanks and colons. The names of settings
 # are the only words in capitals with an underscore before a colon, but for the proxies' small ones.
@@ -75,7 +75,7 @@ def parse_line(line: str) -> dict[str, str]:
         return {"source": old.group(1), "level": old.group(2), "msg": old.group(3).strip(), **pairs}
     if not line.startswith(("time=", "level=")):
         return {}
-    return {key.strip(): _unquote(value) for key, value in _PAIR.findall(line)}
+    return {key: _unquote(value) for key, value in _PAIR.findall(line)}
 
 
 def _unquote(value: str) -> str:

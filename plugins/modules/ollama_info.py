@@ -356,6 +356,8 @@ class OllamaInfo:
         while True:
             problem = self._ask()
             self.state = self.place.look()
+            if not problem and self.state.gone and not self.state.missing:
+                problem = f"Ollama {self.version} answers at {mask_urls(self.url)}, but not from where it should run."
             if not problem:
                 return ""
             now = time.monotonic()
@@ -398,9 +400,7 @@ class OllamaInfo:
                 "which ss -ltnp shows."
             )
         elif self.version:
-            sentences.append(
-                "So it is another server that answers: ss -ltnp shows it. Stop it, then start the service."
-            )
+            sentences.append("So another server answers: ss -ltnp shows which. Stop it, then start the service.")
         elif state.running:
             sentences.append(
                 "Look whether it listens there (OLLAMA_HOST), and for what it does: its log tells. If it hangs: "
