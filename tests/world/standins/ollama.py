@@ -16,11 +16,13 @@ lib/ollama/world.json says which version this is, and which one really answers (
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -162,26 +164,43 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         inner = http.client.HTTPConnection("127.0.0.1", self.state.inner)
         try:
-            reply = self._ask(inner)
-            if path in ("/api/version", "/api/ps") and reply.status == 200 and self.command == "GET":
-                answer = json.dumps(self.state.rewrite(path, json.loads(reply.read())), separators=(",", ":"))
-                self._whole(200, answer.encode(), reply.headers["Content-Type"])
-            else:
-                self._pass_on(reply)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the client is gone; closing the inner connection cancels what it asked for
+            with self._asked(inner):
+                reply = inner.getresponse()
+                self._answer(path, reply)
+        except (ConnectionError, http.client.HTTPException):
+            self.close_connection = True  # somebody is gone, in front or behind
         finally:
             inner.close()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = _handle
 
-    def _ask(self, inner: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    def _answer(self, path: str, reply: http.client.HTTPResponse) -> None:
+        if path in ("/api/version", "/api/ps") and reply.status == 200 and self.command == "GET":
+            answer = json.dumps(self.state.rewrite(path, json.loads(reply.read())), separators=(",", ":"))
+            self._whole(200, answer.encode(), reply.headers["Content-Type"])
+        else:
+            self._pass_on(reply)
+
+    @contextlib.contextmanager
+    def _asked(self, inner: http.client.HTTPConnection) -> Iterator[None]:
+        """Hands the request on. When the client goes, the real server learns it at once, and cancels what was asked."""
         headers = {name: value for name, value in self.headers.items() if name.lower() not in OF_ONE_CONNECTION}
         if not self.state.loopback:
             headers["Host"] = "localhost"  # as the real one, which asks for a known name on a loopback address only
         chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
         inner.request(self.command, self.path, self._body(chunked), headers, encode_chunked=chunked)
-        return inner.getresponse()
+        over, told = socket.socketpair()
+        threading.Thread(target=self._watch, args=(inner.sock, over), daemon=True).start()
+        try:
+            yield
+        finally:
+            told.close()
+
+    def _watch(self, behind: socket.socket, over: socket.socket) -> None:
+        with over, contextlib.suppress(OSError):
+            readable, _, _ = select.select([self.connection, over], [], [])
+            if over not in readable and not self.connection.recv(1, socket.MSG_PEEK):
+                behind.shutdown(socket.SHUT_RDWR)
 
     def _body(self, chunked: bool) -> Iterator[bytes] | None:
         if chunked:
@@ -239,6 +258,10 @@ class Listener(http.server.ThreadingHTTPServer):
         self._everywhere = everywhere
         where = ("::" if everywhere else state.host, state.port)
         super().__init__(where, type("Bound", (Handler,), {"state": state}), bind_and_activate=False)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def server_bind(self) -> None:
         if self._everywhere:
