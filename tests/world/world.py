@@ -124,9 +124,10 @@ def status(_options: argparse.Namespace) -> None:
     if not running(UPSTREAM):
         print("upstream   not running")
     else:
-        http, registry = (published_port(UPSTREAM, port) for port in (80, 5000))
+        http, registry, faulty = (published_port(UPSTREAM, port) for port in (80, 5000, 8081))
         print(
-            f"upstream   running   http://127.0.0.1:{http} (for nodes http://upstream), registry 127.0.0.1:{registry}"
+            f"upstream   running   http://127.0.0.1:{http} (for nodes http://upstream), registry 127.0.0.1:{registry}, "
+            f"failing model registry 127.0.0.1:{faulty}"
         )
     for node in _nodes.existing():
         found = inspect("container", node_container(node.name))
