@@ -95,7 +95,7 @@ def verdict(
 
 
 def _decided(compute: Sequence[Mapping[str, Any]], loaded: Sequence[Mapping[str, Any]], vendors: set[str]) -> str:
-    kinds = [_LIBRARIES.get(str(one.get("library", "")).lower().split("_")[0], "unknown") for one in compute]
+    kinds = [_LIBRARIES.get(str(one.get("library", "")).lower().partition("_")[0], "unknown") for one in compute]
     for kind in ("nvidia", "amd", "vulkan", "cpu"):
         if kind in kinds:
             return kind

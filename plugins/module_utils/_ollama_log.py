@@ -47,9 +47,11 @@ _ERROR = re.compile(
     r"^(Error: |panic: |fatal error: |Traceback |\S*(?:Error|Exception): )|level=ERROR|error while loading shared lib"
     r"|No such file or directory|Failed at step|[Pp]ermission denied|cannot execute|[Oo]ut of memory|oom-kill"
 )
+# What systemd says of every end is no reason, and the state of the unit has it, too.
 _NOISE = re.compile(
-    r"^(\[GIN|\s|goroutine |Started |Starting |Stopped |Stopping |\S+: (?:Scheduled restart|Consumed|Deactivated))"
-    r"|^$|^\s*- using|level=(?:INFO|DEBUG)"
+    r"^(\[GIN|\s|goroutine |Started |Starting |Stopped |Stopping )"
+    r"|^\S+: (?:Scheduled restart|Consumed|Deactivated|Main process exited|Failed with result|Start request repeated)"
+    r"|^$|level=(?:INFO|DEBUG)|^Couldn't find .*Generating new private key|^Your new public key|^ssh-ed25519 "
 )
 
 
@@ -157,13 +159,28 @@ def _remark(log: ServerLog, message: str, pairs: dict[str, str]) -> None:
 
 
 def error_lines(lines: Iterable[str], limit: int = 5, any_line: bool = False) -> list[str]:
-    """The last lines that say what went wrong; where none does and `any_line`, the last ones that are no routine."""
+    """The last lines that say what went wrong; where none does and `any_line`, the last ones that are no routine.
+
+    `any_line` is for a server that has ended, so it looks at its last run alone.
+    """
     kept = [line.rstrip() for line in lines]
+    if any_line:
+        kept = _last_run(kept)
     chosen = [line for line in kept if _ERROR.search(line) and not line.startswith("[GIN")]
     if not chosen and any_line:
         chosen = [line for line in kept if not _NOISE.search(line)]
     unique = list(dict.fromkeys(_short(line) for line in chosen))
     return unique[-limit:]
+
+
+def _last_run(lines: list[str]) -> list[str]:
+    """The lines since systemd's last start of it, or of the one before where it has said nothing since."""
+    runs: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("Started "):
+            runs.append([])
+        runs[-1].append(line)
+    return next((run for run in reversed(runs) if any(not _NOISE.search(line) for line in run)), lines)
 
 
 def _short(line: str) -> str:

@@ -311,7 +311,7 @@ class OllamaInfo:
     def run(self) -> None:
         self._validate()
         problem = self._wait()
-        log = parse_log(self.place.head()) if self.state.running else ServerLog()
+        log = self._log()
         models: list[dict[str, Any]] = []
         if self.version:
             try:
@@ -339,6 +339,14 @@ class OllamaInfo:
         if self.problems and self.params["fail"]:
             self.module.fail_json(msg=" ".join(self.problems), **result)
         self.module.exit_json(**result)
+
+    def _log(self) -> ServerLog:
+        log = parse_log(self.place.head()) if self.state.running else ServerLog()
+        if self.version and log.settings and not log.compute:
+            # A server answers after it has looked for GPUs; what it found may still be on its way into the journal.
+            time.sleep(INTERVAL)
+            log = parse_log(self.place.head())
+        return log
 
     def _validate(self) -> None:
         if not re.match(r"^https?://[^\s/]+", self.url):
@@ -406,6 +414,8 @@ class OllamaInfo:
                 "Look whether it listens there (OLLAMA_HOST), and for what it does: its log tells. If it hangs: "
                 f"{self.place.restart()}."
             )
+        elif state.missing:
+            sentences.append("The role llmops.stack.ollama creates it.")
         elif last:
             sentences.append(f"Correct that, then {self.place.restart()}.")
         elif state.what:

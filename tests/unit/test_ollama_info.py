@@ -206,7 +206,6 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("unit", "text"),
         [
-            ({"LoadState": "not-found", "ActiveState": "inactive"}, "does not exist on this host"),
             ({"ActiveState": "failed", "Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "203"},
              "has failed (exit-code, its program ended with status 203)"),
             ({"ActiveState": "failed", "Result": "oom-kill", "ExecMainCode": "2", "ExecMainStatus": "9"},
@@ -222,6 +221,14 @@ class TestProblems:
         (problem,) = ask(nobody, deadline=30)["problems"]
         assert f"Unit ollama.service {text}" in problem
         assert "systemctl restart ollama" in problem
+
+    def test_a_unit_that_there_never_was(self, ask: Run, nobody: str, host: Host) -> None:
+        assert host.unit
+        host.unit.update(LoadState="not-found", ActiveState="inactive")
+        (problem,) = ask(nobody, deadline=30)["problems"]
+        assert problem.endswith(
+            "Unit ollama.service does not exist on this host. The role llmops.stack.ollama creates it."
+        )
 
     def test_a_hang(self, ask: Run, url: str, ollama: Ollama) -> None:
         ollama.answers["/api/version"] = Reply(hang=True)
@@ -256,6 +263,11 @@ class TestProblems:
 
 
 class TestGpu:
+    def test_a_log_that_comes_late(self, ask: Run, url: str, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        heads = [LOG[:1], LOG]
+        monkeypatch.setattr(info, "_head", lambda argv: heads.pop(0))
+        assert ask(url)["gpu"]["decided"] == "nvidia"
+
     def test_a_silent_cpu_fails_where_a_gpu_was_wanted(
         self, ask: Run, url: str, host: Host, failed: type[Exception]
     ) -> None:

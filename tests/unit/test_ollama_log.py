@@ -144,7 +144,19 @@ class TestErrors:
 
     def test_routine_is_no_error(self) -> None:
         assert error_lines([*START, "Started ollama.service - Ollama."]) == []
-        assert error_lines([*START, "Started ollama.service - Ollama."], any_line=True) == [START[0]]
+        assert error_lines([*START, "Started ollama.service - Ollama."], any_line=True) == []
+        assert error_lines([*START, "it just says so"], any_line=True) == ["it just says so"]
+
+    def test_the_reason_is_that_of_the_last_run(self) -> None:
+        end = [
+            "ollama.service: Main process exited, code=exited, status=1/FAILURE",
+            "ollama.service: Failed with result 'exit-code'.",
+            "ollama.service: Scheduled restart job, restart counter is at 1.",
+        ]
+        started = "Started ollama.service - Ollama."
+        said = [started, "Error: long ago", *end, started, "the models are of another kind", *end, started]
+        assert error_lines(said, any_line=True) == ["the models are of another kind"]
+        assert error_lines(said) == ["Error: long ago"]
 
     def test_each_is_said_once_and_the_last_are_kept(self) -> None:
         said = [f"Error: {number % 4}" for number in range(12)]
