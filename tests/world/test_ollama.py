@@ -183,12 +183,10 @@ def test_a_program_with_c_in_it_is_static_and_never_built_by_this_machines_compi
     assert "CGO_ENABLED=0" in _gobuild._script(_gobuild.COMPOSE, Path("x"))
 
 
-def test_the_inventory_has_every_node_in_both_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_inventory_names_a_version_that_is_real(monkeypatch: pytest.MonkeyPatch) -> None:
     yaml = pytest.importorskip("yaml")
-    monkeypatch.setattr(_nodes, "existing", lambda: [_nodes.Node("node1", "trixie", 8080)])
-    inventory = yaml.safe_load(_inventory.text())["all"]
-    assert inventory["vars"]["ollama_version"] in _ollama.REAL
-    assert set(inventory["children"]["ollama"]["hosts"]) == set(inventory["children"]["dify"]["hosts"]) == {"node1"}
+    monkeypatch.setattr(_nodes, "existing", list)
+    assert yaml.safe_load(_inventory.text())["all"]["vars"]["ollama_version"] in _ollama.REAL
 
 
 @pytest.mark.parametrize(("words", "made"), [([], False), (["--ollama"], True)])
