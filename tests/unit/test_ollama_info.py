@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _docker_cli
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_info as info
 from ansible_collections.llmops.stack.plugins.modules import ollama_info as module
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json
@@ -342,15 +343,16 @@ class TestUnit:
         assert info._head(["no-such-program-anywhere"]) == []
 
 
-class Docker:
+class Docker(_docker_cli.Docker):
     """The docker command line over a table of answers."""
 
-    program = "docker"
-
     def __init__(self, **answers: tuple[int, str, str]) -> None:
+        super().__init__()
         self.answers = answers
 
-    def run(self, arguments: list[str], timeout: float, merged: bool = False) -> tuple[int, str, str]:
+    def run(
+        self, arguments: list[str], timeout: float, stdin: str | None = None, merged: bool = False
+    ) -> tuple[int, str, str]:
         return self.answers[arguments[0]]
 
 
@@ -369,18 +371,18 @@ class TestContainer:
         ],
     )
     def test_states(self, state: dict[str, Any], running: bool, gone: bool, says: str) -> None:
-        seen = info._Container("ollama", Docker(inspect=(0, container(state), ""))).look()  # type: ignore[arg-type]
+        seen = info._Container("ollama", Docker(inspect=(0, container(state), ""))).look()
         assert (seen.running, seen.gone) == (running, gone)
         assert says in seen.says
 
     def test_none(self) -> None:
         answer = (1, "[]", "Error: No such container: ollama")
-        seen = info._Container("ollama", Docker(inspect=answer)).look()  # type: ignore[arg-type]
+        seen = info._Container("ollama", Docker(inspect=answer)).look()
         assert (seen.gone, seen.says) == (True, "does not exist on this host")
 
     def test_an_engine_that_is_down(self) -> None:
         answer = (1, "[]", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.")
-        seen = info._Container("ollama", Docker(inspect=answer)).look()  # type: ignore[arg-type]
+        seen = info._Container("ollama", Docker(inspect=answer)).look()
         assert (seen.gone, "Cannot connect" in seen.says) == (False, True)
 
     @pytest.mark.parametrize(
@@ -399,7 +401,7 @@ class TestContainer:
     ) -> None:
         inspected = container({"Status": "running", "Running": True}, HostConfig=host)
         answers = {"inspect": (0, inspected, ""), "info": (0, json.dumps({"Runtimes": runtimes}), ""), "exec": smi}
-        one = info._Container("ollama", Docker(**answers))  # type: ignore[arg-type]
+        one = info._Container("ollama", Docker(**answers))
         one.look()
         assert one.evidence([NVIDIA]) == {"container": True, "rocm_image": False, **expected}
         assert one.evidence([]) == {"container": True}
