@@ -12,6 +12,7 @@ and the caller waits for it until a total deadline and no longer.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import queue
@@ -148,6 +149,7 @@ class _Exchange:
         self.started = False
         self.queue: queue.Queue[Any] = queue.Queue()
         self.stopped = threading.Event()
+        self.raw: Any = None
         self.connect = min(http.connect, timeout)
         sent = {"User-Agent": "llmops.stack", "Accept-Encoding": "identity"}
         sent.update(headers or {})
@@ -168,6 +170,7 @@ class _Exchange:
             with requests.Session() as session:
                 session.trust_env = False
                 with session.request(method, self.url, **arguments) as response:
+                    self.raw = response.raw
                     self.queue.put((response.status_code, response.headers))
                     size = 0
                     for piece in response.iter_content(chunk_size=None):
@@ -212,7 +215,12 @@ class _Exchange:
             yield piece
 
     def stop(self) -> None:
+        """Close the connection, also where the peer is silent: it shall not go on with what nobody waits for."""
         self.stopped.set()
+        socket_in_use = getattr(getattr(self.raw, "connection", None), "sock", None)
+        if socket_in_use is not None:
+            with contextlib.suppress(OSError):
+                socket_in_use.shutdown(socket.SHUT_RDWR)
 
 
 def origin(url: str) -> str:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, Response, origin
+from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, Response, Stream, origin
 
 SECONDS = 10.0
 
@@ -145,6 +145,7 @@ class _Lines:
     def __init__(self, http: Http, url: str, body: dict[str, Any], timeout: float) -> None:
         self.url = url
         self.status = 0
+        self._stream: Stream | None = None
         self._arrived: queue.Queue[Any] = queue.Queue()
         self._over = threading.Event()
         threading.Thread(target=self._read, args=(http, body, timeout), daemon=True).start()
@@ -154,11 +155,15 @@ class _Lines:
 
     def __exit__(self, *unused: object) -> None:
         self._over.set()
+        # At once, not at the next line: a server that still holds a pull whose client seems to be there lets the next
+        # one join it, and some versions crash when that one leaves.
+        if self._stream:
+            self._stream.close()
 
     def _read(self, http: Http, body: dict[str, Any], timeout: float) -> None:
         try:
             with http.stream("POST", self.url, timeout, body=body) as stream:
-                self.status = stream.status
+                self._stream, self.status = stream, stream.status
                 for line in stream.lines():
                     if self._over.is_set():
                         return

@@ -23,13 +23,18 @@ ATTEMPTS = 20
 # Seconds before the next attempt: the server needs a moment to give up a transfer whose client went away.
 PAUSE = 2.0
 
-# A part of the server's words, whether another attempt is in vain, and what to do.
+# A part of the server's words, whether another attempt is in vain, and what to do. Of those that may pass, another one
+# is made, however much had arrived.
 _KNOWN = (
     (r"file does not exist", True, "Check the name and tag; the registry does not have it."),
     (r"invalid model name", True, "Correct the name."),
     (r"permission denied|read-only file system", True, "Check that the service user may write to {dir} and below."),
     (r"no space left|disk quota", True, "Make room on the disk of {dir}, or put the store on a larger one."),
-    (r"HTTP response to HTTPS", True, "The registry speaks plain http: set insecure (ollama_registry_insecure)."),
+    (
+        r"HTTP response to HTTPS|look like a TLS handshake",
+        True,
+        "The registry speaks plain http: set insecure (ollama_registry_insecure).",
+    ),
     (
         r"no Location header",
         True,
@@ -102,7 +107,7 @@ class Pull:
                 return
             except ApiError as exc:
                 final, advice = _advice(exc, self.store.models_dir)
-                idle = 0 if sum(self._completed.values()) > best else idle + 1
+                idle = 0 if advice == _GO_ON and sum(self._completed.values()) > best else idle + 1
                 if final or idle >= IDLE_ATTEMPTS or time.monotonic() + PAUSE >= self.deadline:
                     raise PullError(f"{shown} was not pulled: {exc} {advice}") from exc
                 time.sleep(PAUSE)
@@ -110,18 +115,19 @@ class Pull:
 
     def _attempt(self, name: str, insecure: bool, shown: str, seen: set[str]) -> None:
         best, since, status = -1, time.monotonic(), "pulling"
-        with contextlib.closing(self.api.pull(name, insecure, max(1.0, self.deadline - since))) as events:
+        # The request outlives the deadline a little, so that it is here that it is noticed.
+        with contextlib.closing(self.api.pull(name, insecure, max(1.0, self.deadline - since) + 5)) as events:
             for event in events:
                 status = str(event.get("status", status))
                 self._note(event, seen)
                 done, now = sum(self._completed.values()), time.monotonic()
-                if done > best:
-                    best, since = done, now
                 # While the server checks and writes it says nothing, however long that takes.
-                elif status.startswith("pulling") and now - since > self.stall:
+                if done > best or not status.startswith("pulling"):
+                    best, since = max(best, done), now
+                elif now - since > self.stall:
                     raise Silence(f"Nothing has arrived for {self.stall:g} s.")
                 if now > self.deadline:
-                    raise Silence(f"It took longer than the deadline allows ({status}).")
+                    raise Silence(f"It takes longer than the deadline allows (ollama_pull_timeout; now: {status}).")
                 self.progress.say(shown, status.split(" ")[0], done, sum(self._totals.values()), _sha(event))
 
     def _note(self, event: dict[str, Any], seen: set[str]) -> None:

@@ -203,3 +203,18 @@ def test_request_reaches_the_server_as_given() -> None:
 )
 def test_sse(text: str, expected: list[tuple[str, str]]) -> None:
     assert list(sse(text.split("\n"))) == expected
+
+
+def test_a_silent_stream_is_closed_at_once() -> None:
+    gone = threading.Event()
+
+    def say(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\na\n\r\n")
+        connection.settimeout(5)
+        if not connection.recv(1):
+            gone.set()
+
+    with raw(say) as url:
+        with Http().stream("GET", url, 10) as stream:
+            assert next(stream.lines()) == "a"
+        assert gone.wait(3), "the server would go on for a client that left"

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.stack.tests.unit.servers.ollama import Fake, Real
+from ansible_collections.llmops.stack.tests.unit.servers.ollama import Fake, Real, binary
 from ansible_collections.llmops.stack.tests.unit.servers.ollama_registry import Models, Registry
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "world"))
 
 import _gguf
-from _settings import CACHE
 
 Server = Any
 Run = Callable[..., dict[str, Any]]
@@ -32,10 +31,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if request.param == "fake":
         server: Server = Fake(folder)
     else:
-        binary = CACHE / "bin" / f"ollama-{request.param}"
-        if not binary.is_file():
-            pytest.fail(f"{binary} is not there; the world builds it: tests/world/world.py build")
-        server = Real(binary, folder)
+        server = Real(binary(request.param), folder)
     with server.running():
         yield server
 

@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -23,10 +24,23 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest, Store
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "world"))
+
+from _settings import CACHE
+
 Event = dict[str, Any]
+
+
+def binary(version: str) -> pathlib.Path:
+    """A release that the world has built. Without it nothing is proved, so that its absence is a failure."""
+    path = CACHE / "bin" / f"ollama-{version}"
+    if not path.is_file():
+        pytest.fail(f"{path} is not there; the world builds it: tests/world/world.py build")
+    return path
 
 
 class Refused(Exception):
@@ -44,12 +58,14 @@ class Fake:
         self.script: dict[str, Callable[[dict[str, Any]], Event]] = {}
         # Instead of a pull: its lines; None is silence until the client goes.
         self.pulls: list[list[Event | None]] = []
+        # Instead of every pull.
+        self.instead: Callable[[Event], Iterator[Event]] = self.pulled
         self.loaded: dict[str, Manifest] = {}
         self.over = threading.Event()
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.0"
+            protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
                 data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -67,9 +83,11 @@ class Fake:
             do_GET = do_DELETE = do_POST
 
             def reply(self, status: int, answer: Event) -> None:
+                data = json.dumps(answer).encode()
                 self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
+                self.wfile.write(data)
 
             def log_message(self, *unused: Any) -> None:
                 pass
@@ -165,14 +183,18 @@ class Fake:
         return {}
 
     def pull(self, handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        handler.close_connection = True
         handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
-        for event in self.pulls.pop(0) if self.pulls else self.pulled(body):
+        for event in self.pulls.pop(0) if self.pulls else self.instead(body):
             if event is None:
                 self.over.wait(20)
                 return
-            handler.wfile.write(json.dumps(event).encode() + b"\n")
+            line = json.dumps(event).encode() + b"\n"
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             handler.wfile.flush()
+        handler.wfile.write(b"0\r\n\r\n")
 
     def pulled(self, body: dict[str, Any]) -> Iterator[Event]:
         yield {"status": "pulling manifest"}
@@ -221,6 +243,7 @@ class Real:
         self.folder = folder
         self.models_dir = folder / "models"
         self.url = ""
+        self.process: subprocess.Popen[bytes] | None = None
 
     @contextmanager
     def running(self) -> Iterator[Real]:
@@ -232,6 +255,7 @@ class Real:
             server = subprocess.Popen(
                 [self.binary, "serve"], stdout=log, stderr=log, env={"PATH": os.environ["PATH"], **environment}
             )
+        self.process = server
         try:
             self._wait(server)
             yield self

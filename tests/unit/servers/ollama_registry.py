@@ -9,8 +9,6 @@ import hashlib
 import json
 import pathlib
 import re
-import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,9 +88,12 @@ class Registry:
         self.sent = 0  # bytes of blobs
         self.status = 0  # answer everything with this
         self.location = True  # a plain container registry sends none
-        # What is done with a GET of a blob: its bytes (of that range) in, what is sent out. None resets at once.
-        self.spoil: Callable[[bytes], bytes | None] = lambda data: data
-        self.stall_after = -1  # after so many bytes of a blob nothing comes any more
+        # The bytes of a blob, or of a range of it, become these.
+        self.spoil: Callable[[bytes], bytes] = lambda data: data
+        # After how many bytes the next blob breaks off; none where it is negative.
+        self.cut: Callable[[], int] = lambda: -1
+        self.stall_at = -1  # behind so many bytes of a blob nothing comes any more
+        self.hang = ""  # requests with this method get no answer
         self.released = threading.Event()
         owner = self
 
@@ -118,6 +119,10 @@ class Registry:
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests.append((handler.command, handler.path))
+        if handler.command == self.hang:
+            handler.close_connection = True
+            self.released.wait(60)
+            return
         manifest = re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", handler.path)
         blob = re.fullmatch(r"/v2/.+/blobs/sha256:([0-9a-f]{64})", handler.path)
         path = pathlib.Path("/nowhere")
@@ -147,18 +152,18 @@ class Registry:
             handler.close_connection = True
             return
         if is_blob:
-            spoiled = self.spoil(body)
-            if self.stall_after >= 0:
-                handler.wfile.write(body[: self.stall_after])
-                handler.wfile.flush()
-                self.released.wait(60)
-            if spoiled is None or self.stall_after >= 0:
-                handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                handler.connection.close()
-                return
-            self.sent += len(spoiled)
-            body = spoiled
             handler.close_connection = True
+            body = self.spoil(body)
+            start = int(asked[1]) if asked else 0
+            stalls = 0 <= self.stall_at < start + len(body)
+            end = max(0, self.stall_at - start) if stalls else self.cut()
+            if 0 <= end < len(body):
+                handler.wfile.write(body[:end])
+                handler.wfile.flush()
+                if stalls:
+                    self.released.wait(60)
+                return
+            self.sent += len(body)
         handler.wfile.write(body)
 
     def asked(self, word: str) -> list[str]:
