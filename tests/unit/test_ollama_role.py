@@ -21,7 +21,11 @@ from ansible.plugins.loader import filter_loader, lookup_loader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.llmops.stack.plugins.filter.ollama import FilterModule
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import parse_environment, values_of
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import (
+    parse_environment,
+    parse_environment_file,
+    values_of,
+)
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "ollama"
 UNIT = "/etc/systemd/system/ollama.service"
@@ -335,11 +339,20 @@ def test_settings_arrive_as_they_are(ask: Ask, root: pathlib.Path) -> None:
     assert re.fullmatch(r"[0-9a-f]{12}", env["OLLAMA_LLMOPS_STAMP"])
 
 
-def test_a_login_makes_the_file_private(ask: Ask, root: pathlib.Path) -> None:
+def test_a_login_is_kept_apart(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
-    assert ask("__ollama_secret_env", facts, ollama_https_proxy="http://proxy:3128") is False
-    assert ask("__ollama_secret_env", facts, ollama_https_proxy="http://me:secret@proxy:3128") is True
-    assert "secret" not in str(ask("__ollama_remarks", facts, ollama_https_proxy="http://me:secret@proxy:3128"))
+    proxy = {"ollama_https_proxy": "http://me:pa\\55@proxy:3128", "ollama_keep_alive": "30m"}
+    assert ask("__ollama_secrets", facts, ollama_https_proxy="http://proxy:3128") == {}
+    assert ask("__ollama_secrets", facts, **proxy) == {"HTTPS_PROXY": proxy["ollama_https_proxy"]}
+    text = ask("__ollama_dropin_text", facts, **proxy)
+    assert "55@" not in text
+    assert "OLLAMA_KEEP_ALIVE=30m" in text
+    assert values_of(text, "Service", "EnvironmentFile") == ["/etc/ollama/secrets.env"]
+    other = ask("__ollama_dropin_text", facts, **{**proxy, "ollama_https_proxy": "http://me:other@proxy:3128"})
+    assert other != text, "a new login is noticed, as files are compared and this one holds the stamp"
+    secret = ask("lookup('ansible.builtin.template', 'secrets.env.j2')", facts, **proxy)
+    assert parse_environment_file(secret) == {"HTTPS_PROXY": proxy["ollama_https_proxy"]}
+    assert "55@" not in str(ask("__ollama_remarks", facts, **proxy))
 
 
 @pytest.mark.parametrize(
