@@ -52,6 +52,7 @@ class Models:
         self.listed: set[str] | None = None
         self.replaced: set[str] = set()
         self.missing_bytes = 0
+        self.items: list[Item] = []
 
     def run(self, names: Iterable[str]) -> dict[str, Any]:
         """Bring all models into the wanted state.
@@ -59,7 +60,7 @@ class Models:
         Raises:
             ModelError: Nothing could be done at all.
         """
-        items = self._items(names)
+        items = self.items = self._items(names)
         bare = self._look(items)
         deferred = False
         if self.options.state == "absent":
@@ -277,6 +278,7 @@ class Models:
         expected = {one.name.key: one.offered for one in items}
         fetching = to_fetch(items)
         for attempt in (1, 2):
+            self.source.renewed.clear()
             each(to_fetch(fetching), self._fetch)
             faults = self._faults(all_blobs(fetching), fetching)
             each(fetching, lambda item, faults=faults: item.judge(faults))  # type: ignore[misc]

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest, WeightlessError
 
 SECONDS = 20.0
 
@@ -23,7 +23,7 @@ _AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bun
 
 
 class RegistryError(Exception):
-    """No manifest. `missing` says that the registry answered and does not have the name; the text is a sentence."""
+    """No manifest, in a sentence. `missing` says that the registry answered, and has no weights by that name."""
 
     def __init__(self, message: str, missing: bool = False) -> None:
         super().__init__(message)
@@ -67,4 +67,5 @@ def manifest_of(name: Name, insecure: bool, http: Http | None = None, timeout: f
     try:
         return Manifest(answer.text.encode())
     except ValueError as exc:
-        raise RegistryError(f"what {name.host} sends as the manifest of {name.full} {exc}.") from exc
+        message = f"what {name.host} sends as the manifest of {name.full} {exc}."
+        raise RegistryError(message, missing=isinstance(exc, WeightlessError)) from exc

@@ -29,6 +29,8 @@ class Source:
         self.bring = bring
         self.warn = warn
         self.bundle = Store(options.bundle) if options.bundle else None
+        # Blobs of this round that were put right for one model are right for the next one, too.
+        self.renewed: set[str] = set()
 
     def offer(self, item: Item, needed: bool = False) -> Manifest | None:
         """What there is to be had under the name; None where nobody can be asked and it is not `needed`."""
@@ -57,11 +59,14 @@ class Source:
     def fetch(self, item: Item) -> str:
         """Have what is wanted in the store; returns how it came."""
         if self.bundle and item.wanted:
-            need = [one for one in item.blobs if one.sha in item.bad]
+            need = [one for one in item.blobs if one.sha in item.bad and one.sha not in self.renewed]
             self.bring.run(self.bundle, item.wanted, need, item.found.path, item.name.short)
+            self.renewed.update(item.bad)
             return "imported"
         for sha in item.damaged:
-            self.store.drop(sha)
+            if sha not in self.renewed:
+                self.store.drop(sha)
+        self.renewed.update(item.damaged)
         self.store.drop_broken_partials(item.blobs)
         short = self.store.name_of(item.found.path)
         source = self._at_source(item.name)

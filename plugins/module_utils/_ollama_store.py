@@ -36,6 +36,10 @@ class StoreError(Exception):
     """What is wrong and what to do about it."""
 
 
+class WeightlessError(ValueError):
+    """A manifest in order of a model that no node can have."""
+
+
 class Blob(NamedTuple):
     sha: str
     size: int
@@ -69,7 +73,7 @@ class Manifest:
         with_config = [config] if isinstance(config, dict) and config.get("digest") else []
         self.layers = [_blob(one) for one in [*layers, *with_config]]
         if not any(one.media_type in _WEIGHTS for one in self.layers):
-            raise ValueError("names no weights")
+            raise WeightlessError("names no weights; it runs elsewhere")
         self.raw = raw
         self.sha = hashlib.sha256(raw).hexdigest()
         self.blobs = list({one.sha: one for one in self.layers}.values())

@@ -259,10 +259,11 @@ def main() -> None:
     name = module.params.pop("name")
     given: dict[str, Any] = {key: value for key, value in module.params.items() if value is not None}
     options = Options(**given)
+    models = Models(options, module.check_mode, module.warn)
     try:
-        result = Models(options, module.check_mode, module.warn).run(names if name is None else [name])
+        result = models.run(names if name is None else [name])
     except (ModelError, OSError) as exc:
-        module.fail_json(msg=str(exc), models=[])
+        module.fail_json(msg=str(exc), models=[one.result() for one in models.items])
     failed = [one for one in result["models"] if "error" in one]
     if failed:
         listed = " ".join(f"{one['name']}: {one['error']}" for one in failed)

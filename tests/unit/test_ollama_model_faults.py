@@ -181,6 +181,25 @@ class TestPullsThatFail:
         assert [one["verified"] for one in result["models"]] == [False, True, True]
         assert "has no model library/nothere" in first(result)["error"]
 
+    def test_a_damaged_blob_of_several_is_fetched_once(
+        self, run: Run, server: Fake, registry: Registry, source: Models
+    ) -> None:
+        run("talk", "other")
+        for bundle in ("", str(source.folder)):
+            path = server.models_dir / "blobs" / source.weights_of("talk:latest").name
+            path.write_bytes(path.read_bytes()[::-1])
+            registry.sent = 0
+            result = run("talk", "other", bundle=bundle)
+            assert [one["verified"] for one in result["models"]] == [True, True]
+            assert registry.sent == result["bytes_transferred"] == (0 if bundle else 70_000)
+            assert result["missing_bytes"] == 70_000
+
+    def test_a_model_without_weights(self, run: Run, server: Fake, source: Models) -> None:
+        path = source.manifest_path("talk:latest")
+        manifest = json.loads(path.read_text())
+        path.write_text(json.dumps({**manifest, "layers": manifest["layers"][1:]}))
+        assert "names no weights; it runs elsewhere" in refused(run()) and server.asked("/api/pull") == []
+
 
 class TestProbe:
     @pytest.mark.parametrize(
