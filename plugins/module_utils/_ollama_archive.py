@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from ansible_collections.llmops.stack.plugins.module_utils._download import ReleaseError
 
@@ -143,7 +143,7 @@ def _opened(archive: str) -> Iterator[IO[bytes]]:
         magic = file.read(4)
     if magic != b"\x28\xb5\x2f\xfd":
         with gzip.open(archive, "rb") as stream:
-            yield stream  # type: ignore[misc]
+            yield cast("IO[bytes]", stream)
     elif _zstd_program():
         with _decompressed([_zstd_program(), "-dcq", "--", archive]) as stream:
             yield stream
@@ -156,7 +156,7 @@ def _opened(archive: str) -> Iterator[IO[bytes]]:
 def _decompressed(command: list[str]) -> Iterator[IO[bytes]]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            yield process.stdout  # type: ignore[misc]
+            yield cast("IO[bytes]", process.stdout)
             said = process.stderr.read().decode("utf-8", "replace").strip() if process.stderr else ""
             if process.wait() != 0:
                 raise tarfile.ReadError(said or f"zstd ended with {process.returncode}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_api import ApiError, Ollama
@@ -281,7 +282,7 @@ class Models:
             self.source.renewed.clear()
             each(to_fetch(fetching), self._fetch)
             faults = self._faults(all_blobs(fetching), fetching)
-            each(fetching, lambda item, faults=faults: item.judge(faults))  # type: ignore[misc]
+            each(fetching, partial(Item.judge, faults=faults))
             if not to_fetch(fetching):
                 break
             if attempt == 2:
