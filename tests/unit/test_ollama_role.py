@@ -575,7 +575,17 @@ def test_last_words_have_no_login(ask: Ask, root: pathlib.Path) -> None:
 def test_the_role_reads_as_it_runs() -> None:
     tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
     order = [task["ansible.builtin.include_tasks"].removesuffix(".yml") for task in tasks]
-    assert order == ["preflight", "install", "firewall", "configure", "service", "container", "models", "verify"]
+    assert order == [
+        "preflight",
+        "install",
+        "firewall",
+        "configure",
+        "service",
+        "container",
+        "prune",
+        "models",
+        "verify",
+    ]
 
 
 def test_models_are_asked_for_in_one_way() -> None:
