@@ -33,7 +33,7 @@ _KNOWN = (
     (
         r"HTTP response to HTTPS|look like a TLS handshake",
         True,
-        "The registry speaks plain http: set insecure (ollama_registry_insecure).",
+        "The registry speaks plain http: set insecure (in ollama_registry: http:// before the host).",
     ),
     (
         r"no Location header",

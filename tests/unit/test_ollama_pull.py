@@ -98,7 +98,7 @@ def test_sends_something_else(run: Run, server: Real, registry: Registry, failed
     [
         (500, True, True, r"pull model manifest: 500"),
         (0, False, True, r"no Location header.*plain container registry"),
-        (0, True, False, r"set insecure .ollama_registry_insecure."),
+        (0, True, False, r"set insecure .in ollama_registry"),
     ],
 )
 def test_refuses(

@@ -521,11 +521,13 @@ def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path
     assert ask("ollama_archive_url", facts, **mirror).endswith(
         f"mirror.internal:8080/github/ollama/ollama/releases/download/v{VERSION}"
     )
-    assert ask("ollama_registry", facts, **mirror) == "mirror.internal:8080"
-    assert ask("ollama_registry_insecure", facts, **mirror) is True
+    assert ask("ollama_registry", facts, **mirror) == "http://mirror.internal:8080"
+    assert ask("__ollama_registry", facts, **mirror) == "mirror.internal:8080"
+    assert ask("__ollama_registry_insecure", facts, **mirror) is True
     assert "secret" not in ask("__ollama_product", facts, **mirror)
     assert ask("ollama_registry", facts) == ""
-    assert ask("ollama_registry_insecure", facts) is False
+    assert ask("__ollama_registry_insecure", facts) is False
+    assert ask("__ollama_registry_insecure", facts, ollama_registry="mirror.internal") is False
     assert ask("ollama_archive_url", facts) == f"https://github.com/ollama/ollama/releases/download/v{VERSION}"
 
 
