@@ -11,8 +11,11 @@ from server import MANIFEST, MODEL, MODELS, NODE, digest_of, ollama_model, on_no
 DAMAGES = {
     "missing": ("rm {file}", "missing"),
     "truncated": ("truncate --size=-4096 {file}", "bytes"),
-    "flipped": ("printf '\\1\\2\\3\\4' | dd of={file} bs=1 seek=1000000 conv=notrunc status=none", "sha256"),
-    "unreadable": ("chown root:root {file} && chmod 0600 {file}", "read"),
+    "flipped": (
+        "printf '\\1\\2\\3\\4' | dd of={file} bs=1 seek=1000000 conv=notrunc status=none",
+        "does not have the bytes",
+    ),
+    "unreadable": ("chown root:root {file} && chmod 0600 {file}", "owner"),
 }
 
 
@@ -52,15 +55,19 @@ def test_a_dangling_manifest_link_of_the_model_is_healed() -> None:
     assert on_node(f"cmp {MANIFEST} /tmp/manifest && rm /tmp/manifest && echo same") == "same"
 
 
-def test_a_dangling_link_of_another_model_is_named() -> None:
-    """It breaks the list of all models; what it once led to is not this module's to decide."""
+def test_a_dangling_link_of_another_model_is_removed_and_named() -> None:
+    """It breaks the list of all models, and what it led to is gone already."""
     link = f"{MODELS}/manifests/registry.ollama.ai/library/other"
     on_node(f"mkdir -p {link} && ln -s /nowhere/manifest {link}/latest")
     try:
-        found = ollama_model(name=MODEL)
-        assert f"{link}/latest" in str(found.told)
+        for check in (True, False):
+            found = ollama_model(check=check, name=MODEL)
+            assert not found.failed, found.message
+            assert found.changed
+            assert "library/other/latest" in str(found.told["healed"])
+        assert not ollama_model(name=MODEL).changed
     finally:
-        on_node(f"rm -r {link}")
+        on_node(f"rm -rf {link}")
 
 
 def test_a_stopped_server_is_not_an_available_model() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from server import MODELS, ollama_model, on_node
@@ -51,31 +51,35 @@ def test_present_and_absent() -> None:
     assert not ollama_model(check=True, name="all-minilm", state="absent").changed
 
 
-def upstream(script: str) -> str:
-    return subprocess.run(
-        ["docker", "exec", UPSTREAM, "sh", "-ec", script], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
+@pytest.fixture
+def second_edition() -> Iterator[Callable[[], None]]:
+    """Call it, and from then on the registry has another `moving`."""
+    override = "/srv/override/v2/library/moving/manifests"
+    following = "/srv/www/models/manifests/registry.ollama.ai/library/moving/next"
+
+    def upstream(script: str) -> None:
+        subprocess.run(["docker", "exec", UPSTREAM, "sh", "-ec", script], check=True, timeout=60)
+
+    yield lambda: upstream(f"mkdir -p {override} && cp {following} {override}/latest")
+    upstream(f"rm -rf {override}")
 
 
 @pytest.mark.usefixtures("nothing_of")
-def test_latest_follows_the_registry_without_pulling_to_look() -> None:
+def test_latest_follows_the_registry_without_pulling_to_look(second_edition: Callable[[], None]) -> None:
     first = ollama_model(name="moving", state="latest", verify="probe")
     assert first.changed
     assert not ollama_model(check=True, name="moving", state="latest").changed
     assert not ollama_model(name="moving", state="latest").changed
 
-    upstream("world-models moving on")
-    try:
-        assert not ollama_model(name="moving").changed  # present is content with what is there
-        assert ollama_model(check=True, name="moving", state="latest").changed
-        second = ollama_model(name="moving", state="latest", verify="probe")
-        assert second.changed
-        assert second.model["action"] == "updated"
-        assert second.model["digest"] != first.model["digest"]
-        assert not ollama_model(check=True, name="moving", state="latest").changed
-        assert not ollama_model(name="moving", state="latest").changed
-    finally:
-        upstream("world-models moving off")
+    second_edition()
+    assert not ollama_model(name="moving").changed  # present is content with what is there
+    assert ollama_model(check=True, name="moving", state="latest").changed
+    second = ollama_model(name="moving", state="latest", verify="probe")
+    assert second.changed
+    assert second.model["action"] == "updated"
+    assert second.model["digest"] != first.model["digest"]
+    assert not ollama_model(check=True, name="moving", state="latest").changed
+    assert not ollama_model(name="moving", state="latest").changed
 
 
 def test_latest_without_a_registry_fails_and_leaves_the_model() -> None:
