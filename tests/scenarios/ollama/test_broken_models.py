@@ -15,7 +15,7 @@ DAMAGES = {
         "printf '\\1\\2\\3\\4' | dd of={file} bs=1 seek=1000000 conv=notrunc status=none",
         "does not have the bytes",
     ),
-    "unreadable": ("chown root:root {file} && chmod 0600 {file}", "owner"),
+    "unreadable": ("chown root:root {file} && chmod 0600 {file}", "could not read"),
 }
 
 

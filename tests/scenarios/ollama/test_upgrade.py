@@ -51,7 +51,7 @@ def test_up_and_back_by_itself() -> None:
     assert broken.status != 0
     for word in (NODE, "0.18.0", "0.17.4"):
         assert word in broken.message, broken.message
-    assert "this build does not start" in broken.message, broken.message  # the server's own last words
+    assert "told not to start" in broken.message, broken.message  # the server's own last words
     assert (version(), current()) == ("0.17.4", "0.17.4")
     answers()
 
