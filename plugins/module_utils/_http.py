@@ -162,7 +162,7 @@ class _Exchange:
         }
         # No Content-Type without a body: the plugin daemon ignores the query of a GET that has one.
         if body is not None:
-            arguments["json"] = body
+            arguments["data" if isinstance(body, bytes) else "json"] = body
         threading.Thread(target=self._run, args=(method, arguments), daemon=True).start()
 
     def _run(self, method: str, arguments: dict[str, Any]) -> None:

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What all modules that speak to Dify's console have in common: options, checks of them, and the client."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._http import HAS_REQUESTS, REQUESTS_IMPORT_ERROR
+
+__all__ = ["console_arguments", "console_of"]
+
+
+def console_arguments() -> dict[str, Any]:
+    return {
+        "url": {"type": "str", "default": "http://127.0.0.1"},
+        "version": {"type": "str"},
+        "email": {"type": "str", "required": True},
+        "password": {"type": "str", "required": True, "no_log": True},
+        "session_file": {"type": "path"},
+        "timeout": {"type": "float", "default": 30.0},
+        "validate_certs": {"type": "bool", "default": True},
+        "ca_path": {"type": "path"},
+    }
+
+
+def console_of(module: AnsibleModule) -> Console:
+    """The client for a module with these arguments. In check mode a session that is kept is used and none is kept."""
+    params = module.params
+    if not HAS_REQUESTS:
+        module.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
+    if not re.match(r"^https?://[^\s/]+", params["url"]):
+        module.fail_json(msg="url must begin with http:// or https:// and name a host")
+    if params["timeout"] <= 0:
+        module.fail_json(msg="timeout must be greater than 0")
+    if params["version"]:
+        try:
+            parse_version(params["version"])
+        except ValueError as exc:
+            module.fail_json(msg=f"version: {exc}")
+    return Console(
+        params["url"],
+        version=params["version"] or "",
+        email=params["email"],
+        password=params["password"],
+        verify=(params["ca_path"] or True) if params["validate_certs"] else False,
+        timeout=params["timeout"],
+        session_file=params["session_file"] or "",
+        keep_session=not module.check_mode,
+    )
