@@ -1,0 +1,427 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""Plugins of a Dify workspace: looked at, installed, upgraded, removed, and proved to run.
+
+What is believed is the workspace's list and an answer of the plugin's process. A task of the plugin daemon is only
+waited for: it can succeed without effect, vanish, or stay for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_daemon import DaemonError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace, MarketplaceError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import Installed, Wanted, parse_name
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import Package
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_plan import (
+    ACTIONS,
+    PlanError,
+    pinned,
+    plan,
+    strategy_of,
+)
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_texts import (
+    GITHUB,
+    clean,
+    explain_task,
+    no_plugins,
+    not_listed,
+    stuck,
+    unchanged,
+)
+from ansible_collections.llmops.stack.plugins.module_utils._http import HttpError
+
+__all__ = ["Options", "PluginError", "Plugins"]
+
+T = TypeVar("T")
+# How long a plugin daemon that is just restarting is waited for.
+RESTART_SECONDS = 30.0
+# A process that is still ending is taken for the new one by some daemons.
+SETTLE_SECONDS = 5.0
+POLL_SECONDS = 1.0
+# Polls without a task before it counts as gone: the API answers the same for a database in trouble.
+GONE_POLLS = 3
+
+
+class PluginError(Exception):
+    """The wanted state was not reached; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    marketplace: Marketplace
+    state: str = "present"
+    source: str = "marketplace"
+    package: Package | None = None
+    repo: str = ""
+    release: str = ""
+    release_file: str = ""
+    verify: str = "listed"
+    reinstall: bool = False
+    pin: bool | None = None
+    deadline: float = 600.0
+    process_timeout: float = 45.0
+    daemon: PluginDaemon | None = None
+    check: bool = False
+
+
+@dataclass
+class Item:
+    """What became of one plugin."""
+
+    plugin: str
+    identifier: str = ""
+    version: str = ""
+    source: str = ""
+    previous_version: str = ""
+    action: str = "none"
+    verified: str = "none"
+    auto_upgrade: str = ""
+    pinned: bool = False
+    progress: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+
+    def result(self) -> dict[str, Any]:
+        found = {name: value for name, value in vars(self).items() if name != "error"}
+        return {**found, **({"error": self.error} if self.error else {})}
+
+
+class Plugins:
+    def __init__(self, console: Console, options: Options, warn: Callable[[str], Any]) -> None:
+        self.console = console
+        self.options = options
+        self.warn = warn
+        self.changed = False
+        self.started = time.monotonic()
+        self.items: list[Item] = []
+        self._before: dict[str, str] = {}
+        self._exact: set[str] = set()
+        self._installed: dict[str, Installed] = {}
+
+    @property
+    def before(self) -> dict[str, str]:
+        return self._before
+
+    @property
+    def after(self) -> dict[str, str]:
+        return {one.plugin: f"{one.version} ({one.source})" if one.version else "absent" for one in self.items}
+
+    @property
+    def end(self) -> float:
+        return self.started + self.options.deadline
+
+    def run(self, names: list[Wanted]) -> None:
+        """What is done to each plugin is in `items`, in this order; one that fails does not keep the others back."""
+        self.items = [Item(one.plugin) for one in names]
+        self._exact = {one.plugin for one in names if one.version}
+        if not self.console.plugins.available:
+            if self.options.state == "absent":
+                return
+            raise PluginError(no_plugins(self.console.version))
+        self._look()
+        for item in self.items:
+            self._show(item, self._installed.get(item.plugin))
+        self._before = self.after
+        for item, wanted in zip(self.items, names):
+            try:
+                self._one(item, wanted)
+            except (PluginError, PlanError, MarketplaceError) as exc:
+                item.error = str(exc)
+            except ConsoleError as exc:
+                item.error = f"{wanted.text}: {self._refusal(exc)}"
+
+    def _one(self, item: Item, wanted: Wanted) -> None:
+        found = self._installed.get(wanted.plugin)
+        item.previous_version = item.version
+        if self.options.state == "absent":
+            self._remove(item, found)
+            return
+        wanted = self._resolve(wanted, found)
+        if not wanted.is_met_by(found):
+            route = plan(wanted, found, self.options.source, self.options.daemon is not None, self.options.reinstall)
+            item.action = ACTIONS[route]
+            self.changed = True
+            if self.options.check:
+                item.identifier, item.version, item.source = wanted.identifier, wanted.version, self.options.source
+            else:
+                found = self._apply(item, route, wanted, found)
+        if found and not (self.options.check and item.action != "none"):
+            self._verify(item, found)
+        if found:
+            self._pin(item, found)
+
+    def _show(self, item: Item, found: Installed | None) -> None:
+        item.identifier = found.identifier if found else ""
+        item.version = found.version if found else ""
+        item.source = found.source if found else ""
+
+    def _remove(self, item: Item, found: Installed | None) -> None:
+        if found is None:
+            return
+        item.action = "uninstalled"
+        self.changed = True
+        if not self.options.check:
+            self._uninstall(found)
+        self._show(item, None)
+
+    def _uninstall(self, found: Installed) -> None:
+        self._patiently(lambda: self.console.plugins.uninstall(found.installation))
+        if found.plugin in self._look():
+            raise PluginError(
+                f"Dify answered that it removed {found.plugin} {found.version}, and lists it still. Read the log of "
+                "plugin_daemon, and run this again."
+            )
+
+    # What exactly is wanted
+
+    def _resolve(self, wanted: Wanted, found: Installed | None) -> Wanted:
+        """With version and checksum, unless what is there will do."""
+        resolve = {"package": self._from_package, "github": self._from_github, "marketplace": self._from_marketplace}
+        return resolve[self.options.source](wanted, found)
+
+    def _from_package(self, wanted: Wanted, found: Installed | None) -> Wanted:
+        package = self.options.package
+        assert package is not None
+        if package.wanted.is_met_by(found) or self.options.check:
+            return package.wanted
+        with open(package.path, "rb") as file:
+            content = file.read()
+        return self._upload(wanted.plugin, content)
+
+    def _upload(self, plugin: str, content: bytes) -> Wanted:
+        """The daemon's own word on what the package is. It only keeps it."""
+        name = f"{plugin.replace('/', '-')}.difypkg"
+        return _named(self._patiently(lambda: self.console.plugins.upload(name, content)))
+
+    def _from_github(self, wanted: Wanted, found: Installed | None) -> Wanted:
+        meta = {"repo": self.options.repo, "version": self.options.release, "package": self.options.release_file}
+        same = found and found.source == "github" and all(found.meta.get(key) == meta[key] for key in meta)
+        if found and same:
+            return Wanted(found.plugin, found.version, found.checksum)
+        if self.options.check:
+            # Only the daemon can say what the file holds, and that is a change.
+            return Wanted(wanted.plugin, self.options.release.lstrip("v"), "unknown")
+        uploaded = _named(self._patiently(lambda: self.console.plugins.upload_github(*meta.values())))
+        if uploaded.plugin != wanted.plugin:
+            raise PluginError(
+                f"{self.options.release_file} of {self.options.repo} {self.options.release} is {uploaded.text}, not "
+                f"{wanted.plugin}: correct plugin or release_file."
+            )
+        return uploaded
+
+    def _from_marketplace(self, wanted: Wanted, found: Installed | None) -> Wanted:
+        if self.options.state == "present" and (wanted.is_met_by(found) or wanted.identifier):
+            return wanted
+        newest = self._newest(wanted.plugin)
+        if self.options.state == "present" and wanted.version:
+            same = newest is not None and newest.version == wanted.version
+            return newest if newest and same else self.options.marketplace.find(wanted)
+        newest = newest or self.options.marketplace.find(Wanted(wanted.plugin))
+        if self.options.state == "latest" and found and Wanted(found.plugin, found.version).order >= newest.order:
+            return Wanted(found.plugin, found.version, found.checksum)
+        return newest
+
+    def _newest(self, plugin: str) -> Wanted | None:
+        """What Dify's own marketplace has; None says only that nothing is known."""
+        entry = self._patiently(lambda: self.console.plugins.latest([plugin])).get(plugin) or {}
+        try:
+            return parse_name(str(entry.get("unique_identifier") or ""))
+        except ValueError:
+            return None
+
+    # Getting there
+
+    def _apply(self, item: Item, route: str, wanted: Wanted, found: Installed | None) -> Installed:
+        if route == "reinstall" and found:
+            self._uninstall(found)
+            time.sleep(SETTLE_SECONDS)
+        if route == "daemon" and found:
+            task = self._upgrade_at_daemon(wanted, found)
+        elif route == "console" and found:
+            task = self._patiently(lambda: self._upgrade(wanted, found))
+        else:
+            task = self._patiently(lambda: self._install(wanted))
+        if task:
+            self._wait(item, task, wanted)
+        listed = self._look().get(wanted.plugin)
+        if listed is None:
+            raise PluginError(not_listed(wanted.text))
+        if not wanted.is_met_by(listed):
+            raise PluginError(unchanged(wanted.text, listed.version))
+        self._show(item, listed)
+        return listed
+
+    def _install(self, wanted: Wanted) -> str:
+        options = self.options
+        if options.source == "github":
+            return self.console.plugins.install_github(
+                wanted.identifier, options.repo, options.release, options.release_file
+            )
+        return self.console.plugins.install(wanted.identifier, options.source)
+
+    def _upgrade(self, wanted: Wanted, found: Installed) -> str:
+        options = self.options
+        if options.source == "github":
+            body = {
+                "original_plugin_unique_identifier": found.identifier,
+                "new_plugin_unique_identifier": wanted.identifier,
+                "repo": options.repo,
+                "version": options.release,
+                "package": options.release_file,
+            }
+            data = self.console.request("POST", "workspaces/current/plugin/upgrade/github", json=body) or {}
+            return str(data.get("task_id") or "")
+        return self.console.plugins.upgrade(found.identifier, wanted.identifier)
+
+    def _upgrade_at_daemon(self, wanted: Wanted, found: Installed) -> str:
+        """The console upgrades a plugin only by the source that it came from. The daemon takes any package it has."""
+        daemon = self.options.daemon
+        assert daemon is not None
+        if self.options.source == "marketplace":
+            content = self.options.marketplace.package(wanted, self.end)
+            uploaded = self._upload(wanted.plugin, content)
+            if uploaded != wanted:
+                raise PluginError(
+                    f"The marketplace sent {uploaded.identifier} when asked for {wanted.identifier}: correct it."
+                )
+        try:
+            return daemon.upgrade(self.console.tenant_id, found, wanted)
+        except DaemonError as exc:
+            raise PluginError(f"{wanted.text}: {daemon.explain(exc.cause, exc.message)}") from exc
+        except HttpError as exc:
+            raise PluginError(f"{wanted.text}: {daemon.explain_http(exc)}") from exc
+
+    def _wait(self, item: Item, task_id: str, wanted: Wanted) -> None:
+        """Until the task is finished, asked through the console: that also renews what Dify knows of providers.
+
+        Only this task is looked at. Old ones of the same plugin stay in the list for ever, failed and successful.
+        """
+        missing = 0
+        status = message = ""
+        while True:
+            task = self._patiently(lambda: self.console.plugins.task(task_id))
+            if task is None:
+                # Finished and forgotten, or never written: the list of plugins tells.
+                missing += 1
+                if missing >= GONE_POLLS or wanted.is_met_by(self._look().get(wanted.plugin)):
+                    return
+            else:
+                missing = 0
+                status = str(task.get("status") or "")
+                message = _message(task, wanted)
+                self._note(item, status, message)
+                if status == "success":
+                    return
+                if status == "failed":
+                    raise PluginError(explain_task(wanted.text, message))
+            if time.monotonic() + POLL_SECONDS > self.end:
+                raise PluginError(stuck(wanted.text, time.monotonic() - self.started, status, message))
+            time.sleep(POLL_SECONDS)
+
+    def _note(self, item: Item, status: str, message: str) -> None:
+        if not item.progress or (item.progress[-1]["status"], item.progress[-1]["message"]) != (status, message):
+            seconds = round(time.monotonic() - self.started, 1)
+            item.progress.append({"seconds": seconds, "status": status, "message": clean(message)[:200]})
+
+    # Is it really there
+
+    def _verify(self, item: Item, found: Installed) -> None:
+        if self.options.verify == "none":
+            return
+        item.verified = "listed"
+        daemon = self.options.daemon
+        # Only a plugin with a model provider can be asked without doing something.
+        if self.options.verify != "process" or not found.provider or daemon is None:
+            return
+        trouble = self._ask_process(daemon, found)
+        if trouble and self.options.reinstall and daemon.curable(trouble):
+            # Listed, and without a process for good: installing it over itself answers that all is installed.
+            item.action = "reinstalled" if item.action == "none" else item.action
+            self.changed = True
+            if self.options.check:
+                return
+            found = self._apply(item, "reinstall", Wanted(found.plugin, found.version, found.checksum), found)
+            trouble = self._ask_process(daemon, found)
+        if trouble:
+            raise PluginError(f"{found.plugin} {found.version} is listed, but {daemon.explain(*trouble)}")
+        item.verified = "process"
+
+    def _ask_process(self, daemon: PluginDaemon, found: Installed) -> tuple[str, str] | None:
+        """None as soon as a call came back. After a start of the daemon its plugins are away for some seconds."""
+        end = time.monotonic() + self.options.process_timeout
+        while True:
+            trouble = daemon.sign_of_life(self.console.tenant_id, found)
+            if trouble is None or not daemon.may_pass(trouble) or time.monotonic() + POLL_SECONDS > end:
+                return trouble
+            time.sleep(POLL_SECONDS)
+
+    # Automatic upgrades
+
+    def _pin(self, item: Item, found: Installed) -> None:
+        """Dify upgrades plugins of the marketplace by itself, those of models to the latest in newer releases."""
+        pin = found.plugin in self._exact if self.options.pin is None else self.options.pin
+        if found.source != "marketplace" and self.options.pin is None:
+            return
+        settings = self._patiently(lambda: self.console.plugins.auto_upgrade(found.category or "model"))
+        if settings is None:
+            return
+        # An option that was not given takes no pin away.
+        new = settings if self.options.pin is None and not pin else pinned(settings, found.plugin, pin)
+        if strategy_of(new, found.plugin) != strategy_of(settings, found.plugin):
+            self.changed = True
+            if not self.options.check:
+                self._patiently(lambda: self.console.plugins.set_auto_upgrade(new, found.category or "model"))
+        item.auto_upgrade = strategy_of(new, found.plugin)
+        item.pinned = item.auto_upgrade == "disabled"
+        if item.action in ("installed", "upgraded") and not item.pinned and found.source == "marketplace":
+            self.warn(
+                f"Dify upgrades {found.plugin} by itself ({item.auto_upgrade}), so version {found.version} will not "
+                "stay. Give its version, or pin, where it shall."
+            )
+
+    # Requests
+
+    def _look(self) -> dict[str, Installed]:
+        entries = self._patiently(self.console.plugins.installed)
+        self._installed = {one.plugin: one for one in map(Installed.of, entries)}
+        return self._installed
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Asks again while the plugin daemon is away, as it is for some seconds when it is restarted."""
+        end = min(time.monotonic() + RESTART_SECONDS, max(self.end, time.monotonic() + POLL_SECONDS))
+        while True:
+            try:
+                return call()
+            except ConsoleError as exc:
+                if exc.kind not in ("daemon_down", "gateway") or time.monotonic() + POLL_SECONDS > end:
+                    raise
+            time.sleep(POLL_SECONDS)
+
+    def _refusal(self, error: ConsoleError) -> str:
+        if error.kind == "marketplace" and self.options.source == "github":
+            return f"{error.message}. {GITHUB}"
+        return str(error)
+
+
+def _named(identifier: str) -> Wanted:
+    """What the daemon calls a package that it was given."""
+    try:
+        return parse_name(identifier)
+    except ValueError as exc:
+        raise PluginError(f"Dify took the package and gave it the name '{identifier}', which is none.") from exc
+
+
+def _message(task: dict[str, Any], wanted: Wanted) -> str:
+    """What the task says of this plugin."""
+    entries = [one for one in task.get("plugins") or [] if isinstance(one, dict)]
+    named = [one for one in entries if one.get("plugin_unique_identifier") == wanted.identifier] or entries
+    return str(named[0].get("message") or "") if named else ""

@@ -1,0 +1,481 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dify_plugin
+short_description: Have plugins in a Dify workspace, at a version, and proved to run
+version_added: 0.1.0
+author:
+  - llmops.stack contributors (@llmops)
+description:
+  - Installs, upgrades and removes plugins through Dify's console API, from the marketplace, from a package on the
+    managed host, or from a release on GitHub, and waits until the plugin daemon is done.
+  - Dify reports an installation of another version over an installed one as successful, and changes nothing. So this
+    module upgrades by upgrade calls, and believes only what the workspace lists afterwards.
+  - A plugin is listed also where its process is dead, or its file is lost. O(verify=process) asks the process itself.
+  - Models and their credentials survive an upgrade, and also an uninstallation followed by an installation.
+  - Dify before 1.0 has no plugins. The module says so and fails, but for O(state=absent).
+requirements:
+  - requests (Python library)
+  - PyYAML (Python library), for O(source=package)
+attributes:
+  check_mode:
+    description:
+      - Tells what would be done. Nothing is uploaded, and processes are asked only of plugins that would not change.
+    support: full
+  diff_mode:
+    description: Returns the version and the source of each plugin before and after.
+    support: full
+options:
+  url:
+    description:
+      - Address of Dify's web server, as this host reaches it.
+    type: str
+    default: http://127.0.0.1
+  version:
+    description:
+      - The release of Dify, where a proxy in front of it takes the header C(X-Version) away.
+    type: str
+  email:
+    description:
+      - Email of the owner, or of an administrator of the workspace.
+    type: str
+    required: true
+  password:
+    description:
+      - Its password. It is sent once; a wrong one is never tried again, because the seventh locks the account.
+    type: str
+    required: true
+  session_file:
+    description:
+      - A file on the managed host in which the session is kept for the next module, so that there is one login.
+    type: path
+  plugin:
+    description:
+      - The plugin, as C(author/name), C(author/name:version) or a whole identifier with its checksum.
+      - With O(source=package) it can be left out; where it is given, the package must be of that plugin.
+    type: str
+  plugins:
+    description:
+      - Several plugins, each written like O(plugin).
+    type: list
+    elements: str
+  plugin_version:
+    description:
+      - The exact version of O(plugin), as C(version) or C(version@checksum). An older one is a downgrade.
+      - Without a version any that is installed will do, and the newest is installed where none is.
+    type: str
+  state:
+    description:
+      - V(present) has the plugin, and the given version of it.
+      - V(latest) has the newest version of the marketplace. A newer one that is installed stays.
+      - V(absent) removes it, whatever its version. Endpoints of the plugin go with it, credentials of models stay.
+    type: str
+    choices: [present, latest, absent]
+    default: present
+  source:
+    description:
+      - V(marketplace) lets Dify fetch it from its marketplace, E(MARKETPLACE_API_URL) of the API container.
+      - V(package) takes O(package).
+      - V(github) lets Dify fetch O(release_file) of O(release) of O(repo).
+    type: str
+    choices: [marketplace, package, github]
+    default: marketplace
+  marketplace_url:
+    description:
+      - A marketplace, or a mirror of one, that the managed host reaches.
+      - It is asked only for the checksum of a version that is not the newest, and for the package where a plugin of
+        another source is to be replaced. Everything else Dify itself asks E(MARKETPLACE_API_URL) for.
+    type: str
+    default: https://marketplace.dify.ai
+  package:
+    description:
+      - A C(.difypkg) file on the managed host.
+    type: path
+  repo:
+    description:
+      - C(owner/name) on GitHub.
+    type: str
+  release:
+    description:
+      - Tag of the release on GitHub.
+    type: str
+  release_file:
+    description:
+      - Name of the C(.difypkg) file of that release.
+    type: str
+  verify:
+    description:
+      - V(none) believes the list of plugins as it is.
+      - V(listed) is the same, and says so in the result.
+      - V(process) has each plugin with a model provider answer a call, through the plugin daemon. Plugins of other
+        kinds cannot be asked without doing something, and stay V(listed).
+    type: str
+    choices: [none, listed, process]
+    default: listed
+  plugin_daemon_url:
+    description:
+      - Address of the plugin daemon's port 5002. Stock compose files do not publish it.
+    type: str
+    default: http://127.0.0.1:5002
+  plugin_daemon_key:
+    description:
+      - Value of E(PLUGIN_DAEMON_KEY). With it, or with O(secrets_file), the daemon's own upgrade is used where the
+        console has none, which is the case for every plugin that came from a package.
+    type: str
+  secrets_file:
+    description:
+      - The file on the host in which M(llmops.stack.dify_env) keeps the secrets. The key is taken from it where
+        O(plugin_daemon_key) is not given, so that it never leaves the host.
+      - A file that does not exist counts as no key.
+    type: path
+  reinstall:
+    description:
+      - Whether a plugin may be uninstalled and installed again, where nothing else leads to the wanted state. That is
+        an upgrade for which the daemon's key is missing, and a plugin that is listed and whose process never comes.
+      - Calls fail meanwhile, endpoints of the plugin are lost, and where the installation fails the plugin is gone.
+    type: bool
+    default: false
+  pin:
+    description:
+      - Whether Dify's automatic upgrades leave the plugin alone. V(true) takes it out of them, V(false) back in.
+      - Dify 1.7 and newer upgrade plugins of the marketplace by themselves; newer ones bring those with models to the
+        latest version.
+      - Without this option a plugin of the marketplace is pinned if a version of it is given, and otherwise left as it
+        is, with a warning when it was installed or upgraded.
+    type: bool
+  deadline:
+    description:
+      - Seconds after which an installation is not waited for any longer. It goes on in the plugin daemon.
+    type: float
+    default: 600
+  process_timeout:
+    description:
+      - Seconds that a plugin's process has to answer, with O(verify=process). After a start of the daemon its plugins
+        are away for some seconds, and for half a minute where one has to be built again.
+    type: float
+    default: 45
+  timeout:
+    description:
+      - Seconds that a single answer of Dify may take.
+    type: float
+    default: 30
+  validate_certs:
+    description:
+      - Whether to check the certificates of an https O(url) and O(marketplace_url).
+    type: bool
+    default: true
+  ca_path:
+    description:
+      - File with the certificates to check them against. By default those of the Python library C(requests).
+    type: path
+seealso:
+  - module: llmops.stack.dify_setup
+  - module: llmops.stack.dify_health
+"""
+
+EXAMPLES = r"""
+- name: Have the Ollama plugin, whatever its version
+  llmops.stack.dify_plugin:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    plugin: langgenius/ollama
+
+- name: Have it at an exact version, out of Dify's automatic upgrades, with a process that answers
+  llmops.stack.dify_plugin:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    plugin: langgenius/ollama
+    plugin_version: 0.1.0
+    verify: process
+    secrets_file: /opt/dify/secrets.json
+
+- name: Install a package, or upgrade to it, where there is no network
+  llmops.stack.dify_plugin:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    source: package
+    package: /srv/plugins/langgenius-ollama_0.1.0.difypkg
+    secrets_file: /opt/dify/secrets.json
+
+- name: Install from a release on GitHub
+  llmops.stack.dify_plugin:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    source: github
+    plugin: example/assistant
+    repo: example/dify-plugin-assistant
+    release: v0.3.1
+    release_file: assistant.difypkg
+
+- name: Remove one
+  llmops.stack.dify_plugin:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    plugin: langgenius/ollama
+    state: absent
+"""
+
+RETURN = r"""
+plugins:
+  description: One entry for each plugin, also when the module fails.
+  type: list
+  elements: dict
+  returned: always
+  contains:
+    plugin:
+      description: The plugin, as C(author/name).
+      type: str
+      sample: langgenius/ollama
+    identifier:
+      description: The whole identifier of what is installed, or would be in check mode; empty if there is none.
+      type: str
+    version:
+      description: Its version.
+      type: str
+      sample: 0.1.0
+    source:
+      description: Where Dify has it from, V(marketplace), V(package), V(github) or V(remote).
+      type: str
+    previous_version:
+      description: The version that was installed before, empty if there was none.
+      type: str
+    action:
+      description:
+        - What was done, or would be in check mode; V(none), V(installed), V(upgraded), V(reinstalled) or
+          V(uninstalled).
+      type: str
+    verified:
+      description: What was proved, V(none), V(listed) or V(process).
+      type: str
+    auto_upgrade:
+      description:
+        - What Dify's automatic upgrades do with it, V(latest), V(fix_only) or V(disabled). Empty where this Dify has
+          none, or they do not reach the plugin.
+      type: str
+    pinned:
+      description: Whether automatic upgrades leave it alone.
+      type: bool
+    progress:
+      description: What the task of the installation said, and after how many seconds.
+      type: list
+      elements: dict
+      contains:
+        seconds:
+          description: Since the start of the module.
+          type: float
+        status:
+          description: The task's status.
+          type: str
+        message:
+          description: The plugin daemon's words.
+          type: str
+    error:
+      description: What is wrong and what to do, where the wanted state was not reached.
+      type: str
+  sample:
+    - plugin: langgenius/ollama
+      identifier: langgenius/ollama:0.1.0@e0979632db5a88d1a53884cb2a941772d10ff5d055aabaa6801c4e36f3a6c2d7
+      version: 0.1.0
+      source: marketplace
+      previous_version: 0.0.6
+      action: upgraded
+      verified: process
+      auto_upgrade: disabled
+      pinned: true
+      progress:
+        - {seconds: 0.3, status: running, message: starting}
+        - {seconds: 8.4, status: success, message: upgraded}
+"""
+
+import json
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin_package as packages
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import console_arguments, console_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import Wanted, parse_name, parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import Package, PackageError
+from ansible_collections.llmops.stack.plugins.module_utils._urls import logins
+
+
+class DifyPlugin:
+    """Options in, one result out."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+        self._validate()
+        self.package = self._package()
+        self.wanted = self._wanted()
+        self.daemon = self._daemon()
+
+    def _validate(self) -> None:
+        params = self.params
+        for name in ("url", "marketplace_url", "plugin_daemon_url"):
+            self.module.no_log_values.update(logins(params[name]))
+            if not re.match(r"^https?://[^\s/]+", params[name]):
+                self.module.fail_json(msg=f"{name} must begin with http:// or https:// and name a host")
+        for name in ("deadline", "process_timeout"):
+            if params[name] <= 0:
+                self.module.fail_json(msg=f"{name} must be greater than 0")
+        if params["plugins"] and (params["plugin_version"] or params["source"] != "marketplace"):
+            self.module.fail_json(
+                msg="plugin_version, source=package and source=github are about one plugin: use plugin, or write the "
+                "versions into plugins as author/name:version"
+            )
+        if params["state"] == "latest" and params["source"] != "marketplace":
+            self.module.fail_json(msg="state=latest asks the marketplace, so it needs source=marketplace")
+        if params["source"] == "github" and params["plugin_version"]:
+            self.module.fail_json(msg="with source=github the release decides: leave plugin_version out")
+
+    def _package(self) -> Package | None:
+        if self.params["source"] != "package" or self.params["state"] == "absent":
+            return None
+        if not packages.HAS_YAML:
+            self.module.fail_json(msg=missing_required_lib("PyYAML"), exception=packages.YAML_IMPORT_ERROR)
+        try:
+            return packages.read_package(self.params["package"])
+        except PackageError as exc:
+            self.module.fail_json(msg=str(exc))
+        return None
+
+    def _wanted(self) -> list[Wanted]:
+        params = self.params
+        names = params["plugins"] or [params["plugin"]]
+        if self.package and not params["plugin"]:
+            names = [self.package.wanted.plugin]
+        if names == [None]:
+            self.module.fail_json(msg="plugin or plugins must be given")
+        try:
+            wanted = [parse_name(name) for name in names]
+            if params["plugin_version"]:
+                version, checksum = parse_version(params["plugin_version"])
+                wanted = [Wanted(one.plugin, version, checksum) for one in wanted]
+        except ValueError as exc:
+            self.module.fail_json(msg=str(exc))
+        if params["state"] == "latest" and any(one.version for one in wanted):
+            self.module.fail_json(msg="state=latest takes no version: leave it out, or use state=present")
+        if len({one.plugin for one in wanted}) < len(wanted):
+            self.module.fail_json(msg="a plugin is listed twice, and there can be only one version of it")
+        if self.package and not wanted[0].is_met_by(self.package.wanted):
+            self.module.fail_json(
+                msg=f"{self.package.path} is {self.package.wanted.text}, expected was {wanted[0].text}: give the right "
+                "package, or correct plugin and plugin_version"
+            )
+        return wanted
+
+    def _daemon(self) -> PluginDaemon | None:
+        key = self.params["plugin_daemon_key"] or self._secrets().get("PLUGIN_DAEMON_KEY", "")
+        if self.params["verify"] == "process" and self.params["state"] != "absent" and not key:
+            self.module.fail_json(
+                msg="verify=process asks the plugin daemon, which takes a key: give plugin_daemon_key, or a "
+                "secrets_file that exists and holds PLUGIN_DAEMON_KEY"
+            )
+        return PluginDaemon(self.params["plugin_daemon_url"], key) if key else None
+
+    def _secrets(self) -> dict[str, str]:
+        path = self.params["secrets_file"]
+        if not path:
+            return {}
+        try:
+            with open(path, encoding="utf-8") as file:
+                secrets = {str(name): str(value) for name, value in json.load(file).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as exc:
+            self.module.fail_json(msg=f"secrets_file {path} cannot be used as the file of dify_env's secrets: {exc}")
+        self.module.no_log_values.update(value for value in secrets.values() if value)
+        return secrets
+
+    def run(self) -> None:
+        params = self.params
+        verify = (params["ca_path"] or True) if params["validate_certs"] else False
+        console = console_of(self.module)
+        options = Options(
+            marketplace=Marketplace(params["marketplace_url"], params["timeout"], verify),
+            state=params["state"],
+            source=params["source"],
+            package=self.package,
+            repo=params["repo"] or "",
+            release=params["release"] or "",
+            release_file=params["release_file"] or "",
+            verify=params["verify"],
+            reinstall=params["reinstall"],
+            pin=params["pin"],
+            deadline=params["deadline"],
+            process_timeout=params["process_timeout"],
+            daemon=self.daemon,
+            check=self.module.check_mode,
+        )
+        plugins = Plugins(console, options, lambda text: self.module.warn(console.hide(text)))
+        trouble = ""
+        try:
+            plugins.run(self.wanted)
+        except (ConsoleError, PluginError, OSError) as exc:
+            trouble = str(exc)
+        self._exit(plugins, trouble)
+
+    def _exit(self, plugins: Plugins, trouble: str) -> None:
+        errors = [one.error for one in plugins.items if one.error] + [trouble] * bool(trouble)
+        result: dict[str, Any] = {
+            "changed": plugins.changed,
+            "plugins": [one.result() for one in plugins.items],
+            "diff": {"before": plugins.before, "after": plugins.after},
+        }
+        result = json.loads(plugins.console.hide(json.dumps(result)))
+        if errors:
+            some = f"{len(errors)} of {len(plugins.items)} plugins are not as wanted. " if len(errors) > 1 else ""
+            self.module.fail_json(msg=plugins.console.hide(some + " ".join(errors)), **result)
+        self.module.exit_json(**result)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **console_arguments(),
+            "plugin": {"type": "str"},
+            "plugins": {"type": "list", "elements": "str"},
+            "plugin_version": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "latest", "absent"], "default": "present"},
+            "source": {"type": "str", "choices": ["marketplace", "package", "github"], "default": "marketplace"},
+            "marketplace_url": {"type": "str", "default": "https://marketplace.dify.ai"},
+            "package": {"type": "path"},
+            "repo": {"type": "str"},
+            "release": {"type": "str"},
+            "release_file": {"type": "str"},
+            "verify": {"type": "str", "choices": ["none", "listed", "process"], "default": "listed"},
+            "plugin_daemon_url": {"type": "str", "default": "http://127.0.0.1:5002"},
+            "plugin_daemon_key": {"type": "str", "no_log": True},
+            "secrets_file": {"type": "path", "no_log": False},
+            "reinstall": {"type": "bool", "default": False},
+            "pin": {"type": "bool"},
+            "deadline": {"type": "float", "default": 600},
+            "process_timeout": {"type": "float", "default": 45},
+        },
+        mutually_exclusive=[("plugin", "plugins"), ("plugins", "package")],
+        required_if=[
+            ("source", "package", ("plugin", "package"), True),
+            ("source", "github", ("plugin", "repo", "release", "release_file")),
+        ],
+        supports_check_mode=True,
+    )
+    DifyPlugin(module).run()
+
+
+if __name__ == "__main__":
+    main()
