@@ -1,0 +1,187 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What has to change for a model, from plain data: forms, masks, differences, and whose they are."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import stat
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_model_plan as plan
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_model_record as record
+from ansible_collections.llmops.stack.plugins.module_utils._dify_model_plan import Field, Found, PlanError
+
+KEY = "secret-key-number-1"
+FIELDS = [
+    Field("base_url", required=True),
+    Field("api_key", secret=True),
+    Field("mode", required=True, default="chat", conditions=(("__model_type", "llm"),)),
+    Field("context_size", required=True, default="4096"),
+    Field("vision_support", default="false", conditions=(("__model_type", "llm"), ("mode", "chat"))),
+]
+FOUND = {"base_url": "http://a:11434", "api_key": plan.mask(KEY), "mode": "chat", "context_size": "4096"}
+
+
+def left(**changes: str) -> record.Remembered:
+    return record.Remembered({**FOUND, **changes}, {"api_key": record.hashed(KEY)}, "id-1")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("secret-key-1", "secret************-1"), ("12345678", "*" * 20), ("123456789", "123456************89"), ("", "")],
+)
+def test_a_secret_is_masked_as_dify_masks_it(value: str, shown: str) -> None:
+    assert plan.mask(value) == shown
+
+
+def test_a_form_is_read_from_the_entry_of_a_provider() -> None:
+    shown = {"variable": "mode", "type": "select", "required": True, "default": "chat", "show_on": []}
+    when = {"variable": "__model_type", "value": "llm"}
+    key = {"variable": "api_key", "type": "secret-input", "required": False, "default": None, "show_on": [when]}
+    entry = {"provider": "p", "model_credential_schema": {"credential_form_schemas": [shown, key]}}
+    assert plan.form(entry) == [
+        Field("mode", required=True, default="chat"),
+        Field("api_key", secret=True, conditions=(("__model_type", "llm"),)),
+    ]
+
+
+def test_a_provider_without_models_by_name_is_refused() -> None:
+    with pytest.raises(PlanError, match="openai has no models that are added by name"):
+        plan.form({"provider": "openai", "model_credential_schema": None})
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"), [(True, "true"), (False, "false"), (4096, "4096"), (0.5, "0.5"), ("4096", "4096")]
+)
+def test_every_value_is_sent_as_text(value: Any, sent: str) -> None:
+    assert plan.wanted_values({"context_size": value}, FIELDS, "llm") == {"context_size": sent}
+
+
+def test_a_value_that_is_no_scalar_is_refused_without_showing_it() -> None:
+    with pytest.raises(PlanError) as raised:
+        plan.wanted_values({"api_key": [KEY]}, FIELDS, "llm")
+    assert "must be a text" in str(raised.value) and KEY not in str(raised.value)
+
+
+def test_a_key_that_the_provider_does_not_know_is_refused() -> None:
+    with pytest.raises(PlanError, match="knows no num_ctx; its credentials are base_url, api_key, mode"):
+        plan.wanted_values({"num_ctx": 1}, FIELDS, "llm")
+
+
+def test_a_key_of_another_model_type_is_left_out() -> None:
+    given = {"base_url": "u", "mode": "chat", "vision_support": True}
+    assert plan.wanted_values(given, FIELDS, "text-embedding") == {"base_url": "u"}
+    assert plan.wanted_values({**given, "mode": "completion"}, FIELDS, "llm") == {"base_url": "u", "mode": "completion"}
+    # The default of mode counts where none is given.
+    assert plan.wanted_values({"vision_support": True}, FIELDS, "llm") == {"vision_support": "true"}
+
+
+def test_what_is_missing_is_filled_from_defaults() -> None:
+    whole = {"base_url": "u", "mode": "chat", "context_size": "4096", "vision_support": "false"}
+    assert plan.complete({"base_url": "u"}, FIELDS, "llm") == whole
+    assert plan.complete({"base_url": "u"}, FIELDS, "text-embedding") == {"base_url": "u", "context_size": "4096"}
+    with pytest.raises(PlanError, match="needs base_url"):
+        plan.complete({}, FIELDS, "llm")
+
+
+def test_equal_values_are_no_difference_whatever_is_remembered() -> None:
+    wanted = {"base_url": "http://a:11434", "api_key": KEY}
+    for remembered in (None, left(), left(api_key="other"), record.Remembered({})):
+        assert plan.differences(wanted, FOUND, FIELDS, remembered) == []
+
+
+def test_a_value_as_it_was_left_was_changed_in_the_inventory() -> None:
+    (one,) = plan.differences({"context_size": "8192"}, FOUND, FIELDS, left())
+    assert (one.key, one.by_hand) == ("context_size", False)
+
+
+@pytest.mark.parametrize("remembered", [None, left(context_size="2048"), record.Remembered({})])
+def test_any_other_value_was_changed_by_hand(remembered: record.Remembered | None) -> None:
+    (one,) = plan.differences({"context_size": "8192"}, FOUND, FIELDS, remembered)
+    assert one.by_hand
+    assert one.shown() == {"key": "context_size", "wanted": "8192", "found": "4096"}
+
+
+def test_a_secret_that_differs_in_the_middle_is_seen_if_it_is_remembered() -> None:
+    other = KEY.replace("key", "mey")
+    assert plan.mask(other) == plan.mask(KEY)
+    (one,) = plan.differences({"api_key": other}, FOUND, FIELDS, left())
+    assert (one.by_hand, one.shown()["wanted"]) == (False, "(secret)")
+    assert plan.differences({"api_key": other}, FOUND, FIELDS, None) == []
+
+
+def test_a_secret_changed_by_hand_is_reported_without_it() -> None:
+    (one,) = plan.differences({"api_key": KEY}, {**FOUND, "api_key": plan.mask("quite-another-1")}, FIELDS, left())
+    assert one.by_hand
+    assert one.shown() == {"key": "api_key", "wanted": "(secret)", "found": "another (secret)"}
+
+
+def test_an_update_never_sends_a_mask_back() -> None:
+    assert plan.body(FOUND, {"context_size": "8192"}, FIELDS) == {
+        **FOUND,
+        "api_key": "[__HIDDEN__]",
+        "context_size": "8192",
+    }
+    assert plan.body(FOUND, {"api_key": KEY}, FIELDS)["api_key"] == KEY
+
+
+def test_which_credential_is_managed() -> None:
+    found = Found(FOUND, "id-2", "API KEY 2", {"id-2": "API KEY 2", "id-1": "API KEY 1"})
+    assert plan.own(found, "llmops.stack", None) == "id-2"
+    assert plan.own(found, "llmops.stack", left()) == "id-1"
+    assert plan.own(found, "API KEY 2", left()) == "id-2"
+    assert plan.own(Found(FOUND), "llmops.stack", left()) == ""
+
+
+def test_an_equal_credential_is_found_behind_its_mask() -> None:
+    shown = {"id-1": {**FOUND, "base_url": "http://b:11434"}, "id-2": FOUND}
+    assert plan.equal_credential(shown, {"base_url": "http://a:11434", "api_key": KEY}, ["api_key"]) == "id-2"
+    assert plan.equal_credential(shown, {"base_url": "http://c:11434"}, []) == ""
+
+
+def test_the_record_holds_no_secret_and_only_its_owner_reads_it(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "models.json"
+    one = record.Record(str(path))
+    one.set("ollama llm m", left())
+    one.save()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert KEY not in path.read_text()
+    again = record.Record(str(path)).get("ollama llm m")
+    assert again is not None and again.values == FOUND
+    assert again.is_secret("api_key", KEY) and not again.is_secret("api_key", KEY + "x")
+    assert again.is_secret("base_url", "of which no hash is there")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["models.json"]
+
+
+def test_the_record_is_written_only_when_it_says_something_new(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "models.json"
+    entry = left()
+    one = record.Record(str(path))
+    one.set("m", entry)
+    one.save()
+    before = path.stat().st_ino
+    again = record.Record(str(path))
+    again.set("m", entry)
+    again.save()
+    assert path.stat().st_ino == before
+    again.set("m", None)
+    again.save()
+    assert json.loads(path.read_text()) == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"m": 1}'])
+def test_a_damaged_record_remembers_nothing(tmp_path: pathlib.Path, content: str) -> None:
+    path = tmp_path / "models.json"
+    path.write_text(content)
+    assert record.Record(str(path)).get("m") is None
+
+
+def test_without_a_path_nothing_is_remembered() -> None:
+    one = record.Record()
+    one.set("m", left())
+    one.save()
+    assert one.get("m") is None
