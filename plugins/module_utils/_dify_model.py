@@ -57,27 +57,41 @@ class Workspace:
         self.console = console
         self.record = record
         self.options = options
+        self._patience = options.deadline
         self._providers: list[dict[str, Any]] | None = None
         self._disabled: dict[str, set[tuple[str, str]]] = {}
 
     def run(self, wishes: list[Wish]) -> list[dict[str, Any]]:
         """One result per wish; those that failed have an error, and the others are done all the same."""
+        # At once: an address that leads nowhere is no platform that is starting.
+        self.console.login()
         results = []
         for wish in wishes:
             item = Item(self, wish)
             try:
-                item.run()
+                self._patiently(item)
             except (ModelError, PlanError) as exc:
                 item.result["error"] = self.console.hide(f"{wish.model}: {exc}")
             except ConsoleError as exc:
                 item.result["error"] = item.explain(exc)
-                if exc.kind in ("wrong_password", "unknown_email", "locked", "no_answer", "not_dify"):
-                    results.append(item.result)
-                    break
             results.append(item.result)
         if not self.options.check:
             self.record.save()
         return results
+
+    def _patiently(self, item: Item) -> None:
+        """Again from the first look while the platform comes up: a write that took effect in spite of its error is
+        found then, and not repeated. All models of a run share the time that is spent so."""
+        while True:
+            began = time.monotonic()
+            try:
+                item.run()
+                return
+            except ConsoleError as error:
+                self._patience -= time.monotonic() - began + _PAUSE
+                if error.kind not in _PASSING or self._patience < 0:
+                    raise
+            time.sleep(_PAUSE)
 
     def form(self, provider: str) -> list[Field] | None:
         """None where no plugin brings this provider."""
@@ -147,6 +161,7 @@ class Item:
         self.result["provider"] = self.models.provider_id(self.wish.provider)
         self.key = f"{self.result['provider']} {self.wish.model_type} {self.wish.model}"
         self.remembered = self.workspace.record.get(self.key)
+        self.result["drift"] = []
         if self.wish.state == "absent":
             self._absent()
             return
@@ -169,8 +184,8 @@ class Item:
         }
         wanted = plan.wanted_values(self.wish.credentials, fields, self.wish.model_type)
         found = self._look()
-        self.result["before"] = plan.public(found.values, fields) if found else {}
-        created = found is None
+        if not self.result["changed"]:
+            self.result["before"] = plan.public(found.values, fields) if found else {}
         if found is None:
             found = self._create(wanted)
         elif not found.current and found.available:
@@ -178,6 +193,7 @@ class Item:
         found = self._own_credential(found)
         if found is not None:
             self._values(found, wanted)
+        created = self.result["action"] == "created"
         if not created and self.workspace.is_disabled(*self._names):
             self._disabled()
         if self.wish.default:
@@ -209,7 +225,7 @@ class Item:
         self._did("created")
         if self.options.check:
             return Found(self._masked(whole), "", self.wish.credential_name)
-        self._save(whole, lambda: self._look() is not None, name=self.wish.credential_name)
+        self.models.save(*self._names, whole, name=self.wish.credential_name)
         found = self._look()
         if found is None or not found.values:
             raise ModelError(f"Dify took the credentials of {self.wish.model} and has none: see the log of its api.")
@@ -284,7 +300,7 @@ class Item:
                 "first."
             )
         whole = plan.body(found.values, write, self.fields)
-        self._save(whole, lambda: False, found.current, found.name)
+        self.models.save(*self._names, whole, found.current, found.name)
         again = self._look()
         if again is None:
             raise ModelError(f"Dify took new credentials for {self.wish.model} and has none: see the log of its api.")
@@ -297,21 +313,6 @@ class Item:
             )
         self._verify(again, write)
         return again
-
-    def _save(self, values: dict[str, str], done: Callable[[], bool], credential_id: str = "", name: str = "") -> None:
-        """Tries again while the platform is coming up; `done` says whether an attempt that failed took effect."""
-        deadline = time.monotonic() + self.options.deadline
-        first = True
-        while True:
-            try:
-                if first or not done():
-                    self.models.save(*self._names, values, credential_id, name)
-                return
-            except ConsoleError as error:
-                if error.kind not in _PASSING or time.monotonic() + _PAUSE > deadline:
-                    raise
-            first = False
-            time.sleep(_PAUSE)
 
     def _verify(self, found: Found, written: Mapping[str, str]) -> None:
         wrong = plan.differences(written, found.values, self.fields, None)
@@ -406,6 +407,13 @@ class Item:
     def explain(self, error: ConsoleError) -> str:
         """What a refusal means. The provider's own objection is named with the address that it tried."""
         _, objection, text = error.message.partition(_PREFIX)
+        if error.kind == "server_error":
+            # Dify says no more than 500, whatever is wrong behind it.
+            return (
+                f"{self.wish.model}: Dify could not ask its plugin (HTTP {error.status}). The plugin's process is dead "
+                "or still starting, plugin_daemon is down or has another PLUGIN_DAEMON_KEY than api, or PostgreSQL or "
+                "Redis is out of reach: see the logs of plugin_daemon and api."
+            )
         if not objection:
             return self.workspace.console.hide(f"{self.wish.model}: {error}")
         found, advice = model_trouble(text)

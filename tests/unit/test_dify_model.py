@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import pathlib
 import stat
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_model as manager
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_model_plan as plan
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_model_record as record
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_plan import Field, Found, PlanError
 
 KEY = "secret-key-number-1"
@@ -185,3 +188,136 @@ def test_without_a_path_nothing_is_remembered() -> None:
     one.set("m", left())
     one.save()
     assert one.get("m") is None
+
+
+class Dify:
+    """A console in memory, with one provider: it keeps a secret where the word for it comes back, as Dify does."""
+
+    def __init__(self) -> None:
+        self.models = self
+        self.secrets: set[str] = set()
+        self.stored: dict[str, dict[str, Any]] = {}
+        self.current = ""
+        self.default_model = ("", "")
+        self.broken: list[ConsoleError] = []  # raised by the next writes; all but "invalid" after they took effect
+        self.forgets_secrets = False
+        self.takes_default = True
+        self.sent: list[dict[str, str]] = []
+
+    def login(self) -> None: ...
+
+    def hide(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+    def provider_id(self, name: str) -> str:
+        return f"langgenius/{name}/{name}"
+
+    def providers(self) -> list[dict[str, Any]]:
+        fields = [
+            {"variable": one.name, "type": "secret-input" if one.secret else "text-input", "default": one.default}
+            for one in FIELDS
+        ]
+        schema = {"credential_form_schemas": fields}
+        return [{"provider": self.provider_id("ollama"), "model_credential_schema": schema}]
+
+    def of(self, provider: str) -> list[dict[str, Any]]:
+        raise ConsoleError("plugin_dead", "no answer")
+
+    def credentials(self, provider: str, model: str, model_type: str, credential_id: str = "") -> dict[str, Any]:
+        one = self.stored.get(credential_id or self.current) or {"values": {}, "name": ""}
+        shown = {key: plan.mask(value) if key == "api_key" else value for key, value in one["values"].items()}
+        available = [{"credential_id": key, "credential_name": one["name"]} for key, one in self.stored.items()]
+        return {"credentials": shown, "id": self.current, "name": one["name"], "available": available}
+
+    def save(self, provider: str, model: str, kind: str, values: dict[str, str], one: str = "", name: str = "") -> None:
+        if self.broken and self.broken[0].kind == "invalid":
+            raise self.broken.pop()
+        self.sent.append(values)
+        old = self.stored.get(one, {"values": {}})["values"]
+        if self.forgets_secrets:
+            old = {}
+        values = {key: old.get(key, "?") if value == plan.KEEP_SECRET else value for key, value in values.items()}
+        one = one or f"id-{len(self.stored) + 1}"
+        self.stored[one] = {"values": values, "name": name}
+        self.current = self.current or one
+        if self.broken:
+            raise self.broken.pop()
+
+    def default(self, model_type: str) -> tuple[str, str]:
+        return self.default_model
+
+    def set_default(self, model_type: str, provider: str, model: str) -> bool:
+        if self.takes_default:
+            self.default_model = (self.provider_id(provider), model)
+        return self.takes_default
+
+
+@pytest.fixture
+def dify(monkeypatch: pytest.MonkeyPatch) -> Dify:
+    monkeypatch.setattr(manager, "_PAUSE", 0.01)
+    return Dify()
+
+
+@pytest.fixture
+def have(dify: Dify, tmp_path: pathlib.Path) -> Callable[..., dict[str, Any]]:
+    def run(default: bool = False, deadline: float = 5, **credentials: Any) -> dict[str, Any]:
+        options = manager.Options(deadline=deadline)
+        console: Any = dify
+        workspace = manager.Workspace(console, record.Record(str(tmp_path / "models.json")), options)
+        (result,) = workspace.run([manager.Wish("m", credentials=credentials, default=default)])
+        return result
+
+    return run
+
+
+Have = Callable[..., dict[str, Any]]
+
+
+def test_a_secret_that_is_not_given_survives_an_update(dify: Dify, have: Have) -> None:
+    have(base_url="u", api_key=KEY)
+    assert have(base_url="other")["action"] == "updated"
+    assert dify.sent[-1]["api_key"] == "[__HIDDEN__]"
+    assert dify.stored["id-1"]["values"] == {**dify.sent[0], "base_url": "other"}
+
+
+def test_a_secret_that_was_lost_is_no_success(dify: Dify, have: Have) -> None:
+    have(base_url="u", api_key=KEY)
+    dify.forgets_secrets = True
+    assert "m: Dify did not keep api_key of m" in have(base_url="other")["error"]
+
+
+def test_a_write_that_took_effect_in_spite_of_its_error_is_not_repeated(dify: Dify, have: Have) -> None:
+    dify.broken = [ConsoleError("server_error", "Internal Server Error", 500)]
+    result = have(base_url="u")
+    assert (result["action"], "error" in result) == ("created", False)
+    assert len(dify.sent) == len(dify.stored) == 1
+
+
+def test_patience_ends(dify: Dify, have: Have) -> None:
+    dify.broken = [ConsoleError("server_error", "Internal Server Error", 500)]
+    assert "The plugin's process is dead or still starting" in have(deadline=0, base_url="u")["error"]
+
+
+def test_what_a_provider_says_is_told_without_the_secret(dify: Dify, have: Have) -> None:
+    text = f"An error occurred during credentials validation: API request failed with status code 401: key {KEY}"
+    dify.broken = [ConsoleError("invalid", text, 400)]
+    error = have(base_url="http://user:pw@gpu:1", api_key=KEY)["error"]
+    assert error == (
+        "The provider does not accept m at http://***@gpu:1: the model server refuses the credentials. "
+        "Correct the api_key of the model."
+    )
+    dify.broken = [ConsoleError("invalid", text.replace("status code 401", "an odd thing"), 400)]
+    assert "an odd thing: key ***." in have(base_url="v", api_key=KEY)["error"]
+
+
+def test_a_default_that_dify_does_not_take_is_an_error(dify: Dify, have: Have) -> None:
+    dify.takes_default = False
+    assert "told to make m the default llm and still has none" in have(base_url="u", default=True)["error"]
+
+
+def test_what_may_be_shown() -> None:
+    given = {"base_url": "u", "api_key": KEY, "context_size": 4096}
+    assert plan.harmless_values(given, FIELDS) == ({"u", "4096"}, {KEY})
+    assert plan.harmless_values({**given, "odd": "x"}, None) == ({"u", "4096"}, {KEY, "x"})

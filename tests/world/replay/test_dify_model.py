@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ def test_a_value_of_the_inventory_is_changed_in_place(desk: Desk) -> None:
 
 
 def test_a_value_changed_in_the_browser_is_reported_and_left_alone(desk: Desk) -> None:
-    wish = {"model": "llama3.2", "credentials": {"base_url": desk.pair.model_url, "context_size": 4096}}
+    credentials = {"base_url": desk.pair.model_url, "context_size": 4096}
+    wish: dict[str, Any] = {"model": "llama3.2", "credentials": credentials}
     desk.run(wish)
     desk.change_by_hand(context_size="16384")
     for check in (True, False):
@@ -131,7 +133,7 @@ def test_a_value_changed_in_the_browser_is_reported_and_left_alone(desk: Desk) -
         assert "context_size is 16384 in Dify, where 4096 is wanted" in json.dumps(seen["warnings"])
     assert desk.stored()["credentials"]["context_size"] == "16384"
     # Another value that changes in the inventory is written, and that one stays.
-    desk.run({**wish, "credentials": {**wish["credentials"], "max_tokens": 1024}})
+    desk.run({**wish, "credentials": {**credentials, "max_tokens": 1024}})
     found = desk.stored()["credentials"]
     assert (found["context_size"], found["max_tokens"]) == ("16384", "1024")
     told = desk.run(wish, overwrite=True)
@@ -151,7 +153,7 @@ def test_without_a_record_every_difference_counts_as_made_by_hand(desk: Desk) ->
 def test_the_default_is_read_back_and_kept(desk: Desk) -> None:
     # Another model comes first: before 1.14 the first call that sets a default has no effect then.
     desk.run({"model": "first"})
-    wishes = [{"model": "first"}, {"model": "llama3.2", "default": True}]
+    wishes: list[dict[str, Any]] = [{"model": "first"}, {"model": "llama3.2", "default": True}]
     foreseen = desk.run(*wishes, check=True)
     assert foreseen["models"][1]["default"]
     desk.run(*wishes)
@@ -235,8 +237,39 @@ def test_a_provider_without_its_plugin(desk: Desk) -> None:
 
 def test_a_wrong_password_is_sent_once(desk: Desk) -> None:
     refused = desk.run({"model": "a"}, {"model": "b"}, password="Wrong-passw0rd")
-    assert "refuses email and password" in refused["msg"] and len(refused["models"]) == 1
+    assert "refuses email and password" in refused["msg"] and "models" not in refused
     desk.browser.login()
+
+
+class TestPlatform:
+    @pytest.fixture(autouse=True)
+    def with_a_daemon(self, pair: Pair) -> None:
+        if not pair.daemon:
+            pytest.skip("0.15.3 has no plugin daemon")
+
+    def test_a_daemon_that_is_starting_is_waited_for(self, desk: Desk) -> None:
+        daemon = desk.pair.daemon
+        assert daemon is not None
+        daemon.stop()
+        later = threading.Timer(1.5, lambda: daemon.start(migrate=False))
+        try:
+            later.start()
+            done = desk.run({"model": "llama3.2"}, deadline=30)
+        finally:
+            later.join()
+        assert done["models"][0]["action"] == "created"
+        assert len(desk.stored()["available"]) == (1 if desk.many else 0)
+        assert not desk.run({"model": "llama3.2"})["changed"]
+
+    def test_a_daemon_that_stays_away_is_named(self, desk: Desk) -> None:
+        daemon = desk.pair.daemon
+        assert daemon is not None
+        daemon.stop()
+        try:
+            failed = desk.run({"model": "llama3.2"}, deadline=0)
+        finally:
+            daemon.start(migrate=False)
+        assert "llama3.2: " in failed["msg"] and "plugin_daemon" in failed["msg"]
 
 
 class TestSecrets:
@@ -303,3 +336,24 @@ class TestSeveralCredentials:
         assert desk.run({"model": "llama3.2"})["changed"]
         assert (desk.stored()["name"], len(desk.stored()["available"])) == ("llmops.stack", 1)
         assert not desk.run({"model": "llama3.2"})["changed"]
+
+    def test_a_credential_stored_by_an_older_release_is_not_stored_again(self, desk: Desk) -> None:
+        if desk.pair.release != "1.16.0":
+            pytest.skip("types were renamed in 1.14")
+        desk.run({"model": "llama3.2"})
+        for table in ("provider_models", "provider_model_credentials"):
+            desk.pair.instance.postgres.query(
+                f"UPDATE {table} SET model_type = 'text-generation' WHERE model_type = 'llm'",
+                database=desk.pair.instance.database,
+            )
+        assert desk.stored()["id"] and not desk.stored()["available"]
+        assert not desk.run({"model": "llama3.2"})["changed"]
+        wish = {"model": "llama3.2", "credentials": {"base_url": desk.pair.model_url, "context_size": 2048}}
+        assert "flask data-migrate legacy-model-types --apply" in desk.run(wish)["msg"]
+        for table in ("provider_models", "provider_model_credentials"):
+            desk.pair.instance.postgres.query(
+                f"UPDATE {table} SET model_type = 'llm' WHERE model_type = 'text-generation'",
+                database=desk.pair.instance.database,
+            )
+        assert desk.run(wish)["changed"]
+        assert len(desk.stored()["available"]) == 1
