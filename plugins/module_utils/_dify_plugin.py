@@ -11,12 +11,14 @@ waited for: it can succeed without effect, vanish, or stay for ever.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_errors import ADVICE
 from ansible_collections.llmops.stack.plugins.module_utils._dify_daemon import DaemonError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace, MarketplaceError
@@ -382,10 +384,11 @@ class Plugins:
                 self._patiently(lambda: self.console.plugins.set_auto_upgrade(new, found.category or "model"))
         item.auto_upgrade = strategy_of(new, found.plugin)
         item.pinned = item.auto_upgrade == "disabled"
-        if item.action in ("installed", "upgraded") and not item.pinned and found.source == "marketplace":
+        undecided = self.options.pin is None and self.options.state == "present"
+        if undecided and item.action in ("installed", "reinstalled") and not item.pinned:
             self.warn(
                 f"Dify upgrades {found.plugin} by itself ({item.auto_upgrade}), so version {found.version} will not "
-                "stay. Give its version, or pin, where it shall."
+                "stay. Give a version, or set pin."
             )
 
     # Requests
@@ -409,6 +412,8 @@ class Plugins:
     def _refusal(self, error: ConsoleError) -> str:
         if error.kind == "marketplace" and self.options.source == "github":
             return f"{error.message}. {GITHUB}"
+        if re.search("size exceeds", error.message, re.IGNORECASE):
+            return f"{error.message}. {ADVICE['too_large']}"
         return str(error)
 
 
