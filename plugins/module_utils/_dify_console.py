@@ -16,7 +16,6 @@ It logs in with its first request that needs it, and once: whatever is wrong wit
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 import secrets
 import time
@@ -41,12 +40,16 @@ SINCE: dict[str, str] = {
     "credential_routes": "1.8.0",  # several credentials per model; the old route takes the old body, stores nothing
     "cookie_login": FEATURES["cookie_login"],  # before it: bearer tokens
     "base64_password": FEATURES["base64_password"],  # at login only; setup takes it plain in all releases
+    "workspace_by_post": "1.12.1",  # on record as GET in 1.7.2 and as POST here; between them both are tried
     "default_model_kept": "1.14.0",  # before it the first default-model of a workspace may be without effect
     "auto_upgrade_by_category": "1.15.0",  # plugin/auto-upgrade/*; models are upgraded to the latest by default
 }
 
 FINISHED = "finished"
 NOT_STARTED = "not_started"
+# How a request fails that no server has seen.
+_NOT_SENT = ("dns", "refused", "unreachable", "timeout_connect", "tls", "invalid")
+_RELEASE = re.compile(r"\d+\.\d+\.\d+(-(alpha|beta|rc|fix)\.?\d*)?")
 # Pauses between two looks at an API that is about to start.
 _POLL_SECONDS = 1.0
 _PAGE = 100
@@ -109,7 +112,12 @@ class Console:
     # Before there is an owner
 
     def setup_status(self) -> str:
-        data = self._call("GET", "setup", login=False)
+        try:
+            data = self._call("GET", "setup", login=False)
+        except ConsoleError as error:
+            if error.status != 404:
+                raise
+            data = None
         if not isinstance(data, dict) or data.get("step") not in (FINISHED, NOT_STARTED):
             raise ConsoleError("not_dify", f"{self.url} is not Dify's console: its /setup answers something else")
         return str(data["step"])
@@ -121,7 +129,7 @@ class Console:
                 return self.setup_status()
             except ConsoleError as error:
                 starting = error.kind in ("no_answer", "gateway", "server_error")
-                if not starting or time.monotonic() + _POLL_SECONDS > deadline:
+                if not starting or error.code in ("tls", "invalid") or time.monotonic() + _POLL_SECONDS > deadline:
                     raise
             time.sleep(_POLL_SECONDS)
 
@@ -164,19 +172,24 @@ class Console:
         if error.status == 403:
             return ConsoleError("already_setup", "Dify has an owner already", 403, error.code)
         if error.status == 401:
-            return ConsoleError("init_required", "Dify is protected by INIT_PASSWORD", 401, error.code)
+            return ConsoleError("init_required", "Dify's setup is guarded by INIT_PASSWORD", 401, error.code)
+        if error.status == 500:
+            return ConsoleError("storage", "Dify's setup ended with HTTP 500 and left nothing behind", 500, error.code)
         return error
 
     # Session
 
-    def login(self) -> None:
-        """Opens the session, with a kept one if there is. A refused password is not sent a second time."""
+    def login(self, fresh: bool = False) -> None:
+        """Opens the session; `fresh`: by the password, whatever session was kept. Never sends a password twice."""
         if self._refused is not None:
             raise self._refused
-        if self._bearer or self._cookies.get(self._cookie("csrf_token")):
-            return
-        if self._file and self._restore():
-            return
+        if not self.logged_in and (fresh or not (self._open() or self._restore())):
+            self._log_in()
+
+    def _open(self) -> bool:
+        return bool(self._bearer or self._cookies.get(self._cookie("csrf_token")))
+
+    def _log_in(self) -> None:
         if not (self.email and self._password):
             raise ConsoleError("wrong_password", "There is no email or no password to log in with", advice="Give both.")
         sent = self._password
@@ -188,12 +201,16 @@ class Console:
             answer = self._exchange("POST", "login", json=body)
             if answer.status != 200:
                 raise self._login_error(read_error(answer, "POST /login"))
-            self._learn(answer)
+            self._learn_tokens(answer)
+            if not self._open():
+                raise ConsoleError("not_dify", "Dify took the password and opened no session", 200)
         except ConsoleError as error:
-            self._refused = error
+            error.message = self.hide(error.message)
+            if error.code in _NOT_SENT or error.status in (502, 503):
+                self.logged_in = False
+            else:
+                self._refused = error
             raise
-        if not (self._bearer or self._cookies.get(self._cookie("csrf_token"))):
-            raise ConsoleError("not_dify", "Dify took the password and opened no session", 200)
         if self._file:
             self._file.write(self._identity(), self._password, {"bearer": self._bearer, "cookies": self._cookies})
 
@@ -214,33 +231,28 @@ class Console:
         return f"{self.url} {self.email}"
 
     def _restore(self) -> bool:
-        kept = self._file.read(self._identity(), self._password) if self._file else None
-        if not kept:
-            return False
+        """A session that an earlier module kept. Whether it still holds is seen with the first request."""
+        kept = self._file.read(self._identity(), self._password) if self._file else {}
         self._bearer, self._cookies = str(kept.get("bearer") or ""), dict(kept.get("cookies") or {})
         self.secrets |= {self._bearer, *self._cookies.values()} - {""}
-        with contextlib.suppress(ConsoleError):
-            answer = self._exchange("GET", "workspaces", headers=self._headers())
-            if answer.status == 200:
-                return True
-        self._bearer, self._cookies = "", {}
-        return False
+        return bool(kept)
 
     def _cookie(self, name: str) -> str:
         """The name as this site spells it: with https in both of its console addresses it begins with __Host-."""
         return f"__Host-{name}" if f"__Host-{name}" in self._cookies else name
 
     def _learn(self, answer: Response) -> None:
-        found = answer.headers.get("X-Version") or ""
-        with contextlib.suppress(ValueError):
-            parse_version(found or self._given)
-            self._version = found or self._given
+        # An image that somebody built may add a word of its own to the version.
+        found = _RELEASE.match(answer.headers.get("X-Version") or "")
+        self._version = found.group() if found else self._version or self._given
         # Several Set-Cookie lines arrive as one; the comma of a date has no name= after it.
         for one in re.split(r",\s*(?=[^;,=\s]+=)", answer.headers.get("Set-Cookie") or ""):
             name, _, value = one.partition(";")[0].partition("=")
             if value:
                 self._cookies[name.strip()] = value
                 self.secrets.add(value)
+
+    def _learn_tokens(self, answer: Response) -> None:
         data = answer.json()
         tokens = data.get("data") if isinstance(data, dict) else None
         if isinstance(tokens, dict) and tokens.get("access_token"):
@@ -253,17 +265,21 @@ class Console:
             return {"Authorization": f"Bearer {self._bearer}"}
         return {"X-CSRF-Token": self._cookies.get(self._cookie("csrf_token"), "")}
 
-    def _refresh(self) -> bool:
-        """A new session instead of one that has run out. Costs no password attempt."""
+    def _renew(self) -> bool:
+        """A new session for one that has run out: by its refresh token, or by the password if it was not sent yet."""
+        answer = None
         if self.has("cookie_login"):
-            known = bool(self._cookies.get(self._cookie("refresh_token")))
-            answer = self._exchange("POST", "refresh-token") if known else None
-        else:
-            body = {"refresh_token": self._refresh_token}
-            answer = self._exchange("POST", "refresh-token", json=body) if self._refresh_token else None
-        if answer is None or answer.status != 200:
+            if self._cookies.get(self._cookie("refresh_token")):
+                answer = self._exchange("POST", "refresh-token")
+        elif self._refresh_token:
+            answer = self._exchange("POST", "refresh-token", json={"refresh_token": self._refresh_token})
+        if answer is not None and answer.status == 200:
+            self._learn_tokens(answer)
+            return True
+        if self.logged_in:
             return False
-        self._learn(answer)
+        self._bearer, self._cookies = "", {}
+        self._log_in()
         return True
 
     # Requests
@@ -287,20 +303,22 @@ class Console:
 
     def pages(self, path: str, key: str, size: str, query: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """All entries of a list that comes in pages; `size` is the parameter that limits one."""
-        page = 1
+        page, first = 1, None
         while True:
             data = self.request("GET", path, query={**(query or {}), "page": page, size: _PAGE})
             found = (data or {}).get(key) or []
+            if found[:1] == first:  # the oldest plugin daemon knows no pages and sends all of them each time
+                return
             yield from found
             if len(found) < _PAGE:
                 return
-            page += 1
+            page, first = page + 1, found[:1]
 
     def _call(self, method: str, path: str, *, login: bool = True, **options: Any) -> Any:
         if login:
             self.login()
         answer = self._exchange(method, path, headers=self._headers() if login else None, **options)
-        if login and answer.status == 401 and self._refresh():
+        if login and answer.status == 401 and self._renew():
             answer = self._exchange(method, path, headers=self._headers(), **options)
         if 200 <= answer.status < 300:
             return answer.json()
@@ -336,11 +354,25 @@ class Console:
         try:
             answer = self.http.request(method, url, timeout or self.timeout, headers=sent, body=body)
         except HttpError as exc:
-            raise ConsoleError("no_answer", self.hide(str(exc))) from exc
+            raise ConsoleError("no_answer", self.hide(str(exc)), code=exc.kind) from exc
         self._learn(answer)
         return answer
 
     # Workspace
+
+    def workspace(self) -> dict[str, Any]:
+        """The account's current workspace: id, name, role of the account in it, …"""
+        by_post = self.has("workspace_by_post")
+        try:
+            return self._workspace(by_post)
+        except ConsoleError as error:
+            if error.status != 405:
+                raise
+        return self._workspace(not by_post)
+
+    def _workspace(self, by_post: bool) -> dict[str, Any]:
+        path = "workspaces/current"
+        return (self.request("POST", path, json={}) if by_post else self.request("GET", path)) or {}
 
     def workspaces(self) -> list[dict[str, Any]]:
         if not self._workspaces:
@@ -349,7 +381,7 @@ class Console:
 
     @property
     def tenant_id(self) -> str:
-        """Id of the account's current workspace. /workspaces/current changed its method once; this never did."""
+        """Id of the account's current workspace."""
         found = [one for one in self.workspaces() if one.get("current")] or self.workspaces()
         if not found:
             raise ConsoleError("forbidden", f"The account {self.email} is in no workspace", 200)

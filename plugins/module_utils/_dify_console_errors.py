@@ -32,6 +32,10 @@ ADVICE: dict[str, str] = {
     "already_setup": "Dify has an owner already.",
     "init_required": "Dify asks for INIT_PASSWORD before its setup: give init_password or secrets_file.",
     "wrong_init_password": "It must equal INIT_PASSWORD in the environment of Dify's container api.",
+    "storage": (
+        "See the log of Dify's container api. Mostly it cannot write the workspace's key: from 1.10.1 on "
+        "volumes/app/storage must belong to uid 1001."
+    ),
     "session": "The session is not valid any more; run again.",
     "forbidden": "The account may not do this: it takes the owner or an administrator of the workspace.",
     "daemon_down": "See that the container plugin_daemon runs and that its log does not report errors.",
@@ -55,7 +59,6 @@ ADVICE: dict[str, str] = {
 
 # (status or 0, code or "", what the message must have or "", what it means); the first that fits counts.
 _MEANINGS: tuple[tuple[int, str, str, str], ...] = (
-    (429, "", "", "locked"),
     (0, "email_code_login_limit", "", "locked"),
     (0, "email_or_password_mismatch", "", "wrong_password"),
     (0, "account_not_found", "", "unknown_email"),

@@ -255,7 +255,7 @@ class ModuleFailed(Exception):
 def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     """Runs a module's main() with these options; returns what Ansible would get, after its masking."""
 
-    def run(name: str, check: bool = False, **options: Any) -> dict[str, Any]:
+    def run(name: str, /, check: bool = False, **options: Any) -> dict[str, Any]:
         main = importlib.import_module(f"ansible_collections.llmops.stack.plugins.modules.{name}").main
         capsys.readouterr()
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,17 +57,34 @@ class Pair:
         return identifier
 
 
+def ask_redis(instance: Instance, command: str) -> str:
+    """The first line of Redis's answer, in the instance's database; "" for a key that does not exist."""
+    host, port, password, number = (
+        instance.environment[f"REDIS_{name}"] for name in ("HOST", "PORT", "PASSWORD", "DB")
+    )
+    line = b""
+    with socket.create_connection((host, int(port)), timeout=5) as sock, sock.makefile("rwb") as stream:
+        for one in (f"AUTH {password}", f"SELECT {number}", command):
+            stream.write(f"{one}\r\n".encode())
+            stream.flush()
+            line = stream.readline()
+        if line.startswith(b"$"):
+            line = b"" if line.startswith(b"$-1") else stream.readline()
+    return line.decode().strip()
+
+
 @contextmanager
 def running(
     release: str, postgres: Any, redis_server: Any, directory: Path, number: int = 58, **environment: str
 ) -> Iterator[Pair]:
-    """One release with its daemon. `number` is its Redis database: other tests that run at the same time have others."""
+    """One release with its daemon. `number` is its Redis database: tests that run at the same time need others."""
     if not interpreter():
         pytest.skip("no Python with psycopg2, redis and yaml (Debian: python3-psycopg2 python3-redis python3-yaml)")
     with ExitStack() as stack:
         instance = Instance(release, postgres, redis_server, number)
         stack.callback(instance.close)
         instance.environment |= environment
+        ask_redis(instance, "FLUSHDB")  # locks and caches of the pair before
         daemon = None
         if DAEMONS[release]:
             daemon = harness.Daemon(DAEMONS[release], directory / "daemon", postgres, redis_server, free_port())

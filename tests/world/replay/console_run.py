@@ -20,7 +20,7 @@ RunModule = Callable[..., dict[str, Any]]
 
 
 def runner(capsys: pytest.CaptureFixture[str]) -> RunModule:
-    def run(name: str, check: bool = False, **options: Any) -> dict[str, Any]:
+    def run(name: str, /, check: bool = False, **options: Any) -> dict[str, Any]:
         main = importlib.import_module(f"ansible_collections.llmops.stack.plugins.modules.{name}").main
         capsys.readouterr()
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}

@@ -17,6 +17,7 @@ from console_pair import Pair
 from standin.daemon_package import pack
 
 MODEL = ("ollama", "llama3.2", "llm")
+WITH_PLUGINS = [release for release, daemon in console_pair.DAEMONS.items() if daemon]
 DSL = """app: {name: probe, mode: chat, icon: x, icon_background: '#FFEAD5', description: ''}
 dependencies: []
 kind: app
@@ -94,11 +95,7 @@ def test_a_wrong_password_is_sent_once(pair: Pair) -> None:
 
 
 def wrong_attempts(pair: Pair) -> int:
-    redis = pytest.importorskip("redis")
-    names = ("HOST", "PORT", "PASSWORD", "DB")
-    host, port, password, number = (pair.instance.environment[f"REDIS_{name}"] for name in names)
-    client = redis.Redis(host=host, port=int(port), password=password, db=int(number))
-    return int(client.get(f"login_error_rate_limit:{console_pair.EMAIL}") or 0)
+    return int(console_pair.ask_redis(pair.instance, f"GET login_error_rate_limit:{console_pair.EMAIL}") or 0)
 
 
 def test_from_plugin_to_model(pair: Pair, console: Console) -> None:
@@ -173,9 +170,9 @@ def test_automatic_upgrades_can_be_switched_off(console: Console) -> None:
     assert again["exclude_plugins"] == ["langgenius/ollama"]
 
 
+@pytest.mark.parametrize("pair", WITH_PLUGINS, indirect=True, scope="module")
 def test_what_the_daemon_refuses_is_named(pair: Pair, console: Console) -> None:
-    if pair.daemon is None:
-        pytest.skip("no plugins before 1.0")
+    assert pair.daemon is not None
     with pytest.raises(ConsoleError) as caught:
         console.plugins.upload("broken.difypkg", pack()[:200])
     assert caught.value.kind == "bad_package"

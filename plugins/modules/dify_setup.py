@@ -1,0 +1,274 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dify_setup
+short_description: Give Dify its owner account
+version_added: 0.1.0
+description:
+  - Does what Dify's install page does, so that nobody who finds that page first becomes the owner.
+  - Works with every release from 0.15.3 on. The release that answers is recognised by itself.
+  - A Dify that was set up already is left as it is. The module then logs in, once, to see that the owner is the wanted
+    one; another owner and another password are errors, never changes.
+  - A refused password is not tried again, because Dify locks an account for 24 hours at the seventh wrong one.
+author:
+  - llmops.stack contributors (@llmops)
+requirements:
+  - requests
+attributes:
+  check_mode:
+    description: Says whether Dify would be set up, and creates nothing. It logs in to a Dify that is set up already.
+    support: full
+  diff_mode:
+    description: Shows the step before and after, never a password.
+    support: full
+options:
+  url:
+    description:
+      - Address of Dify's web server, as this host reaches it.
+    type: str
+    default: http://127.0.0.1
+  version:
+    description:
+      - Release of Dify. Needed only where a proxy takes the header C(X-Version) away.
+    type: str
+  email:
+    description:
+      - E-mail address of the owner. Releases before 1.12.1 tell capital letters in it from small ones.
+    type: str
+    required: true
+  password:
+    description:
+      - Password of the owner, of 8 characters or more, with letters and digits.
+    type: str
+    required: true
+  name:
+    description:
+      - Name of the owner, of up to 30 characters. Dify names the workspace after it. Not changed later.
+    type: str
+    default: Admin
+  language:
+    description:
+      - Language that Dify shows to the owner, for example V(en-US) or V(zh-Hans). Older releases, at least those up to
+        1.7.2, ignore it. Not changed later.
+    type: str
+  init_password:
+    description:
+      - The value of C(INIT_PASSWORD) of this Dify, which guards its setup. By default taken from O(secrets_file).
+    type: str
+  secrets_file:
+    description:
+      - File on the host in which M(llmops.stack.dify_env) keeps the secrets. None of them leaves the host.
+      - A file that does not exist counts as no password.
+    type: path
+  session_file:
+    description:
+      - File on the host, in an existing directory, in which this module leaves its session for the other modules of a
+        run, so that they need not log in. It is readable by its owner only, belongs to this account and password, holds
+        no password, and is good for an hour. Nothing is left in check mode.
+    type: path
+  deadline:
+    description:
+      - Seconds to wait for an API that is still starting.
+    type: float
+    default: 60
+  timeout:
+    description:
+      - Seconds that a single answer may take. The setup itself may take 60 seconds.
+    type: float
+    default: 30
+  validate_certs:
+    description:
+      - Whether to check the certificate of an https O(url).
+    type: bool
+    default: true
+  ca_path:
+    description:
+      - File with the certificates to check it against. By default those of the Python library C(requests).
+    type: path
+seealso:
+  - module: llmops.stack.dify_health
+"""
+
+EXAMPLES = r"""
+- name: Give a fresh Dify its owner
+  llmops.stack.dify_setup:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    secrets_file: /opt/dify/secrets.json
+    deadline: 300
+
+- name: See that the owner is the one of the inventory
+  llmops.stack.dify_setup:
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+  check_mode: true
+  register: owner
+  failed_when: owner is failed or owner is changed
+"""
+
+RETURN = r"""
+step:
+  description: >-
+    V(finished) when Dify has its owner, V(not_started) where check mode left it without one.
+  returned: success
+  type: str
+  sample: finished
+version:
+  description: Release that answered.
+  returned: success
+  type: str
+  sample: 1.12.1
+tenant_id:
+  description: Id of the owner's workspace, empty where check mode left Dify without one.
+  returned: success
+  type: str
+  sample: 7f5b2c1e-5ad0-4c0e-9f7b-1f2a3b4c5d6e
+email:
+  description: E-mail address of the owner.
+  returned: success
+  type: str
+  sample: admin@example.com
+reason:
+  description: Kind of the failure, for conditions. For example V(wrong_password), V(locked) and V(no_answer).
+  returned: failure
+  type: str
+  sample: wrong_password
+"""
+
+import re
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import FINISHED, Console, ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import (
+    console_arguments,
+    console_of,
+    fail,
+    secrets_of,
+)
+
+# Dify's own rules. Newer releases refuse without naming the field, so they are checked here.
+_EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
+_PASSWORD = re.compile(r"(?=.*[a-zA-Z])(?=.*\d).{8,}")
+_NAME_LENGTH = 30
+_INIT_LENGTH = 30
+
+
+class DifySetup:
+    """Options in, an owner or an error out."""
+
+    def __init__(self, module: AnsibleModule, console: Console) -> None:
+        self.module = module
+        self.console = console
+        self.params: dict[str, Any] = module.params
+        self.init_password = self.params["init_password"] or secrets_of(module, self.params["secrets_file"]).get(
+            "INIT_PASSWORD", ""
+        )
+
+    def run(self) -> dict[str, Any]:
+        before = self.console.wait(time.monotonic() + self.params["deadline"])
+        after, tenant = before, ""
+        changed = before != FINISHED
+        if changed:
+            self._check_owner()
+            guarded = self.console.init_needed()
+            if guarded:
+                self._check_init()
+            if not self.module.check_mode:
+                self._set_up(guarded)
+                after = FINISHED
+        if after == FINISHED:
+            tenant = self._see_owner(ours=changed)
+        return {
+            "changed": changed,
+            "step": after,
+            "version": self.console.version,
+            "tenant_id": tenant,
+            "email": self.params["email"],
+            "diff": {
+                "before": {"step": before},
+                "after": {"step": FINISHED, **({"owner": self.params["email"]} if changed else {})},
+            },
+        }
+
+    def _check_owner(self) -> None:
+        if not _EMAIL.fullmatch(self.params["email"]):
+            raise ConsoleError("invalid", f"email '{self.params['email']}' is no address that Dify accepts")
+        if not _PASSWORD.fullmatch(self.params["password"]):
+            raise ConsoleError("invalid", "password must have 8 characters or more, with letters and digits")
+        if not 0 < len(self.params["name"]) <= _NAME_LENGTH:
+            raise ConsoleError("invalid", f"name must have 1 to {_NAME_LENGTH} characters")
+
+    def _check_init(self) -> None:
+        if not self.init_password:
+            raise ConsoleError("init_required", "Dify's setup is guarded by INIT_PASSWORD, and none was given")
+        if len(self.init_password) > _INIT_LENGTH:
+            raise ConsoleError(
+                "invalid",
+                f"INIT_PASSWORD has {len(self.init_password)} characters, and Dify takes {_INIT_LENGTH} at most",
+                advice="Shorten it in the environment of Dify's container api too, and recreate that container.",
+            )
+
+    def _set_up(self, guarded: bool) -> None:
+        owner = {name: self.params[name] for name in ("email", "name", "password")}
+        try:
+            if guarded:
+                self.console.init(self.init_password)
+            self.console.setup(**owner, language=self.params["language"] or "")
+        except ConsoleError as error:
+            # An answer that was lost, and somebody else who was faster: both are seen at the next look.
+            if error.kind not in ("no_answer", "gateway", "already_setup") or self.console.setup_status() != FINISHED:
+                raise
+
+    def _see_owner(self, ours: bool) -> str:
+        try:
+            self.console.login(fresh=True)
+            workspace = self.console.workspace()
+        except ConsoleError as error:
+            if error.kind in ("wrong_password", "unknown_email") and not ours:
+                error.message = (
+                    f"{self.params['url']} was set up before, with another owner or password: {error.message}"
+                )
+            raise
+        role = workspace.get("role")
+        if role != "owner":
+            raise ConsoleError(
+                "forbidden",
+                f"{self.params['email']} is '{role}' in the workspace '{workspace.get('name')}', not its owner",
+                advice="Give the account of the owner.",
+            )
+        return str(workspace.get("id") or "")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **console_arguments(),
+            "name": {"type": "str", "default": "Admin"},
+            "language": {"type": "str"},
+            "init_password": {"type": "str", "no_log": True},
+            "secrets_file": {"type": "path", "no_log": False},
+            "deadline": {"type": "float", "default": 60.0},
+        },
+        supports_check_mode=True,
+    )
+    console = console_of(module)
+    if module.params["deadline"] < 0:
+        module.fail_json(msg="deadline must not be negative")
+    try:
+        result = DifySetup(module, console).run()
+    except ConsoleError as error:
+        fail(module, console, error)
+    else:
+        module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
