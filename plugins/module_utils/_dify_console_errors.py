@@ -22,7 +22,7 @@ ADVICE: dict[str, str] = {
     "wrong_password": (
         "Correct email or password. Nothing was tried again: the seventh wrong attempt locks the account for 24 hours."
     ),
-    "unknown_email": "Correct the email. Before 1.9.2 Dify tells capital letters in it from small ones.",
+    "unknown_email": "Correct the email. This release tells capital letters in it from small ones.",
     "locked": (
         "Seven wrong passwords lock an account for 24 hours. Wait, or delete the key login_error_rate_limit:<email> in "
         "Dify's Redis; then run with the right password."

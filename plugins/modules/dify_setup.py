@@ -38,7 +38,8 @@ options:
     type: str
   email:
     description:
-      - E-mail address of the owner. Releases before 1.12.1 tell capital letters in it from small ones.
+      - E-mail address of the owner. Older releases, at least those up to 1.7.2, tell capital letters in it from small
+        ones.
     type: str
     required: true
   password:

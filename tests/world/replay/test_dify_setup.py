@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,26 @@ def test_the_seventh_wrong_password_is_told_from_the_others(pair: Pair, run: Run
     assert locked["reason"] == "locked"
     assert "another owner" not in locked["msg"]
     assert "login_error_rate_limit" in locked["msg"]
+
+
+@pytest.mark.parametrize("pair", ["1.12.1"], indirect=True)
+def test_the_log_of_ansible_holds_no_secret(pair: Pair, tmp_path: Path) -> None:
+    session, playbook = tmp_path / "session.json", tmp_path / "playbook.yml"
+    options = {"url": pair.url, "email": EMAIL, "password": PASSWORD, "init_password": INIT_PASSWORD}
+    task = {"name": "Owner", "llmops.stack.dify_setup": {**options, "session_file": str(session)}}
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}
+    playbook.write_text(json.dumps([{**play, "vars": {"ansible_python_interpreter": sys.executable}}]))
+    done = subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-vvv", "--diff", str(playbook)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log
+    assert "tenant_id" in log
+    kept = json.loads(session.read_text())["session"]
+    secrets = [PASSWORD, INIT_PASSWORD, *kept["cookies"].values()]
+    assert len(secrets) == 6  # three cookies of the login, one of the guard
+    assert [secret for secret in secrets if secret in log] == []
