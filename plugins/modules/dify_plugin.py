@@ -38,7 +38,7 @@ options:
     default: http://127.0.0.1
   version:
     description:
-      - The release of Dify, where a proxy in front of it takes the header C(X-Version) away.
+      - Release of Dify. Needed only where a proxy takes the header C(X-Version) away.
     type: str
   email:
     description:
@@ -52,7 +52,8 @@ options:
     required: true
   session_file:
     description:
-      - A file on the managed host in which the session is kept for the next module, so that there is one login.
+      - File on the host, in an existing directory, in which the modules of a run leave their session for each other, so
+        that there is one login. It is readable by its owner only and holds no password.
     type: path
   plugin:
     description:
@@ -297,14 +298,17 @@ plugins:
         - {seconds: 8.4, status: success, message: upgraded}
 """
 
-import json
 import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin_package as packages
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import console_arguments, console_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import (
+    console_arguments,
+    console_of,
+    secrets_of,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace
@@ -380,27 +384,14 @@ class DifyPlugin:
         return wanted
 
     def _daemon(self) -> PluginDaemon | None:
-        key = self.params["plugin_daemon_key"] or self._secrets().get("PLUGIN_DAEMON_KEY", "")
+        secrets = secrets_of(self.module, self.params["secrets_file"])
+        key = self.params["plugin_daemon_key"] or secrets.get("PLUGIN_DAEMON_KEY", "")
         if self.params["verify"] == "process" and self.params["state"] != "absent" and not key:
             self.module.fail_json(
                 msg="verify=process asks the plugin daemon, which takes a key: give plugin_daemon_key, or a "
                 "secrets_file that exists and holds PLUGIN_DAEMON_KEY"
             )
         return PluginDaemon(self.params["plugin_daemon_url"], key) if key else None
-
-    def _secrets(self) -> dict[str, str]:
-        path = self.params["secrets_file"]
-        if not path:
-            return {}
-        try:
-            with open(path, encoding="utf-8") as file:
-                secrets = {str(name): str(value) for name, value in json.load(file).items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, AttributeError) as exc:
-            self.module.fail_json(msg=f"secrets_file {path} cannot be used as the file of dify_env's secrets: {exc}")
-        self.module.no_log_values.update(value for value in secrets.values() if value)
-        return secrets
 
     def run(self) -> None:
         params = self.params
@@ -437,10 +428,11 @@ class DifyPlugin:
             "plugins": [one.result() for one in plugins.items],
             "diff": {"before": plugins.before, "after": plugins.after},
         }
-        result = json.loads(plugins.console.hide(json.dumps(result)))
+        # Whatever a log of the plugin daemon quotes.
+        self.module.no_log_values.update(plugins.console.secrets)
         if errors:
             some = f"{len(errors)} of {len(plugins.items)} plugins are not as wanted. " if len(errors) > 1 else ""
-            self.module.fail_json(msg=plugins.console.hide(some + " ".join(errors)), **result)
+            self.module.fail_json(msg=some + " ".join(errors), **result)
         self.module.exit_json(**result)
 
 

@@ -9,7 +9,6 @@ import http.server
 import json
 import threading
 import time
-import unittest.mock
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,14 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import console_pair
+import console_run
 import harness_daemon as harness
 import pytest
-from ansible.module_utils import _internal
-from ansible.module_utils.common import warnings
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console
-from ansible_collections.llmops.stack.plugins.modules import dify_plugin
 from console_pair import Pair
 from standin import daemon_package
 from standin.daemon_package import pack
@@ -151,20 +147,13 @@ def runner(pair: Pair, market_url: str, capsys: pytest.CaptureFixture[str], fold
     if pair.daemon:
         common |= {"plugin_daemon_url": pair.daemon.url, "secrets_file": str(secrets)}
 
+    start = console_run.runner(capsys)
+
     def call(check: bool = False, **options: Any) -> dict[str, Any]:
-        capsys.readouterr()
-        given = {**common, **options, "_ansible_check_mode": check, "_ansible_diff": True}
-        given = {name: value for name, value in given.items() if value is not None}
-        said_before: Any = unittest.mock.patch.object(warnings, "_global_warnings", {})
-        a_module: Any = unittest.mock.patch.object(_internal, "is_controller", False)
-        with patch_module_args(given), said_before, a_module, pytest.raises(SystemExit):
-            dify_plugin.main()
-        out = capsys.readouterr().out
-        result: dict[str, Any] = json.loads(out)
-        shown = json.dumps({name: value for name, value in result.items() if name != "invocation"})
-        # The password of the tests is masked in the invocation, and the rest has none to mask.
-        assert console_pair.PASSWORD not in out
-        assert not any(secret in shown for secret in (harness.KEY, "Bearer", "csrf", "access_token"))
+        given = {name: value for name, value in {**common, **options}.items() if value is not None}
+        result = start("dify_plugin", check=check, **given)
+        shown = json.dumps(result)
+        assert not any(text in shown for text in (console_pair.PASSWORD, harness.KEY, "Bearer", "csrf", "access_token"))
         return result
 
     return call
