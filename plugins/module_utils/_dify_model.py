@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_model_plan as plan
-from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import NOT_STARTED, Console, ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_texts import model_trouble
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_plan import Difference, Field, Found, PlanError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_record import Record, Remembered, hashed
@@ -63,6 +63,10 @@ class Workspace:
 
     def run(self, wishes: list[Wish]) -> list[dict[str, Any]]:
         """One result per wish; those that failed have an error, and the others are done all the same."""
+        if self.options.check and self.console.setup_status() == NOT_STARTED:
+            # The run that is checked would set it up first.
+            self.options.warn("Dify has no owner yet, so nothing is known of its models. dify_setup gives it one.")
+            return [Item(self, wish).foresee() for wish in wishes]
         # At once: an address that leads nowhere is no platform that is starting.
         self.console.login()
         results = []
@@ -208,9 +212,15 @@ class Item:
             raise ModelError(text)
         # A check of a run that would install the plugin first.
         self.options.warn(text)
-        self._did("created")
-        self.result["credentials"] = dict.fromkeys(self.wish.credentials, plan.SHOWN)
-        self.result["default"] = self.wish.default
+        self.foresee()
+
+    def foresee(self) -> dict[str, Any]:
+        """What is said where nothing can be looked at: that all of it would be done."""
+        if self.wish.state == "present":
+            self._did("created")
+            self.result["credentials"] = dict.fromkeys(self.wish.credentials, plan.SHOWN)
+            self.result["default"] = self.wish.default
+        return self.result
 
     def _look(self, credential_id: str = "") -> Found | None:
         data = self.models.credentials(*self._names, credential_id)

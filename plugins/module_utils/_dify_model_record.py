@@ -53,9 +53,22 @@ class Record:
                 content = json.load(file)
                 self._known = content if isinstance(content, dict) else {}
 
+    def entry(self, name: str) -> dict[str, Any] | None:
+        found = self._known.get(name)
+        return found if isinstance(found, dict) else None
+
+    def put(self, name: str, entry: dict[str, Any] | None) -> None:
+        if not self.path or self.entry(name) == entry:
+            return
+        self._changed = True
+        if entry is None:
+            del self._known[name]
+        else:
+            self._known[name] = entry
+
     def get(self, name: str) -> Remembered | None:
-        entry = self._known.get(name)
-        if not isinstance(entry, dict):
+        entry = self.entry(name)
+        if entry is None:
             return None
         return Remembered(
             values=dict(entry.get("values") or {}),
@@ -64,15 +77,8 @@ class Record:
             is_default=bool(entry.get("is_default")),
         )
 
-    def set(self, name: str, entry: Remembered | None) -> None:
-        before = self.get(name)
-        if not self.path or before == entry:
-            return
-        self._changed = True
-        if entry is None:
-            del self._known[name]
-        else:
-            self._known[name] = dataclasses.asdict(entry)
+    def set(self, name: str, model: Remembered | None) -> None:
+        self.put(name, None if model is None else dataclasses.asdict(model))
 
     def save(self) -> None:
         if not self._changed:

@@ -1,0 +1,260 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dify_app
+short_description: Have an app in a workspace of Dify, from its DSL
+version_added: 0.1.0
+description:
+  - Imports an app from a DSL, as Dify exports it, publishes it where its kind needs that, opens it to the API, and
+    keeps one key for it.
+  - An app is known by its name. One that exists is never imported a second time.
+  - With O(record) the module knows which DSL it imported and whether somebody edited the app since. A new DSL is then
+    written over the old one; an edited app is reported in RV(drift) and left alone unless O(overwrite) says otherwise.
+author:
+  - llmops.stack contributors (@llmops)
+requirements:
+  - requests (Python library)
+  - PyYAML (Python library), unless O(dsl) is a mapping or JSON
+attributes:
+  check_mode:
+    description: Tells what would be done. The DSL is read, and not shown to Dify.
+    support: full
+  diff_mode:
+    description: Returns kind, API, key and the sha256 of the DSL before and after.
+    support: full
+options:
+  url:
+    description: The address of Dify's web server, without a path.
+    type: str
+    default: http://127.0.0.1
+  version:
+    description: The release of Dify; needed only where a proxy takes away the header C(X-Version).
+    type: str
+  email:
+    description: The account's email address. It must be the owner, an administrator or an editor of its workspace.
+    type: str
+    required: true
+  password:
+    description: The account's password. A wrong one is never tried twice.
+    type: str
+    required: true
+  session_file:
+    description: A file on the managed host that keeps the session, so that all modules of a run log in once.
+    type: path
+  timeout:
+    description: Seconds that a request may take, except an import.
+    type: float
+    default: 30
+  validate_certs:
+    description: Whether the certificate of an https address must be valid.
+    type: bool
+    default: true
+  ca_path:
+    description: A file with certificates of authorities, if those of the system are not enough.
+    type: path
+  name:
+    description: The name of the app. It replaces the one in the DSL.
+    type: str
+    required: true
+  dsl:
+    description:
+      - The DSL, as text or as a mapping. Needed if the app is not there yet, and to change it.
+      - Give the task C(no_log) if it holds secrets, for example environment variables of a workflow.
+      - Names of providers must be those of the release, V(ollama) before Dify 1.0 and
+        V(langgenius/ollama/ollama) since.
+    type: raw
+  src:
+    description: A file with the DSL on the managed host, instead of O(dsl).
+    type: path
+  state:
+    description: Whether the app is there. V(absent) deletes it with its keys, its conversations and O(key_file).
+    type: str
+    choices: [present, absent]
+    default: present
+  enable_api:
+    description: Whether the app answers over the API.
+    type: bool
+    default: true
+  key:
+    description:
+      - Whether the app has a key for the API. One that exists is used and none is added; with O(record) or O(key_file)
+        it stays the same one.
+    type: bool
+    default: true
+  key_file:
+    description: A file on the managed host, made with mode 0600, that gets the key.
+    type: path
+  return_key:
+    description: Whether the key is in the result, as RV(api_key). Give the task C(no_log) then.
+    type: bool
+    default: false
+  overwrite:
+    description: Whether an app that somebody edited is set back to the DSL. Needs O(record).
+    type: bool
+    default: false
+  record:
+    description:
+      - A file on the managed host, made with mode 0600, in which the module remembers what it imported. It may be the
+        one of M(llmops.stack.dify_model).
+      - Without it an app that exists is left as it is, whatever its DSL says.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Have a chat app, and its key in a file
+  llmops.stack.dify_app:
+    url: http://dify.example.com
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    name: helpdesk
+    dsl: "{{ lookup('ansible.builtin.file', 'helpdesk.yml') }}"
+    key_file: /opt/dify/helpdesk.key
+    record: /opt/dify/.llmops-models.json
+
+- name: Have a small app to ask a model
+  llmops.stack.dify_app:
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    name: probe
+    dsl:
+      kind: app
+      version: 0.3.1
+      dependencies: []
+      app: {name: probe, mode: chat, icon: "🤖", icon_background: "#FFEAD5"}
+      model_config:
+        model: {provider: langgenius/ollama/ollama, name: "deepseek-r1:1.5b", mode: chat, completion_params: {}}
+    return_key: true
+  register: probe
+  no_log: true
+
+- name: Delete an app
+  llmops.stack.dify_app:
+    email: admin@example.com
+    password: "{{ dify_admin_password }}"
+    name: probe
+    state: absent
+"""
+
+RETURN = r"""
+action:
+  description: What was done, or would be in check mode; V(none), V(created), V(updated) or V(deleted).
+  type: str
+  returned: when Dify was asked
+name:
+  description: The name of the app.
+  type: str
+  returned: when Dify was asked
+id:
+  description: Its id; empty where there is none.
+  type: str
+  returned: when Dify was asked
+mode:
+  description: Its kind, for example V(chat) or V(workflow).
+  type: str
+  returned: when Dify was asked
+  sample: chat
+enable_api:
+  description: Whether it answers over the API.
+  type: bool
+  returned: when Dify was asked
+key_id:
+  description: The id of its key; empty without O(key), and where one would be made in check mode.
+  type: str
+  returned: when Dify was asked
+api_key:
+  description: The key.
+  type: str
+  returned: with O(return_key), where there is one
+missing_plugins:
+  description: What the DSL of an app that was just imported asks for and is not installed.
+  type: list
+  elements: str
+  returned: when Dify was asked
+drift:
+  description: One entry if somebody edited the app, or made it, by hand.
+  type: list
+  elements: dict
+  returned: when Dify was asked
+  contains:
+    key:
+      description: What differs, V(content).
+      type: str
+    overwritten:
+      description: Whether it was set back, or would be in check mode.
+      type: bool
+"""
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.llmops.stack.plugins.module_utils._dify_app import (
+    YAML_IMPORT_ERROR,
+    App,
+    AppError,
+    Options,
+    Wish,
+    needs_yaml,
+)
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import console_arguments, console_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_model_record import Record
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **console_arguments(),
+            "name": {"type": "str", "required": True},
+            "dsl": {"type": "raw"},
+            "src": {"type": "path"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "enable_api": {"type": "bool", "default": True},
+            # The name of a switch: a key comes in by no option.
+            "key": {"type": "bool", "default": True, "no_log": False},
+            "key_file": {"type": "path", "no_log": False},
+            "return_key": {"type": "bool", "default": False, "no_log": False},
+            "overwrite": {"type": "bool", "default": False},
+            "record": {"type": "path"},
+        },
+        mutually_exclusive=[("dsl", "src")],
+        supports_check_mode=True,
+    )
+    params = module.params
+    if params["overwrite"] and not params["record"]:
+        module.fail_json(msg="overwrite needs record: without it nobody knows whether the app is as the DSL says.")
+    dsl = params["dsl"]
+    if params["src"]:
+        try:
+            with open(params["src"], encoding="utf-8") as file:
+                dsl = file.read()
+        except (OSError, ValueError) as exc:
+            module.fail_json(msg=f"The DSL cannot be read from src: {exc}")
+    if needs_yaml(dsl):
+        module.fail_json(msg=missing_required_lib("PyYAML"), exception=YAML_IMPORT_ERROR)
+    console = console_of(module)
+    wish = Wish(params["name"], dsl, params["state"], params["enable_api"], params["key"], params["key_file"] or "")
+    app = App(
+        console, Record(params["record"] or ""), Options(params["overwrite"], module.check_mode, module.warn), wish
+    )
+    try:
+        result = app.run()
+    except (AppError, ConsoleError, OSError) as exc:
+        module.fail_json(msg=console.hide(f"{wish.name}: {exc}"))
+    if any(not one["overwritten"] for one in result["drift"]):
+        module.warn(
+            f"The app {wish.name} was edited or made in the browser and is left alone; overwrite: true sets it back to "
+            "the DSL."
+        )
+    before, after = result.pop("before"), result.pop("after")
+    if module._diff:
+        result["diff"] = {"before": before, "after": after}
+    if params["return_key"] and app.token:
+        result["api_key"] = app.token
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
