@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import SINCE, Console, ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console_errors import ADVICE, read_error
-from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import is_known, parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import is_known
 from ansible_collections.llmops.stack.plugins.module_utils._http import Response
 from ansible_collections.llmops.stack.tests.unit.servers.console import EMAIL, PASSWORD, TENANT, FakeConsole, error
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Scripted, as_json
@@ -27,7 +27,6 @@ def client(server: Scripted, **options: Any) -> Console:
 
 def test_the_table_names_releases_that_exist() -> None:
     assert all(is_known(release) for release in SINCE.values())
-    assert sorted(SINCE.values(), key=parse_version)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +70,19 @@ def test_the_release_that_answers_counts_more_than_the_one_that_was_given(given:
         else:
             with pytest.raises(ConsoleError, match="X-Version"):
                 assert client(server).version
+
+
+@pytest.mark.parametrize(
+    ("release", "methods"), [("1.7.2", ["GET"]), ("1.10.0", ["GET", "POST"]), ("1.16.0", ["POST"])]
+)
+def test_the_workspace_is_asked_for_as_the_release_wants_it(release: str, methods: list[str]) -> None:
+    def answer(request: Any) -> Reply:
+        right = request.method == methods[-1]
+        return as_json({"id": TENANT}) if right else error(405, "method_not_allowed", "The method is not allowed.")
+
+    with Scripted(FakeConsole(release, owner=EMAIL, routes={"workspaces/current": answer})).running() as server:
+        assert client(server).workspace() == {"id": TENANT}
+        assert [one.method for one in server.asked("/console/api/workspaces/current")] == methods
 
 
 def test_an_answer_without_the_header_forgets_no_release() -> None:
