@@ -350,6 +350,8 @@ class DifyPlugin:
     def _package(self) -> Package | None:
         if self.params["source"] != "package" or self.params["state"] == "absent":
             return None
+        if not self.params["package"]:
+            self.module.fail_json(msg="source=package needs package, a .difypkg file on the managed host")
         if not packages.HAS_YAML:
             self.module.fail_json(msg=missing_required_lib("PyYAML"), exception=packages.YAML_IMPORT_ERROR)
         try:
