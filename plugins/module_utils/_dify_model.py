@@ -237,8 +237,15 @@ class Item:
             return Found(self._masked(whole), "", self.wish.credential_name)
         self.models.save(*self._names, whole, name=self.wish.credential_name)
         found = self._look()
+        if found is not None and found.available and not found.current:
+            # A model whose credential was deleted is still on the list, and takes a new one only when it is told to.
+            self.models.switch(*self._names, plan.own(found, self.wish.credential_name, None))
+            found = self._look()
         if found is None or not found.values:
-            raise ModelError(f"Dify took the credentials of {self.wish.model} and has none: see the log of its api.")
+            raise ModelError(
+                "Dify took the credentials and does not use them: remove the model in Dify under Settings, Model "
+                "Provider, and run again."
+            )
         self._verify(found, whole)
         # All that was sent is one's own from now on, also what came from the form's defaults.
         self.remembered = Remembered(found.values, {}, found.current)

@@ -201,6 +201,8 @@ class Dify:
         self.default_model = ("", "")
         self.broken: list[ConsoleError] = []  # raised by the next writes; all but "invalid" after they took effect
         self.forgets_secrets = False
+        self.listed_without_credential = False
+        self.switches = True
         self.takes_default = True
         self.sent: list[dict[str, str]] = []
 
@@ -241,9 +243,13 @@ class Dify:
         values = {key: old.get(key, "?") if value == plan.KEEP_SECRET else value for key, value in values.items()}
         one = one or f"id-{len(self.stored) + 1}"
         self.stored[one] = {"values": values, "name": name}
-        self.current = self.current or one
+        if not self.listed_without_credential:
+            self.current = self.current or one
         if self.broken:
             raise self.broken.pop()
+
+    def switch(self, provider: str, model: str, model_type: str, one: str) -> None:
+        self.current = one if self.switches else ""
 
     def default(self, model_type: str) -> tuple[str, str]:
         return self.default_model
@@ -310,6 +316,25 @@ def test_what_a_provider_says_is_told_without_the_secret(dify: Dify, have: Have)
     )
     dify.broken = [ConsoleError("invalid", text.replace("status code 401", "an odd thing"), 400)]
     assert "an odd thing: key ***." in have(base_url="v", api_key=KEY)["error"]
+
+
+def test_a_model_whose_credential_was_deleted_gets_the_new_one(dify: Dify, have: Have) -> None:
+    dify.listed_without_credential = True
+    dify.stored["id-0"] = {"values": {"base_url": "elsewhere"}, "name": "by hand"}
+    assert have(base_url="u")["credential_name"] == "llmops.stack"
+    assert dify.stored[dify.current]["values"]["base_url"] == "u"
+    assert not have(base_url="u")["changed"]
+
+
+def test_an_equal_credential_that_is_not_in_use_is_used(dify: Dify, have: Have) -> None:
+    dify.stored["id-0"] = {"values": {"base_url": "u", "api_key": KEY}, "name": "by hand"}
+    result = have(base_url="u", api_key=KEY)
+    assert (result["action"], result["credential_name"], dify.sent) == ("switched", "by hand", [])
+
+
+def test_credentials_that_dify_does_not_use_are_no_success(dify: Dify, have: Have) -> None:
+    dify.listed_without_credential, dify.switches = True, False
+    assert "took the credentials and does not use them" in have(base_url="u")["error"]
 
 
 def test_a_default_that_dify_does_not_take_is_an_error(dify: Dify, have: Have) -> None:

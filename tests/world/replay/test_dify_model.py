@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from console_run import RunModule, runner
 from standin.daemon_package import _sources
 
 SECRET = "sk-very-secret-4711"
+ROOT = Path(__file__).resolve().parents[3]
 LLM = ("ollama", "llama3.2", "llm")
 
 
@@ -105,6 +109,13 @@ def test_check_run_check_run(desk: Desk) -> None:
         assert (again["changed"], again["models"][0]["action"], again["drift"]) == (False, "none", [])
         assert again["diff"]["before"] == again["diff"]["after"] == done["diff"]["after"]
     assert len(desk.stored()["available"]) == (1 if desk.many else 0)
+
+
+def test_one_model_is_given_without_a_list(desk: Desk) -> None:
+    one: dict[str, Any] = {"url": desk.pair.url, "email": EMAIL, "password": PASSWORD, "model": "llama3.2"}
+    one["credentials"] = {"base_url": desk.pair.model_url}
+    assert desk.run_module("dify_model", **one)["models"][0]["action"] == "created"
+    assert not desk.run_module("dify_model", **one)["changed"]
 
 
 def test_a_value_of_the_inventory_is_changed_in_place(desk: Desk) -> None:
@@ -288,6 +299,36 @@ class TestSecrets:
         assert desk.run(wish)["models"][0]["credentials"]["context_size"] == "4096"
         failed = desk.run({**wish, "model": "missing"})
         assert failed["failed"] and SECRET not in json.dumps(failed)
+
+    def test_a_log_with_all_details_shows_no_secret(self, desk: Desk) -> None:
+        if desk.pair.release not in ("1.7.2", "1.16.0"):
+            pytest.skip("one release with tokens and one with cookies are enough")
+        account = {"url": desk.pair.url, "email": EMAIL, "password": PASSWORD, "session_file": str(desk.session)}
+        model = {
+            "model": "llama3.2",
+            "credentials": {"base_url": desk.pair.model_url, "api_key": SECRET},
+            "default": True,
+            "record": str(desk.record),
+        }
+        app = {
+            "name": "probe",
+            "key_file": str(desk.session.with_name("key")),
+            "dsl": {"kind": "app", "version": "0.3.1", "dependencies": [], "app": {"name": "probe", "mode": "chat"}},
+        }
+        tasks = [{"llmops.stack.dify_model": {**account, **model}}, {"llmops.stack.dify_app": {**account, **app}}]
+        playbook = desk.session.with_name("play.yml")
+        playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks * 2}]))
+        command = ["ansible-playbook", "-i", "localhost,", "-c", "local", "-vvv", "--diff", str(playbook)]
+        environment = {**os.environ, "ANSIBLE_PYTHON_INTERPRETER": sys.executable, "ANSIBLE_NOCOLOR": "1"}
+        environment |= {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_LOCALHOST_WARNING": "false"}
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        log = run.stdout + run.stderr
+        assert run.returncode == 0, log[-3000:]
+        assert "changed=2 " in log and "llama3.2" in log and "4096" in log
+        kept = json.loads(desk.session.read_text())["session"]
+        hidden = [SECRET, PASSWORD, desk.session.with_name("key").read_text().strip()]
+        hidden += [kept["bearer"], *kept["cookies"].values()]
+        assert [one for one in hidden if one and one in log] == []
 
     def test_a_new_secret_is_seen_behind_an_equal_mask(self, desk: Desk) -> None:
         values = {"base_url": desk.pair.model_url, "api_key": SECRET}
