@@ -75,7 +75,7 @@ _MEANINGS: tuple[tuple[int, str, str, str], ...] = (
     (0, "", "not a valid difypkg|open manifest.yaml|PluginDecodeError", "bad_package"),
     (0, "", "plugin package not found", "package_missing"),
     (413, "", "", "too_large"),
-    (0, "", "package size is too large|File size exceeded", "too_large"),
+    (0, "", "package size is too large|[Ff]ile size exceed", "too_large"),
     (0, "", "Reached maximum retries", "marketplace"),
     (0, "", r"Provider \S+ does not exist", "provider_missing"),
     (401, "", "", "session"),

@@ -66,6 +66,20 @@ class Plugins:
         body = {"original_plugin_unique_identifier": original, "new_plugin_unique_identifier": new}
         return self._task(self._post("upgrade/marketplace", json=body, timeout=_TRANSFER_SECONDS))
 
+    def upgrade_github(self, original: str, new: str, repo: str, version: str, package: str) -> str:
+        """Starts an upgrade from a file of a GitHub release and returns its task.
+
+        As Dify's source has it (api/controllers/console/workspace/plugin.py); no recording has this call.
+        """
+        body = {
+            "original_plugin_unique_identifier": original,
+            "new_plugin_unique_identifier": new,
+            "repo": repo,
+            "version": version,
+            "package": package,
+        }
+        return self._task(self._post("upgrade/github", json=body, timeout=_TRANSFER_SECONDS))
+
     def task(self, task_id: str) -> dict[str, Any] | None:
         """status (running | success | failed), completed_plugins, total_plugins, plugins[].message.
 

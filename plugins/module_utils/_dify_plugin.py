@@ -11,14 +11,12 @@ waited for: it can succeed without effect, vanish, or stay for ever.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_console_errors import ADVICE
 from ansible_collections.llmops.stack.plugins.module_utils._dify_daemon import DaemonError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace, MarketplaceError
@@ -273,15 +271,9 @@ class Plugins:
     def _upgrade(self, wanted: Wanted, found: Installed) -> str:
         options = self.options
         if options.source == "github":
-            body = {
-                "original_plugin_unique_identifier": found.identifier,
-                "new_plugin_unique_identifier": wanted.identifier,
-                "repo": options.repo,
-                "version": options.release,
-                "package": options.release_file,
-            }
-            data = self.console.request("POST", "workspaces/current/plugin/upgrade/github", json=body) or {}
-            return str(data.get("task_id") or "")
+            return self.console.plugins.upgrade_github(
+                found.identifier, wanted.identifier, options.repo, options.release, options.release_file
+            )
         return self.console.plugins.upgrade(found.identifier, wanted.identifier)
 
     def _upgrade_at_daemon(self, wanted: Wanted, found: Installed) -> str:
@@ -412,8 +404,6 @@ class Plugins:
     def _refusal(self, error: ConsoleError) -> str:
         if error.kind == "marketplace" and self.options.source == "github":
             return f"{error.message}. {GITHUB}"
-        if re.search("size exceeds", error.message, re.IGNORECASE):
-            return f"{error.message}. {ADVICE['too_large']}"
         return str(error)
 
 
