@@ -408,8 +408,8 @@ class TestManager:
         console.plugins.list = [entry(source="github", meta={**meta, "version": "v0.0.6"})]
         console.plugins.tasks = [state("success", "upgraded")]
         assert go(OLLAMA, **github).action == "upgraded"
-        path, body = console.plugins.done[1]
-        assert (path, body["new_plugin_unique_identifier"]) == ("workspaces/current/plugin/upgrade/github", FULL)
+        assert console.plugins.done[1][0] == "upgrade_github"
+        assert FULL in console.plugins.done[1]
 
     def test_github_out_of_reach(self, console: FakeConsole, go: Go) -> None:
         def refuse(*unused: str) -> str:
