@@ -247,7 +247,7 @@ class Console:
         self._version = found.group() if found else self._version or self._given
         # Several Set-Cookie lines arrive as one; the comma of a date has no name= after it.
         for one in re.split(r",\s*(?=[^;,=\s]+=)", answer.headers.get("Set-Cookie") or ""):
-            name, _, value = one.partition(";")[0].partition("=")
+            name, _separator, value = one.partition(";")[0].partition("=")
             if value:
                 self._cookies[name.strip()] = value
                 self.secrets.add(value)

@@ -423,7 +423,7 @@ class Item:
 
     def explain(self, error: ConsoleError) -> str:
         """What a refusal means. The provider's own objection is named with the address that it tried."""
-        _, objection, text = error.message.partition(_PREFIX)
+        _before, objection, text = error.message.partition(_PREFIX)
         if error.kind == "server_error":
             # Dify says no more than 500, whatever is wrong behind it.
             return (

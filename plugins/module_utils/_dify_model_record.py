@@ -36,7 +36,7 @@ class Remembered:
 
     def is_secret(self, key: str, value: str) -> bool:
         """Whether this is the secret that was written; true where nobody knows."""
-        salt, _, expected = self.hashes.get(key, "").partition("$")
+        salt, _separator, expected = self.hashes.get(key, "").partition("$")
         return not expected or hmac.compare_digest(expected, _digest(salt, value))
 
 

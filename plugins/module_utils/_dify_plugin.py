@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_daemon import DaemonError
@@ -189,8 +189,7 @@ class Plugins:
         return resolve[self.options.source](wanted, found)
 
     def _from_package(self, wanted: Wanted, found: Installed | None) -> Wanted:
-        package = self.options.package
-        assert package is not None
+        package = cast("Package", self.options.package)  # the module asks for one with source=package
         if package.wanted.is_met_by(found) or self.options.check:
             return package.wanted
         with open(package.path, "rb") as file:
@@ -278,8 +277,7 @@ class Plugins:
 
     def _upgrade_at_daemon(self, wanted: Wanted, found: Installed) -> str:
         """The console upgrades a plugin only by the source that it came from. The daemon takes any package it has."""
-        daemon = self.options.daemon
-        assert daemon is not None
+        daemon = cast("PluginDaemon", self.options.daemon)  # plan() comes here with one only
         if self.options.source == "marketplace":
             content = self.options.marketplace.package(wanted, self.end)
             uploaded = self._upload(wanted.plugin, content)
