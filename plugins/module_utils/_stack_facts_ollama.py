@@ -30,6 +30,8 @@ FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
 FIREWALL = "/etc/ollama/firewall.nft"
 NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
 SECRETS = "/etc/ollama/secrets.env"
+# What a run of the role notes before it changes the server, for as long as it may have to be taken back.
+WAY_BACK = "/etc/ollama/way-back.json"
 DROPIN = "10-llmops.conf"
 TABLE = ("inet", "llmops_ollama")
 PROJECT = "llmops-ollama"
@@ -140,6 +142,7 @@ class OllamaFacts:
             "link": self.host.link("usr/local/bin/ollama"),
             "releases": _ollama_layout.releases(self.host.at(self.home)),
             "unit": self._unit(service, running),
+            "way_back": self._way_back(),
             "files": {path: {"sha256": self.host.sha256(path)} for path in ours},
             "dropins": [os.path.basename(path) for path in self._dropins() if os.path.basename(path) != DROPIN],
             "running_env": systemd.masked({key: value for key, value in running.items() if TOLD.match(key)}),
@@ -192,7 +195,22 @@ class OllamaFacts:
             "has_models": bool(path and store) and self._has_models(store),
             "pending": self._pending(env, running) if running else [],
             "reload": service.get("NeedDaemonReload") == "yes",
+            "guarded": any(TABLE[1] in line for line in _all(texts, "ExecStartPre")),
+            "writable": self._writable(texts),
         }
+
+    def _writable(self, texts: list[str]) -> list[str]:
+        """Below which folders the service may write; with looser protection that is everywhere, as far as is told."""
+        if _last(texts, "ProtectSystem") != "strict":
+            return ["/"]
+        return [path.lstrip("-+") for value in _all(texts, "ReadWritePaths") for path in value.split()]
+
+    def _way_back(self) -> dict[str, t.Any]:
+        try:
+            noted = json.loads(self.host.read(WAY_BACK))
+        except ValueError:
+            return {}
+        return noted if isinstance(noted, dict) and {"version", "current", "url", "files"} <= noted.keys() else {}
 
     def _environment(self, texts: list[str]) -> dict[str, str]:
         env = systemd.parse_environment(texts)
@@ -266,6 +284,14 @@ class OllamaFacts:
         said += labels.get("com.docker.compose.project.config_files", "").split(",")
         homes = [f"{home}/" for home in {self.home, self.host.realpath(self.home)}]
         return any(f"{os.path.normpath(place)}/".startswith(home) for place in said if place for home in homes)
+
+
+def _all(texts: list[str], key: str) -> list[str]:
+    """All values of a list, of which an empty one takes back those before it."""
+    found: list[str] = []
+    for value in (value for text in texts for value in systemd.values_of(text, "Service", key)):
+        found = [*found, value] if value else []
+    return found
 
 
 def _last(texts: list[str], key: str) -> str:

@@ -220,6 +220,29 @@ def test_a_unit_of_a_stranger_and_its_store(machine: Machine) -> None:
     assert seen["dropins"] == ["override.conf"]
 
 
+def test_what_a_unit_waits_for_and_may_write(machine: Machine) -> None:
+    machine.write(UNIT, "[Service]\nUser=ollama\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["guarded"], unit["writable"]) == (False, ["/"])
+    guard = 'ExecStartPre=+/bin/sh -c "exec nft list table inet llmops_ollama >/dev/null"\n'
+    machine.write(UNIT, f"[Service]\n{guard}ProtectSystem=strict\nReadWritePaths=/usr/share/ollama -/srv/models\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["guarded"], unit["writable"]) == (True, ["/usr/share/ollama", "/srv/models"])
+    machine.write(f"{UNIT}.d/override.conf", "[Service]\nExecStartPre=\nReadWritePaths=/data\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["guarded"], unit["writable"][-1]) == (False, "/data")
+
+
+def test_the_note_of_a_run_that_was_ended(machine: Machine) -> None:
+    assert machine.facts()["ollama"]["way_back"] == {}
+    noted = {"version": "0.13.5", "current": "0.13.5", "url": "http://127.0.0.1:11434", "files": []}
+    for text in ("", "[]", '{"version": "0.13.5"'):
+        machine.write("etc/ollama/way-back.json", text)
+        assert machine.facts()["ollama"]["way_back"] == {}
+    machine.write("etc/ollama/way-back.json", json.dumps(noted))
+    assert machine.facts()["ollama"]["way_back"] == noted
+
+
 def test_a_masked_unit(machine: Machine) -> None:
     machine.link(UNIT, "/dev/null")
     assert machine.facts()["ollama"]["unit"]["masked"] is True
