@@ -249,16 +249,16 @@ ansible_facts:
             unit:
               description: >-
                 The service's files. C(exists), C(path), C(masked), C(ours) (written by this collection), C(edited) (and
-                changed since), C(environment) (what it and its drop-ins set), C(overrides) (what drop-ins that
-                sort after ours set), C(models_dir) and C(has_models) of its store, C(pending) (names of settings with
-                which the server was not started yet), C(reload) (systemd has not read the files yet), C(guarded) (it does
-                not start without our firewall rules) and C(writable) (below which folders it may write).
+                changed since), C(environment) (what it and its drop-ins set), C(overrides) (what other
+                drop-ins set that wins over ours), C(overridden_in) (the file that each of these is from), C(models_dir) and C(has_models) of its store, C(pending) (names of settings with
+                which the server was not started yet), C(reload) (systemd has not read the files yet), C(guarded) (it
+                does not start without our firewall rules) and C(writable) (below which folders it may write).
               returned: always
               type: dict
             way_back:
               description: >-
-                What a run noted before it changed the server and has not taken back since, because it was ended before
-                that. C(version), C(current) (link) and C(url) of what served, and C(files) that were there. Mostly empty.
+                What a run noted before it changed the server, and was ended before it could forget. C(version),
+                C(current) (link) and C(url) of what served, and C(files) that were there. Mostly empty.
               returned: always
               type: dict
             files:
