@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import subprocess
 import typing as t
+
+from ansible_collections.llmops.stack.plugins.module_utils._files import ENTER, granted
 
 BIN_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "snap/bin")
 
@@ -126,13 +127,7 @@ class Host:
                 seen = os.stat(self.at(folder))
             except OSError:  # it is still to be made
                 return ""
-            if seen.st_uid == user["uid"]:
-                passes = seen.st_mode & stat.S_IXUSR
-            elif seen.st_gid in groups:
-                passes = seen.st_mode & stat.S_IXGRP
-            else:
-                passes = seen.st_mode & stat.S_IXOTH
-            if not passes and not self._has_acl(folder):
+            if not granted(seen, user["uid"], groups, ENTER) and not self._has_acl(folder):
                 return folder
         return ""
 

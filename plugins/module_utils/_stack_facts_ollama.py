@@ -33,6 +33,7 @@ SECRETS = "/etc/ollama/secrets.env"
 # What a run of the role notes before it changes the server, for as long as it may have to be taken back.
 WAY_BACK = "/etc/ollama/way-back.json"
 DROPIN = "10-llmops.conf"
+VITAL = ("OLLAMA_HOST", "OLLAMA_MODELS")
 TABLE = ("inet", "llmops_ollama")
 PROJECT = "llmops-ollama"
 STAMP = "llmops.stamp"
@@ -181,7 +182,7 @@ class OllamaFacts:
         body = hashlib.sha256(content.partition(b"\n")[2]).hexdigest()
         texts = [self.host.read(path) if path else "", *map(self.host.read, self._dropins())]
         env = self._environment(texts)
-        loud = [self.host.read(dropin) for dropin in self._dropins() if os.path.basename(dropin) > DROPIN]
+        overrides, where = self._overrides()
         store = env.get("OLLAMA_MODELS", "") or self._default_store(texts, env)
         return {
             "exists": bool(path),
@@ -190,7 +191,8 @@ class OllamaFacts:
             "ours": bool(mark),
             "edited": mark is not None and mark.group(1).decode() != body,
             "environment": systemd.masked(env),
-            "overrides": systemd.masked(self._environment(loud)),
+            "overrides": systemd.masked(overrides),
+            "overridden_in": where,
             "models_dir": store if path else "",
             "has_models": bool(path and store) and self._has_models(store),
             "pending": self._pending(env, running) if running else [],
@@ -211,6 +213,28 @@ class OllamaFacts:
         except ValueError:
             return {}
         return noted if isinstance(noted, dict) and {"version", "current", "url", "files"} <= noted.keys() else {}
+
+    def _overrides(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What wins over our settings, and the file that each is from: drop-ins that sort after ours, and whatever is
+        read from an EnvironmentFile=, wherever that is named."""
+        found: dict[str, str] = {}
+        where: dict[str, str] = {}
+
+        def add(said: dict[str, str], path: str) -> None:
+            found.update(said)
+            where.update(dict.fromkeys(said, path))
+
+        theirs = [path for path in self._dropins() if os.path.basename(path) != DROPIN]
+        texts = {path: self.host.read(path) for path in theirs}
+        for path in (path for path in theirs if os.path.basename(path) > DROPIN):
+            if "" in systemd.values_of(texts[path], "Service", "Environment"):  # takes back all that was set before
+                add(dict.fromkeys(VITAL, ""), path)
+            add(systemd.parse_environment([texts[path]]), path)
+        for text in texts.values():
+            for value in systemd.values_of(text, "Service", "EnvironmentFile"):
+                path = value.lstrip("-")
+                add(systemd.parse_environment_file(self.host.read(path)) if path else {}, path)
+        return found, where
 
     def _environment(self, texts: list[str]) -> dict[str, str]:
         env = systemd.parse_environment(texts)

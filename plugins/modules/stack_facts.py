@@ -249,10 +249,11 @@ ansible_facts:
             unit:
               description: >-
                 The service's files. C(exists), C(path), C(masked), C(ours) (written by this collection), C(edited) (and
-                changed since), C(environment) (what it and its drop-ins set), C(overrides) (what other
-                drop-ins set that wins over ours), C(overridden_in) (the file that each of these is from), C(models_dir) and C(has_models) of its store, C(pending) (names of settings with
-                which the server was not started yet), C(reload) (systemd has not read the files yet), C(guarded) (it
-                does not start without our firewall rules) and C(writable) (below which folders it may write).
+                changed since), C(environment) (what it and its drop-ins set), C(overrides) (what other drop-ins set
+                that wins over ours), C(overridden_in) (the file that each of these is from), C(models_dir) and
+                C(has_models) of its store, C(pending) (names of settings with which the server was not started yet),
+                C(reload) (systemd has not read the files yet), C(guarded) (it does not start without our firewall
+                rules) and C(writable) (below which folders it may write).
               returned: always
               type: dict
             way_back:

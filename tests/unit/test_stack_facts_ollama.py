@@ -266,8 +266,36 @@ def test_environment_of_a_unit_and_all_its_dropins(machine: Machine) -> None:
     assert seen["unit"]["overrides"] == {
         "OLLAMA_HOST": "127.0.0.1", "B": "3", "MY_TOKEN": "***", "HTTPS_PROXY": "http://***@proxy:3128",
     }  # fmt: skip
+    folder = "/etc/systemd/system/ollama.service.d"
+    assert seen["unit"]["overridden_in"] == {
+        "OLLAMA_HOST": f"{folder}/override.conf", "B": f"{folder}/override.conf",
+        "MY_TOKEN": "/etc/ollama/ollama.env", "HTTPS_PROXY": "/etc/ollama/ollama.env",
+    }  # fmt: skip
     assert seen["dropins"] == ["20-file.conf", "override.conf"]
     assert "pa55" not in json.dumps(seen) and "secret one" not in json.dumps(seen)
+
+
+def test_what_wins_over_ours_although_it_comes_before(machine: Machine) -> None:
+    machine.write(
+        DROPIN, '[Service]\nEnvironment="OLLAMA_HOST=127.0.0.1:11434"\nEnvironmentFile=/etc/ollama/secrets.env\n'
+    )
+    machine.write("etc/ollama/secrets.env", "HTTPS_PROXY=http://me:pa55@proxy\n")
+    machine.write(
+        f"{UNIT}.d/05-site.conf", "[Service]\nEnvironment=OLLAMA_HOST=0.0.0.0\nEnvironmentFile=/etc/site.env\n"
+    )
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["overrides"], unit["overridden_in"]) == ({}, {})
+    machine.write("etc/site.env", "OLLAMA_HOST=0.0.0.0\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert unit["overrides"] == {"OLLAMA_HOST": "0.0.0.0"}
+    assert unit["overridden_in"] == {"OLLAMA_HOST": "/etc/site.env"}
+
+
+def test_a_drop_in_that_empties_the_environment(machine: Machine) -> None:
+    machine.write(DROPIN, '[Service]\nEnvironment="OLLAMA_HOST=127.0.0.1:11434"\n')
+    machine.write(f"{UNIT}.d/override.conf", "[Service]\nEnvironment=\nEnvironment=OLLAMA_MODELS=/data\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert unit["overrides"] == {"OLLAMA_HOST": "", "OLLAMA_MODELS": "/data"}
 
 
 def test_settings_that_the_server_was_not_started_with(machine: Machine) -> None:
