@@ -19,9 +19,10 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 
+from ansible_collections.llmops.stack.plugins.module_utils._files import Account
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_digest import Digests
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_progress import Progress
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Blob, Manifest, Store, StoreError, User
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Blob, Manifest, Store, StoreError
 
 _STAGING = ".llmops-import-"
 _CHUNK = 4 * 1024 * 1024
@@ -63,7 +64,7 @@ class Import:
                 self.digests.learn(blob.sha)
             os.replace(note, target)
 
-    def _copy(self, bundle: Store, blob: Blob, path: str, owner: User, shown: str, done: int, total: int) -> None:
+    def _copy(self, bundle: Store, blob: Blob, path: str, owner: Account, shown: str, done: int, total: int) -> None:
         digest = hashlib.sha256()
         buffer = bytearray(_CHUNK)
         view = memoryview(buffer)
@@ -85,7 +86,7 @@ class Import:
                 f"{digest.hexdigest()[:12]}…. Make the bundle anew; nothing of it was taken."
             )
 
-    def _make_folder(self, path: str, owner: User) -> None:
+    def _make_folder(self, path: str, owner: Account) -> None:
         if os.path.isdir(path):
             return
         self._make_folder(os.path.dirname(path), owner)
@@ -139,7 +140,7 @@ def _write(descriptor: int, view: memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _finish(descriptor: int, owner: User) -> None:
+def _finish(descriptor: int, owner: Account) -> None:
     os.fchown(descriptor, owner.uid, owner.gid)
     os.fchmod(descriptor, 0o644)
     os.fsync(descriptor)

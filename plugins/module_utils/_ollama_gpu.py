@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import oldest_driver
+
 __all__ = ["DECIDED", "WANTED", "verdict"]
 
 WANTED = ("auto", "nvidia", "amd", "cpu")
@@ -27,7 +29,6 @@ _HIDING = {
     "nvidia": ("CUDA_VISIBLE_DEVICES",),
     "amd": ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
 }
-_OLDEST_DRIVER = ((30, 550), (0, 531))  # from Ollama 0.<minor> on, NVIDIA's driver
 _UNIT = "systemctl restart ollama"
 
 
@@ -275,18 +276,10 @@ def _nvidia(cards: Sequence[Mapping[str, Any]], gpu: Mapping[str, Any], evidence
             "nvidia-modprobe -u -c 0), have it loaded at boot (/etc/modules-load.d), and restart the server."
         )
     version = next((str(one["driver_version"]) for one in cards if one.get("driver_version")), loaded)
-    least = _least_driver(str(evidence.get("version") or ""))
+    least = oldest_driver(str(evidence.get("version") or ""))
     major = re.match(r"\d+", version)
     if major and int(major.group()) < least:
         yield f"The NVIDIA driver is {version} and Ollama needs {least} or newer. Update it and reboot."
-
-
-def _least_driver(version: str) -> int:
-    found = re.match(r"(\d+)\.(\d+)", version)
-    numbers = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
-    if numbers[0] > 0:
-        return _OLDEST_DRIVER[0][1]
-    return next(least for minor, least in _OLDEST_DRIVER if numbers[1] >= minor)
 
 
 def _amd(cards: Sequence[Mapping[str, Any]], gpu: Mapping[str, Any]) -> Iterator[str]:

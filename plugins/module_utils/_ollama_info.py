@@ -13,14 +13,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Docker, DockerError
+from ansible_collections.llmops.stack.plugins.module_utils._files import READ, WRITE, Account, account, granted
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts import run_command
 
 __all__ = ["Place", "State", "place"]
@@ -108,10 +108,9 @@ class _Unit:
             found["libraries"] = _entries(os.path.join(os.path.dirname(program), "..", "lib", "ollama"))
         owner = _identity(f"{self.proc}/{pid}/status")
         if owner:
-            uid, groups = owner
-            found["user"] = _user(uid)
+            found["user"] = owner.name
             nodes = sorted({str(node) for card in gpus for node in card.get("nodes") or ()})
-            found["denied"] = [node for node in nodes if not _may(node, uid, groups)]
+            found["denied"] = [node for node in nodes if not _may(node, owner)]
             root = f"{self.proc}/{pid}/root"
             # Its /dev may be another one, as with PrivateDevices=yes.
             inside = os.path.isdir(f"{root}/dev")
@@ -274,31 +273,21 @@ def _entries(folder: str) -> list[str]:
     return []
 
 
-def _identity(status: str) -> tuple[int, set[int]] | None:
+def _identity(status: str) -> Account | None:
     """Effective user and all groups of a process, from its /proc/…/status."""
     try:
         with open(status, encoding="utf-8", errors="replace") as file:
             said = dict(line.split(":", 1) for line in file if ":" in line)
-        groups = {int(said["Gid"].split()[1]), *map(int, said.get("Groups", "").split())}
-        return int(said["Uid"].split()[1]), groups
+        uid, gid = int(said["Uid"].split()[1]), int(said["Gid"].split()[1])
+        # What it was started with counts, whatever the host's tables say by now.
+        return account(uid, gid)._replace(groups={gid, *map(int, said.get("Groups", "").split())})
     except (OSError, KeyError, ValueError, IndexError):
         return None
 
 
-def _user(uid: int) -> str:
+def _may(node: str, who: Account) -> bool:
+    """Whether that user may read and write it; a node that is not there is no matter of rights."""
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _may(node: str, uid: int, groups: Iterable[int]) -> bool:
-    """Whether mode and owner let that user read and write it; a node that is not there is no matter of rights."""
-    try:
-        seen = os.stat(node)
+        return granted(os.stat(node), who.uid, who.groups, READ | WRITE)
     except OSError:
         return True
-    if uid == 0:
-        return True
-    shift = 6 if seen.st_uid == uid else 3 if seen.st_gid in groups else 0
-    return (seen.st_mode >> shift) & 0o6 == 0o6

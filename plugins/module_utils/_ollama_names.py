@@ -63,6 +63,11 @@ class Name(NamedTuple):
         return tag == "cloud" or tag.endswith("-cloud")
 
 
+def is_host(text: str) -> bool:
+    """Whether it can stand before the name of a model: host[:port]."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{1,5})?", text) is not None
+
+
 def parse(text: str) -> Name:
     """The name, with the defaults filled in.
 

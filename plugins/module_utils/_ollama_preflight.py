@@ -11,12 +11,13 @@ so that an operator mends a host in one round and not in five.
 
 from __future__ import annotations
 
-import ipaddress
 import posixpath
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight_gpu as graphics
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight_wanted as variables
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import (
     ARCHITECTURES,
     OLDEST,
@@ -28,6 +29,11 @@ __all__ = ["refusals", "warnings"]
 
 # What ProtectHome=yes of the unit makes empty for the server.
 _HOMES = ("/home", "/root", "/run/user")
+# What the role has decided on for more than the server's environment, with the variable that decides.
+_DECIDED = {
+    "OLLAMA_HOST": ("ollama_bind and ollama_port", "which the firewall follows"),
+    "OLLAMA_MODELS": ("ollama_models_dir", "which is made, and looked after"),
+}
 
 
 def refusals(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -36,28 +42,28 @@ def refusals(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(install) (native or container), C(home), C(models_dir), C(user), C(port), C(gpu) (auto,
-            nvidia, amd or cpu), C(overlays) (list), C(allow) (list), C(min_disk_mb), C(min_memory_mb), and
-            C(engine_expected) (false before the roles for engine and Compose have run). All but the first two may be
-            left out, and are then not looked at.
+            nvidia, amd or cpu), C(overlays) (list), C(allow) (list), C(min_disk_mb), C(env) (the environment of the
+            server), C(models) (list), C(registry), C(bundle), C(keep), C(checksums), and C(engine_expected) (false
+            before the roles for engine and Compose have run). All but the first two may be left out, and are then not
+            looked at.
     """
-    found = [*_version(wanted), *_host(facts, wanted)]
+    found = [*_version(wanted), *variables.refusals(wanted), *_host(facts, wanted)]
     if wanted.get("install") == "container":
         found += [*(_engine(facts) if wanted.get("engine_expected", True) else []), *_container(facts)]
     else:
-        found += [*_native(facts), *_store(facts, wanted)]
-    return [
-        *found,
-        *_port(facts, wanted),
-        *_size(facts, wanted),
-        *_disk(facts, wanted),
-        *graphics.refusals(facts, wanted),
-        *_allow(wanted),
-    ]
+        found += [*_native(facts), *_account(facts, wanted), *_store(facts, wanted), *_overruled(facts, wanted)]
+    return [*found, *_port(facts, wanted), *_disk(facts, wanted), *graphics.refusals(facts, wanted)]
 
 
 def warnings(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Sentences about what goes ahead, and may still not be what somebody meant. Takes what C(refusals) takes."""
-    return [*_downgrade(facts, wanted), *_loose_settings(facts, wanted), *graphics.warnings(facts, wanted)]
+    native = wanted.get("install") != "container"
+    return [
+        *_downgrade(facts, wanted),
+        *(_left_behind(facts, wanted) if native else []),
+        *(_loose_settings(facts, wanted) if native else []),
+        *graphics.warnings(facts, wanted),
+    ]
 
 
 def _version(wanted: Mapping[str, Any]) -> list[str]:
@@ -129,6 +135,14 @@ def _native(facts: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _account(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    user = facts.get("ollama", {}).get("user", {})
+    name = str(wanted.get("user") or "ollama")
+    if name == "root" or user.get("name") != name or user.get("uid") != 0:
+        return []
+    return [f"ollama_user is {name}, which is another name of root on this host. Write one that nothing else uses."]
+
+
 def _store_of_unit(facts: Mapping[str, Any]) -> str:
     return str(facts.get("ollama", {}).get("unit", {}).get("models_dir") or "")
 
@@ -144,15 +158,17 @@ def _store(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     ollama = facts.get("ollama", {})
     unit = ollama.get("unit", {})
     other = _store_of_unit(facts)
-    if unit.get("exists") and not unit.get("ours") and unit.get("has_models") and other and not _same(other, path):
+    if not unit.get("ours") and _moves(facts, path):
         found.append(
             f"The Ollama that is here, which was not installed by this role, keeps its models in {other}, and "
             f"ollama_models_dir is {path}: they would seem lost. Set ollama_models_dir: {other}, or move them first."
         )
-    if any(path == home or path.startswith(f"{home}/") for home in _HOMES):
+    real = _real_store(facts, path)
+    if any(place == home or place.startswith(f"{home}/") for home in _HOMES for place in (path, real)):
+        leads = "" if _same(path, real) else f", which leads to {real}"
         found.append(
-            f"ollama_models_dir is {path}, and the service sees nothing of {', '.join(_HOMES)} (ProtectHome). Put the "
-            "store elsewhere, such as /srv/ollama/models."
+            f"ollama_models_dir is {path}{leads}, and the service sees nothing of {', '.join(_HOMES)} (ProtectHome). "
+            "Put the store elsewhere, such as /srv/ollama/models."
         )
     blocked = str(ollama.get("models_dir", {}).get("blocked") or "")
     if blocked and _same(str(ollama["models_dir"].get("path", path)), path):
@@ -164,8 +180,51 @@ def _store(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _moves(facts: Mapping[str, Any], path: str) -> bool:
+    """Whether the service has models now, and would look for them elsewhere."""
+    unit, here = facts.get("ollama", {}).get("unit", {}), _store_of_unit(facts)
+    stays = any(_same(here, place) for place in (path, _real_store(facts, path)))
+    return bool(unit.get("exists") and unit.get("has_models") and here and not stays)
+
+
+def _real_store(facts: Mapping[str, Any], path: str) -> str:
+    seen = facts.get("ollama", {}).get("models_dir", {})
+    return str(seen.get("realpath") or path) if _same(str(seen.get("path") or ""), path) else path
+
+
 def _same(one: str, other: str) -> bool:
     return posixpath.normpath(one) == posixpath.normpath(other)
+
+
+# -- what an operator's files say --------------------------------------------------------------------------------------
+
+
+def _overruled(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    ours: Mapping[str, Any] = wanted.get("env") or {}
+    unit = facts.get("ollama", {}).get("unit", {})
+    found = []
+    for name, (variable, why) in _DECIDED.items():
+        said = unit.get("overrides", {}).get(name)
+        if said is None or name not in ours or _means(name, said) == _means(name, str(ours[name])):
+            continue
+        where = unit.get("overridden_in", {}).get(name) or "a drop-in of ollama.service"
+        sets = f"sets {name}={said}" if said else f"empties {name}"
+        found.append(
+            f"{where} {sets}, which would win over the role's {name}={ours[name]}. Take it out there, and set "
+            f"{variable}, {why}."
+        )
+    return found
+
+
+def _means(name: str, value: str) -> str:
+    """What Ollama makes of it."""
+    if name == "OLLAMA_MODELS":
+        return posixpath.normpath(value) if value else ""
+    scheme, _separator, rest = value.strip().rpartition("://")
+    host = rest.partition("/")[0] or "127.0.0.1"
+    host = f"0.0.0.0{host}" if host.startswith(":") else host  # noqa: S104 - compared, not bound
+    port = {"http": "80", "https": "443"}.get(scheme, "11434")
+    return host if re.search(r":\d+$", host) else f"{host}:{port}"
 
 
 # -- the port ----------------------------------------------------------------------------------------------------------
@@ -198,13 +257,6 @@ def _is_ours(ollama: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
 # -- room --------------------------------------------------------------------------------------------------------------
 
 
-def _size(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    memory, least = int(facts.get("memory", {}).get("total_mb") or 0), int(wanted.get("min_memory_mb") or 0)
-    if not memory or memory >= least:
-        return []
-    return [f"The host has {memory} MB of memory and Ollama should have {least} MB. Give it more."]
-
-
 def _disk(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Only what is still to be installed asks for room; what models take is asked before each pull."""
     ollama, version = facts.get("ollama", {}), str(wanted["version"])
@@ -227,38 +279,6 @@ def _disk(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return found
 
 
-# -- who may reach it --------------------------------------------------------------------------------------------------
-
-
-def _allow(wanted: Mapping[str, Any]) -> list[str]:
-    allow: Any = wanted.get("allow") or []
-    if isinstance(allow, (str, Mapping)) or not isinstance(allow, Iterable):
-        return [f"ollama_allow is {allow!r}, which is no list. Write a list of addresses and networks."]
-    return [sentence for sentence in map(_allow_one, allow) if sentence]
-
-
-def _allow_one(entry: Any) -> str:
-    text = str(entry).strip()
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return (
-            f"ollama_allow holds {text!r}, which is no address or network; a firewall knows no names. Write something "
-            "like 10.0.0.7 or 10.0.0.0/24."
-        )
-    if network.prefixlen == 0:
-        return (
-            f"ollama_allow holds {text}, which is everybody, and Ollama knows no login. List the networks that need "
-            "it, or set ollama_firewall: none if another firewall guards this host."
-        )
-    if "/" in text and ipaddress.ip_interface(text).ip != network.network_address:
-        return (
-            f"ollama_allow holds {text}, which is an address within a network. Write {network} for the whole network "
-            f"or {ipaddress.ip_interface(text).ip} for the one address."
-        )
-    return ""
-
-
 # -- what goes ahead ---------------------------------------------------------------------------------------------------
 
 
@@ -277,13 +297,31 @@ def _downgrade(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     ]
 
 
+def _left_behind(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Models of an Ollama that is not ours are refused to be left; of ours, where to put them is for the operator."""
+    path = str(wanted.get("models_dir") or "")
+    ollama = facts.get("ollama", {})
+    if not path or not ollama.get("unit", {}).get("ours") or not _moves(facts, path):
+        return []
+    old = _store_of_unit(facts)
+    if ollama.get("models_dir", {}).get("exists"):
+        how = f"cp -a {old}/. {path}/ && rm -r {old}"
+    else:
+        how = f"mkdir -p {posixpath.dirname(posixpath.normpath(path))} && mv {old} {path}"
+    return [
+        f"The models of this host stay in {old}, and ollama_models_dir is now {path}: those that ollama_models lists "
+        "are pulled again, and others are not there any more. To keep them, before a run: systemctl stop ollama && "
+        f"{how}"
+    ]
+
+
 def _loose_settings(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Drop-ins of the operator sort after the role's own and win, in silence."""
     ours: Mapping[str, Any] = wanted.get("env") or {}
     unit = facts.get("ollama", {}).get("unit", {})
-    environment = unit.get("overrides", {})
-    lost = sorted(key for key, value in environment.items() if key in ours and ours[key] != value)
+    said = unit.get("overrides", {})
+    lost = sorted(key for key, value in said.items() if key in ours and ours[key] != value and key not in _DECIDED)
     if not lost:
         return []
-    names = ", ".join(facts.get("ollama", {}).get("dropins") or [])
-    return [f"A drop-in of ollama.service ({names}) sets {', '.join(lost)} otherwise than this role, and wins."]
+    where = sorted({str(unit.get("overridden_in", {}).get(key) or "a drop-in of ollama.service") for key in lost})
+    return [f"{', '.join(lost)}: what {' and '.join(where)} set wins over this role."]

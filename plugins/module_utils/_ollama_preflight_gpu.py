@@ -11,13 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import compare
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import oldest_driver
 
 __all__ = ["obstacles", "refusals", "warnings"]
 
 _CHOICES = ("auto", "nvidia", "amd", "cpu")
-# The oldest driver of NVIDIA that Ollama's libraries load with, from which release on.
-_DRIVERS = (("0.30.0-rc0", 550), ("0.0.0", 531))
 
 
 def refusals(facts: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -86,11 +84,7 @@ def _nvidia(facts: Mapping[str, Any], wanted: Mapping[str, Any], cards: list[Map
 
 
 def _old_driver(wanted: Mapping[str, Any], driver: str) -> list[str]:
-    number = re.match(r"\d+", driver)
-    try:
-        least = next(least for since, least in _DRIVERS if compare(str(wanted.get("version")), since) >= 0)
-    except ValueError:
-        return []
+    number, least = re.match(r"\d+", driver), oldest_driver(str(wanted.get("version")))
     if not number or int(number.group(0)) >= least:
         return []
     return [f"its driver {driver} is older than {least}, which Ollama {wanted.get('version')} needs. Update it."]

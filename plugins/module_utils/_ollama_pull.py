@@ -128,7 +128,9 @@ class Pull:
                     raise Silence(f"Nothing has arrived for {self.stall:g} s.")
                 if now > self.deadline:
                     raise Silence(f"It takes longer than the deadline allows (ollama_pull_timeout; now: {status}).")
-                self.progress.say(shown, status.split(" ")[0], done, sum(self._totals.values()), _sha(event))
+                self.progress.say(
+                    shown, status.split(" ", maxsplit=1)[0], done, sum(self._totals.values()), _sha(event)
+                )
 
     def _note(self, event: dict[str, Any], seen: set[str]) -> None:
         sha, total, completed = _sha(event), event.get("total"), event.get("completed", 0)

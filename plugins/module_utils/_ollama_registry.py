@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 import os
-import re
 from urllib.parse import urljoin
 
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name, is_host
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest, WeightlessError
 
 SECONDS = 20.0
@@ -36,7 +35,7 @@ def check_host(registry: str) -> None:
     Raises:
         ValueError: Not host[:port]; the text says why.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:\d{1,5})?", registry):
+    if not is_host(registry):
         raise ValueError(
             f"registry must be host[:port], as it stands before the name of a model, and {registry!r} is not. "
             "Leave out a scheme or path; a registry without TLS needs insecure: true."

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -215,11 +216,26 @@ class Store:
         return f"{self.link}{ASIDE}" if os.path.lexists(self.link) and not self.is_linked() else ""
 
     def superfluous(self, keep: int, version: str = "") -> list[str]:
-        """Releases of ours beside the current one, `version` and the newest `keep` whole ones."""
+        """Releases of ours beside the current one, `version` and `keep` whole ones: those that served last, before
+        those that never did, as one that did not come up is no good to go back to."""
         found = layout.releases(self.home)
-        others = sorted((one for one in found if one not in (self.current(), version)), key=parse_version, reverse=True)
+        others = [one for one in found if one not in (self.current(), version)]
+        others.sort(key=lambda one: (self._served(one), parse_version(one)), reverse=True)
         kept = [one for one in others if found[one]["complete"]][:keep]
         return [one for one in others if one not in kept]
+
+    def is_last_to_serve(self, version: str) -> bool:
+        last = max((self._served(one) for one in layout.releases(self.home)), default=0.0)
+        return 0 < last == self._served(version)
+
+    def note_served(self, version: str) -> None:
+        noted = {**layout.read_marker(self.path(version)), "served": round(time.time(), 3)}
+        with room(self.home, WORDS):
+            _write_marker(self.path(version), noted)
+
+    def _served(self, version: str) -> float:
+        """When a server was last started from it and answered; 0 for never."""
+        return float(layout.read_marker(self.path(version)).get("served") or 0)
 
     def remove(self, version: str) -> None:
         """Take the release away under a hidden name first, so that a half removed one never looks whole."""
@@ -285,8 +301,7 @@ class Store:
                 "files": dict(digests),
                 "tree": tree.paths,
             }
-            text = json.dumps(note, indent=1, sort_keys=True) + "\n"
-            write_atomically(os.path.join(work, layout.MARKER), text, 0o644)
+            _write_marker(work, note)
             self._put_in_place(version, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -303,6 +318,10 @@ class Store:
             raise
         sync_folder(self.home)
         shutil.rmtree(before, ignore_errors=True)
+
+
+def _write_marker(folder: str, note: Mapping[str, Any]) -> None:
+    write_atomically(os.path.join(folder, layout.MARKER), json.dumps(note, indent=1, sort_keys=True) + "\n", 0o644)
 
 
 def _late(version: str) -> Interrupted:

@@ -162,7 +162,7 @@ class _Environment:
     def host(self) -> None:
         bind, port = self.variables.get("ollama_bind") or "auto", str(self.variables.get("ollama_port", 11434))
         others = [name for name in ("ollama_containers", "ollama_allow") if self.variables.get(name)]
-        host = "0.0.0.0" if others else "127.0.0.1"  # noqa: S104 - the firewall decides who gets there
+        host = self.everywhere() if others else "127.0.0.1"
         if bind != "auto":
             write = "Write an address of the host, 0.0.0.0 for all of them, or auto; the port goes into ollama_port."
             try:
@@ -179,7 +179,17 @@ class _Environment:
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             why = "which is no port: Ollama would listen on 11434, and start all the same"
             self.refuse("ollama_port", port, why, "Write a number from 1 to 65535.")
+        elif int(port) < 1024 and self.variables.get("ollama_install") != "container":
+            why = "and below 1024 only root may listen, as which the service does not run"
+            self.refuse("ollama_port", port, why, "Write a number from 1024 to 65535.")
         self.env["OLLAMA_HOST"] = f"{host}:{port}"
+
+    def everywhere(self) -> str:
+        """All addresses; the firewall decides who gets there. With [::] those of IPv4 are among them, where the host
+        has IPv6 at all."""
+        allow = self.variables.get("ollama_allow")
+        six = any(":" in str(one) for one in (allow if isinstance(allow, (list, tuple)) else []))
+        return "[::]" if six else "0.0.0.0"  # noqa: S104
 
     def no_proxy(self) -> None:
         own = self.variables.get("ollama_no_proxy") or ""

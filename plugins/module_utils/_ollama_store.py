@@ -16,16 +16,22 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import grp
 import hashlib
 import json
 import os
-import pwd
 import re
 import stat
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ansible_collections.llmops.stack.plugins.module_utils._files import (
+    ENTER,
+    READ,
+    WRITE,
+    Account,
+    account,
+    granted,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -198,24 +204,24 @@ class Store:
 
     # -- permissions
 
-    def owner(self) -> User:
+    def owner(self) -> Account:
         found = os.stat(self.models_dir)
-        return _user(found.st_uid, found.st_gid)
+        return account(found.st_uid, found.st_gid)
 
     def unreadable(self, found: Found, blobs: Iterable[Blob]) -> list[str]:
         """What of a model its service user cannot read, as far as owner, group and mode tell."""
         who = self.owner()
         files = [found.path, *(self.blob_path(one.sha) for one in blobs)]
-        wrong = [path for path in self._folders(found.path) if not _may(path, who, 0o5)]
-        return wrong + [path for path in files if os.path.exists(path) and not _may(path, who, 0o4)]
+        wrong = [path for path in self._folders(found.path) if not _may(path, who, READ | ENTER)]
+        return wrong + [path for path in files if os.path.exists(path) and not _may(path, who, READ)]
 
     def unwritable(self, found: Found, blobs: Iterable[Blob]) -> list[str]:
         """What would make a pull fail after it has fetched everything: things of root in a store of somebody else."""
         who = self.owner()
         path = found.path
-        wrong = [folder for folder in self._folders(path) if not _may(folder, who, 0o7)]
+        wrong = [folder for folder in self._folders(path) if not _may(folder, who, READ | WRITE | ENTER)]
         files = [path, *(one for blob in blobs for one in self.partial_files(blob.sha))]
-        return wrong + [one for one in files if os.path.isfile(one) and not _may(one, who, 0o6)]
+        return wrong + [one for one in files if os.path.isfile(one) and not _may(one, who, READ | WRITE)]
 
     def _folders(self, path: str) -> list[str]:
         folders = [self.models_dir, self.blobs, self.manifests]
@@ -241,37 +247,11 @@ class Store:
             ) from exc
 
 
-class User(NamedTuple):
-    uid: int
-    gid: int
-    groups: frozenset[int]
-    name: str
-
-
-def _user(uid: int, gid: int) -> User:
+def _may(path: str, who: Account, bits: int) -> bool:
     try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        return User(uid, gid, frozenset([gid]), f"uid {uid}")
-    own = {one.gr_gid for one in grp.getgrall() if entry.pw_name in one.gr_mem}
-    return User(uid, gid, frozenset(own | {gid, entry.pw_gid}), entry.pw_name)
-
-
-def _may(path: str, who: User, bits: int) -> bool:
-    """Whether the bits (4 read, 2 write, 1 enter) are granted to a user."""
-    if who.uid == 0:
-        return True
-    try:
-        found = os.stat(path)
+        return granted(os.stat(path), who.uid, who.groups, bits)
     except OSError:
-        return False
-    if found.st_uid == who.uid:
-        shift = 6
-    elif found.st_gid in who.groups:
-        shift = 3
-    else:
-        shift = 0
-    return (found.st_mode >> shift) & bits == bits
+        return who.uid == 0
 
 
 def _is_note(path: str) -> bool:

@@ -15,7 +15,16 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["ARCHITECTURES", "OLDEST", "OVERLAYS", "PROGRAM", "compare", "parse_version", "release_info"]
+__all__ = [
+    "ARCHITECTURES",
+    "OLDEST",
+    "OVERLAYS",
+    "PROGRAM",
+    "compare",
+    "oldest_driver",
+    "parse_version",
+    "release_info",
+]
 
 # The oldest release whose settings, log lines and API the role relies on.
 OLDEST = "0.5.0"
@@ -30,6 +39,9 @@ _REQUIRED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("0.3.7", (PROGRAM,)),
     ("0.30.0", ("lib/ollama/llama-server", "lib/ollama/llama-quantize")),
 )
+
+# The oldest driver of NVIDIA that its libraries load with, from which release on.
+_DRIVERS: tuple[tuple[str, int], ...] = (("0.0.0", 531), ("0.30.0", 550))
 
 ARCHITECTURES: dict[str, str] = {"amd64": "amd64", "x86_64": "amd64", "arm64": "arm64", "aarch64": "arm64"}
 
@@ -73,6 +85,14 @@ def compare(one: str, other: str) -> int:
 def _since(version: str, first: str) -> bool:
     # A release candidate already is what its release is.
     return parse_version(version)[:3] >= parse_version(first)[:3]
+
+
+def oldest_driver(version: str) -> int:
+    """The major version that NVIDIA's driver must have; for what is no version, what every release needs."""
+    try:
+        return next(least for first, least in reversed(_DRIVERS) if _since(version, first))
+    except ValueError:
+        return _DRIVERS[0][1]
 
 
 def release_info(version: str, arch: str = "amd64", overlays: Iterable[str] = ()) -> dict[str, Any]:

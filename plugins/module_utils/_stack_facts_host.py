@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import subprocess
 import typing as t
+
+from ansible_collections.llmops.stack.plugins.module_utils._files import ENTER, granted
 
 BIN_DIRS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "snap/bin")
 
@@ -69,11 +70,10 @@ class Host:
     def exists(self, path: str) -> bool:
         return os.path.exists(self.at(path))
 
-    def mtime(self, path: str) -> float:
-        try:
-            return os.stat(self.at(path)).st_mtime
-        except OSError:
-            return 0.0
+    def realpath(self, path: str) -> str:
+        """Where the links in a path lead, as a path below the root; what does not exist yet is kept as it is."""
+        inside = os.path.relpath(os.path.realpath(self.at(path)), os.path.realpath(self.root))
+        return os.path.normpath(f"/{inside}")
 
     def sha256(self, path: str) -> str:
         if not os.path.isfile(self.at(path)):
@@ -99,16 +99,14 @@ class Host:
 
     def user(self, name: str) -> dict[str, t.Any]:
         state: dict[str, t.Any] = {
-            "name": name, "exists": False, "uid": -1, "gid": -1, "group": "", "groups": [], "home": ""
+            "name": name, "exists": False, "uid": -1, "gid": -1, "group": "", "home": ""
         }  # fmt: skip
         for line in self.read("etc/passwd").splitlines():
             fields = line.split(":")
             if len(fields) == 7 and fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
                 state.update(exists=True, uid=int(fields[2]), gid=int(fields[3]), home=fields[5])
-        groups = self.groups()
-        state["groups"] = sorted(group for group, (_gid, members) in groups.items() if name in members)
         if state["exists"]:
-            state["group"] = next((group for group, (gid, _m) in groups.items() if gid == state["gid"]), "")
+            state["group"] = next((group for group, (gid, _m) in self.groups().items() if gid == state["gid"]), "")
         return state
 
     def name_of(self, path: str, number: int) -> str:
@@ -120,7 +118,7 @@ class Host:
         """The first folder above `path`, below /, that this user may not pass through; empty without one."""
         if user["uid"] == 0:
             return ""
-        path = os.path.realpath(path) if self.root == "/" else path
+        path = self.realpath(path)
         groups = {user["gid"], *(gid for gid, members in self.groups().values() if user["name"] in members)}
         parts = [part for part in path.split("/")[:-1] if part]
         for count in range(1, len(parts) + 1):
@@ -129,13 +127,7 @@ class Host:
                 seen = os.stat(self.at(folder))
             except OSError:  # it is still to be made
                 return ""
-            if seen.st_uid == user["uid"]:
-                passes = seen.st_mode & stat.S_IXUSR
-            elif seen.st_gid in groups:
-                passes = seen.st_mode & stat.S_IXGRP
-            else:
-                passes = seen.st_mode & stat.S_IXOTH
-            if not passes and not self._has_acl(folder):
+            if not granted(seen, user["uid"], groups, ENTER) and not self._has_acl(folder):
                 return folder
         return ""
 

@@ -22,16 +22,21 @@ from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host imp
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import listeners
 
 UNITS = ("ollama.service", "ollama-firewall.service", "firewalld.service")
-PROPERTIES = ("Id", "ActiveState", "UnitFileState", "MainPID", "NeedDaemonReload",
-              "ExecMainStartTimestampMonotonic")  # fmt: skip
+PROPERTIES = ("Id", "ActiveState", "UnitFileState", "MainPID", "NeedDaemonReload")
 UNIT_DIRS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system",
              "lib/systemd/system")  # fmt: skip
 UNIT = "/etc/systemd/system/ollama.service"
 FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
 FIREWALL = "/etc/ollama/firewall.nft"
+NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
+SECRETS = "/etc/ollama/secrets.env"
+# What a run of the role notes before it changes the server, for as long as it may have to be taken back.
+WAY_BACK = "/etc/ollama/way-back.json"
 DROPIN = "10-llmops.conf"
+VITAL = ("OLLAMA_HOST", "OLLAMA_MODELS")
 TABLE = ("inet", "llmops_ollama")
-PROJECT = "ollama"
+PROJECT = "llmops-ollama"
+STAMP = "llmops.stamp"
 OURS = re.compile(rb"# llmops\.stack ([0-9a-f]{64})\n")
 # What a server is told by its environment; the rest of it is systemd's.
 TOLD = re.compile(
@@ -119,10 +124,13 @@ class OllamaFacts:
         self, version: str, server: str, table: str, units: Units, containers: list[dict[str, t.Any]]
     ) -> dict[str, t.Any]:
         service, guard = units.get("ollama.service", {}), units.get("ollama-firewall.service", {})
+        ours = (
+            UNIT, f"{UNIT}.d/{DROPIN}", SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN, f"{self.home}/compose.yaml"
+        )  # fmt: skip
         active = service.get("ActiveState") == "active"
         pid = int(service.get("MainPID") or 0) if active else 0
         running = self._running_env(pid)
-        container = _container(containers)
+        container = self._container(containers)
         return {
             "home": self.home,
             "installed": bool(self._unit_path() or container["name"]),
@@ -131,15 +139,12 @@ class OllamaFacts:
             "active": active,
             "enabled": service.get("UnitFileState", "").startswith("enabled"),
             "pid": pid,
-            "exe": self.host.link(f"proc/{pid}/exe") if pid else "",
             "current": _ollama_layout.current(self.host.at(self.home)),
             "link": self.host.link("usr/local/bin/ollama"),
             "releases": _ollama_layout.releases(self.host.at(self.home)),
             "unit": self._unit(service, running),
-            "files": {
-                path: {"sha256": self.host.sha256(path)}
-                for path in (UNIT, f"{UNIT}.d/{DROPIN}", FIREWALL, FIREWALL_UNIT, f"{self.home}/compose.yaml")
-            },
+            "way_back": self._way_back(),
+            "files": {path: {"sha256": self.host.sha256(path)} for path in ours},
             "dropins": [os.path.basename(path) for path in self._dropins() if os.path.basename(path) != DROPIN],
             "running_env": systemd.masked({key: value for key, value in running.items() if TOLD.match(key)}),
             "user": self.user,
@@ -148,9 +153,8 @@ class OllamaFacts:
             "nft": bool(self.host.which("nft")),
             "firewall": {
                 "firewalld": units.get("firewalld.service", {}).get("ActiveState") == "active",
-                "ufw": bool(re.search(r"(?im)^\s*ENABLED\s*=\s*yes", self.host.read("etc/ufw/ufw.conf"))),
+                "ufw": self._ufw(),
                 "table": table,
-                "active": guard.get("ActiveState") == "active",
                 "enabled": guard.get("UnitFileState", "").startswith("enabled"),
             },
             "container": container,
@@ -178,7 +182,7 @@ class OllamaFacts:
         body = hashlib.sha256(content.partition(b"\n")[2]).hexdigest()
         texts = [self.host.read(path) if path else "", *map(self.host.read, self._dropins())]
         env = self._environment(texts)
-        loud = [self.host.read(dropin) for dropin in self._dropins() if os.path.basename(dropin) > DROPIN]
+        overrides, where = self._overrides()
         store = env.get("OLLAMA_MODELS", "") or self._default_store(texts, env)
         return {
             "exists": bool(path),
@@ -186,20 +190,51 @@ class OllamaFacts:
             "masked": bool(path) and self.host.link(path) == "/dev/null",
             "ours": bool(mark),
             "edited": mark is not None and mark.group(1).decode() != body,
-            "user": _last(texts, "User"),
             "environment": systemd.masked(env),
-            "overrides": systemd.masked(self._environment(loud)),
+            "overrides": systemd.masked(overrides),
+            "overridden_in": where,
             "models_dir": store if path else "",
             "has_models": bool(path and store) and self._has_models(store),
             "pending": self._pending(env, running) if running else [],
             "reload": service.get("NeedDaemonReload") == "yes",
-            "stale": bool(running) and self._is_stale(service, [path, *self._dropins()]),
+            "guarded": any(TABLE[1] in line for line in _all(texts, "ExecStartPre")),
+            "writable": self._writable(texts),
         }
 
-    def _is_stale(self, service: dict[str, str], paths: list[str]) -> bool:
-        """A file was written after the server started, by a run that was ended before it came to the restart."""
-        started = int(service.get("ExecMainStartTimestampMonotonic") or 0) / 1e6 + time.time() - time.monotonic()
-        return any(self.host.mtime(path) > started for path in paths)
+    def _writable(self, texts: list[str]) -> list[str]:
+        """Below which folders the service may write; with looser protection that is everywhere, as far as is told."""
+        if _last(texts, "ProtectSystem") != "strict":
+            return ["/"]
+        return [path.lstrip("-+") for value in _all(texts, "ReadWritePaths") for path in value.split()]
+
+    def _way_back(self) -> dict[str, t.Any]:
+        try:
+            noted = json.loads(self.host.read(WAY_BACK))
+        except ValueError:
+            return {}
+        return noted if isinstance(noted, dict) and {"version", "current", "url", "files"} <= noted.keys() else {}
+
+    def _overrides(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What wins over our settings, and the file that each is from: drop-ins that sort after ours, and whatever is
+        read from an EnvironmentFile=, wherever that is named."""
+        found: dict[str, str] = {}
+        where: dict[str, str] = {}
+
+        def add(said: dict[str, str], path: str) -> None:
+            found.update(said)
+            where.update(dict.fromkeys(said, path))
+
+        theirs = [path for path in self._dropins() if os.path.basename(path) != DROPIN]
+        texts = {path: self.host.read(path) for path in theirs}
+        for path in (path for path in theirs if os.path.basename(path) > DROPIN):
+            if "" in systemd.values_of(texts[path], "Service", "Environment"):  # takes back all that was set before
+                add(dict.fromkeys(VITAL, ""), path)
+            add(systemd.parse_environment([texts[path]]), path)
+        for text in texts.values():
+            for value in systemd.values_of(text, "Service", "EnvironmentFile"):
+                path = value.lstrip("-")
+                add(systemd.parse_environment_file(self.host.read(path)) if path else {}, path)
+        return found, where
 
     def _environment(self, texts: list[str]) -> dict[str, str]:
         env = systemd.parse_environment(texts)
@@ -229,7 +264,9 @@ class OllamaFacts:
 
     def _models_dir(self) -> dict[str, t.Any]:
         path = self.models_dir
-        state: dict[str, t.Any] = {"path": path, "exists": False, "owner": "", "group": "", "mode": ""}
+        state: dict[str, t.Any] = {
+            "path": path, "realpath": self.host.realpath(path), "exists": False, "owner": "", "group": "", "mode": ""
+        }  # fmt: skip
         try:
             seen = os.stat(self.host.at(path))
         except OSError:
@@ -244,18 +281,42 @@ class OllamaFacts:
         blocked = self.host.blocked_for(self.user, path)
         return {**state, "has_models": self._has_models(path), "blocked": blocked}
 
+    # -- what is beside the service --------------------------------------------
+
+    def _ufw(self) -> bool:
+        """Its settings outlive the package."""
+        enabled = re.search(r"(?im)^\s*ENABLED\s*=\s*yes", self.host.read("etc/ufw/ufw.conf"))
+        return bool(enabled and self.host.which("ufw"))
+
+    def _container(self, containers: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+        """The container of the role's own Compose project; one that runs before one that does not."""
+        ours = [one for one in containers if self._is_ours(one.get("Labels") or {})]
+        ours.sort(key=lambda one: one.get("State") != "running")
+        first = ours[0] if ours else {}
+        return {
+            "name": (first.get("Names") or [""])[0].lstrip("/"),
+            "running": first.get("State") == "running",
+            "image": first.get("Image", ""),
+            "stamp": (first.get("Labels") or {}).get(STAMP, ""),
+        }
+
+    def _is_ours(self, labels: dict[str, str]) -> bool:
+        """Anybody may call a project so; only ours has its files in our home."""
+        if labels.get("com.docker.compose.project") != PROJECT:
+            return False
+        said = [labels.get("com.docker.compose.project.working_dir", "")]
+        said += labels.get("com.docker.compose.project.config_files", "").split(",")
+        homes = [f"{home}/" for home in {self.home, self.host.realpath(self.home)}]
+        return any(f"{os.path.normpath(place)}/".startswith(home) for place in said if place for home in homes)
+
+
+def _all(texts: list[str], key: str) -> list[str]:
+    """All values of a list, of which an empty one takes back those before it."""
+    found: list[str] = []
+    for value in (value for text in texts for value in systemd.values_of(text, "Service", key)):
+        found = [*found, value] if value else []
+    return found
+
 
 def _last(texts: list[str], key: str) -> str:
     return next((value for text in reversed(texts) for value in reversed(systemd.values_of(text, "Service", key))), "")
-
-
-def _container(containers: list[dict[str, t.Any]]) -> dict[str, t.Any]:
-    """The container of the role's own Compose project; one that runs before one that does not."""
-    ours = [one for one in containers if (one.get("Labels") or {}).get("com.docker.compose.project") == PROJECT]
-    ours.sort(key=lambda one: one.get("State") != "running")
-    first = ours[0] if ours else {}
-    return {
-        "name": (first.get("Names") or [""])[0].lstrip("/"),
-        "running": first.get("State") == "running",
-        "image": first.get("Image", ""),
-    }

@@ -84,10 +84,12 @@ options:
     description:
       - V(present) has the release unpacked.
       - V(current) lets O(link) and C(current) lead to a release that is unpacked.
-      - V(pruned) removes the oldest releases, those that lost files, and what killed runs left. The current release
-        is never removed, and neither is what this module did not unpack.
+      - V(served) notes that a server from a release has answered, for V(pruned).
+      - V(pruned) removes releases, those that never served first and then those that served longest ago, and also
+        those that lost files and what killed runs left. The current release is never removed, and neither is what
+        this module did not unpack.
     type: str
-    choices: [present, current, pruned]
+    choices: [present, current, served, pruned]
     default: present
 """
 
@@ -110,6 +112,11 @@ EXAMPLES = r"""
     version: "0.17.4"
     state: current
   register: switched
+
+- name: Note that it answered
+  llmops.stack.ollama_release:
+    version: "0.17.4"
+    state: served
 
 - name: Go back
   llmops.stack.ollama_release:
@@ -204,7 +211,12 @@ class OllamaRelease:
                 parse_version(self.version)
         except ValueError as exc:
             raise download.ReleaseError(f"{exc}. Correct ollama_version.") from exc
-        states = {"present": self._present, "current": self._current, "pruned": self._pruned}
+        states = {
+            "present": self._present,
+            "current": self._current,
+            "served": self._served,
+            "pruned": self._pruned,
+        }
         return {**states[self.params["state"]](), "changed": self.changed}
 
     def _may_change(self) -> bool:
@@ -284,6 +296,17 @@ class OllamaRelease:
             "diff": {"before": before, "after": after},
         }
 
+    def _served(self) -> dict[str, Any]:
+        found = self.store.describe(self.version)
+        if found != "unpacked" and not (self.module.check_mode and found == "absent"):
+            raise download.ReleaseError(
+                f"Ollama {self.version} cannot have served: {self.store.path(self.version)} is {found}. "
+                "Unpack it first with state: present."
+            )
+        if not self.store.is_last_to_serve(self.version) and self._may_change():
+            self.store.note_served(self.version)
+        return {"path": self.store.path(self.version), "current": self.store.current()}
+
     def _pruned(self) -> dict[str, Any]:
         keep = self.params["keep"]
         if keep < 0:
@@ -317,9 +340,9 @@ def main() -> None:
             "checksums": {"type": "dict", "default": {}},
             "keep": {"type": "int", "default": 2},
             "deadline": {"type": "int", "default": 1800},
-            "state": {"type": "str", "choices": ["present", "current", "pruned"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "current", "served", "pruned"], "default": "present"},
         },
-        required_if=[("state", "present", ("version",)), ("state", "current", ("version",))],
+        required_if=[("state", state, ("version",)) for state in ("present", "current", "served")],
         supports_check_mode=True,
     )
     module.no_log_values.update(logins(module.params["source"]))

@@ -232,11 +232,6 @@ ansible_facts:
               description: Main process of the service, or 0.
               returned: always
               type: int
-            exe:
-              description: Program that this process runs.
-              returned: always
-              type: str
-              sample: /opt/ollama/0.32.15/bin/ollama
             current:
               description: Version that the link C(current) points to.
               returned: always
@@ -254,10 +249,17 @@ ansible_facts:
             unit:
               description: >-
                 The service's files. C(exists), C(path), C(masked), C(ours) (written by this collection), C(edited) (and
-                changed since), C(user), C(environment) (what it and its drop-ins set), C(overrides) (what drop-ins that
-                sort after ours set), C(models_dir) and C(has_models) of its store, C(pending) (names of settings with
-                which the server was not started yet), C(reload) (systemd has not read the files yet) and C(stale) (a
-                file is younger than the server).
+                changed since), C(environment) (what it and its drop-ins set), C(overrides) (what other drop-ins set
+                that wins over ours), C(overridden_in) (the file that each of these is from), C(models_dir) and
+                C(has_models) of its store, C(pending) (names of settings with which the server was not started yet),
+                C(reload) (systemd has not read the files yet), C(guarded) (it does not start without our firewall
+                rules) and C(writable) (below which folders it may write).
+              returned: always
+              type: dict
+            way_back:
+              description: >-
+                What a run noted before it changed the server, and was ended before it could forget. C(version),
+                C(current) (link) and C(url) of what served, and C(files) that were there. Mostly empty.
               returned: always
               type: dict
             files:
@@ -277,17 +279,17 @@ ansible_facts:
               type: dict
               sample: {OLLAMA_HOST: "0.0.0.0:11434"}
             user:
-              description: Keys C(name), C(exists), C(uid), C(gid), C(group), C(groups) and C(home) of O(ollama_user).
+              description: Keys C(name), C(exists), C(uid), C(gid), C(group) and C(home) of O(ollama_user).
               returned: always
               type: dict
             models_dir:
               description: >-
-                C(path), C(exists), C(owner), C(group), C(mode), C(has_models) and C(blocked) (the first directory above
-                it that O(ollama_user) may not pass through, or empty).
+                C(path), C(realpath) (where its links lead), C(exists), C(owner), C(group), C(mode), C(has_models) and
+                C(blocked) (the first directory above it that O(ollama_user) may not pass through, or empty).
               returned: always
               type: dict
-              sample: {path: /srv/models, exists: true, owner: ollama, group: ollama, mode: "0755", has_models: true,
-                       blocked: ""}
+              sample: {path: /srv/models, realpath: /data/models, exists: true, owner: ollama, group: ollama,
+                       mode: "0755", has_models: true, blocked: ""}
             zstd:
               description: Whether the program C(zstd) is there.
               returned: always
@@ -299,15 +301,17 @@ ansible_facts:
             firewall:
               description: >-
                 Whether C(firewalld) and C(ufw) are active, C(table) (the digest of the rules in our nftables table, or
-                empty), and whether our own service is C(active) and C(enabled).
+                empty), and whether our own service is C(enabled).
               returned: always
               type: dict
-              sample: {firewalld: false, ufw: false, table: 9f86d081884c, active: true, enabled: true}
+              sample: {firewalld: false, ufw: false, table: 9f86d081884c, enabled: true}
             container:
-              description: C(name), C(image) and C(running) of the container in which Ollama was installed.
+              description: >-
+                C(name), C(image), C(running) and C(stamp) (its label C(llmops.stamp)) of the container in which Ollama
+                was installed, the one of the Compose project C(llmops-ollama) with its files in O(ollama_home).
               returned: always
               type: dict
-              sample: {name: ollama-ollama-1, image: "ollama/ollama:0.32.15", running: true}
+              sample: {name: llmops-ollama-ollama-1, image: "ollama/ollama:0.32.15", running: true, stamp: 1f0c9a5b7d3e}
 """
 
 from ansible.module_utils.basic import AnsibleModule

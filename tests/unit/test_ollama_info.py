@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _docker_cli
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_info as info
+from ansible_collections.llmops.stack.plugins.module_utils._files import account
 from ansible_collections.llmops.stack.plugins.modules import ollama_info as module
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json
 
@@ -325,17 +326,18 @@ class TestUnit:
         assert found["libraries"] == ["cuda_v13"]
         assert found["denied"] == ([str(nodes[1])] if os.stat(nodes[1]).st_uid != 4990 else [])
         assert found["hidden"] == [str(nodes[1])]
-        assert (found["user"], found["container"]) == ("4990", False)
+        assert (found["user"], found["container"]) == ("uid 4990", False)
 
     def test_a_group_opens(self, tmp_path: pathlib.Path) -> None:
         node = tmp_path / "node"
         node.touch()
         node.chmod(0o660)
         group = node.stat().st_gid
-        assert info._may(str(node), 4990, {group})
-        assert not info._may(str(node), 4990, {group + 1})
-        assert info._may(str(node), 0, set())
-        assert info._may(str(tmp_path / "missing"), 4990, set())
+        who = account(4990, group)
+        assert info._may(str(node), who)
+        assert not info._may(str(node), who._replace(groups={group + 1}))
+        assert info._may(str(node), account(0, group + 1))
+        assert info._may(str(tmp_path / "missing"), who)
 
     def test_a_log_is_not_read_to_its_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(info, "HEAD_LINES", 3)

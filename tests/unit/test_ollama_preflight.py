@@ -27,15 +27,18 @@ FACTS: dict[str, Any] = {
     "gpu": {"nvidia_smi": {"found": False, "rc": -1, "error": ""}, "jetpack": "", "render_group": -1},
     "ollama": {
         "home": "/opt/ollama", "version": "", "server": "", "active": False, "pid": 0, "releases": {}, "dropins": [],
-        "unit": {"exists": False, "ours": False, "models_dir": "", "has_models": False, "overrides": {}},
-        "models_dir": {"path": STORE, "blocked": ""},
+        "user": {"name": "ollama", "exists": False, "uid": -1},
+        "unit": {"exists": False, "ours": False, "models_dir": "", "has_models": False, "overrides": {},
+                 "overridden_in": {}},
+        "models_dir": {"path": STORE, "realpath": STORE, "exists": False, "blocked": ""},
         "container": {"name": "", "running": False, "image": ""},
     },
 }  # fmt: skip
 WANTED = {
     "version": "0.32.15", "install": "native", "home": "/opt/ollama", "models_dir": STORE, "user": "ollama",
     "port": 11434, "gpu": "auto", "overlays": [], "allow": ["10.0.0.0/24", "192.168.1.7", "fd00::/64"],
-    "min_disk_mb": 8000, "min_memory_mb": 4000,
+    "min_disk_mb": 8000, "models": ["deepseek-r1:1.5b", "hf.co/unsloth/tiny:Q4_K_M"], "registry": "http://mirror:8080/",
+    "bundle": "/srv/bundle", "keep": 0, "checksums": {"ollama-linux-amd64.tgz": "sha256:" + "0aF4" * 16},
 }  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def test_a_good_host_is_not_refused() -> None:
 def test_what_stack_facts_returns_fits(tmp_path: pathlib.Path) -> None:
     machine = Machine(tmp_path)
     (tmp_path / "run/systemd/system").mkdir(parents=True)
-    assert refusals(machine.facts(), wanted(min_memory_mb=0, min_disk_mb=0)) == []
+    assert refusals(machine.facts(), wanted(min_disk_mb=0)) == []
     assert warnings(machine.facts(), WANTED) == []
 
 
@@ -153,6 +156,26 @@ def test_a_store_that_the_user_cannot_reach() -> None:
     assert refusals(seen, WANTED) == []  # the facts are of another store
 
 
+def test_a_store_that_leads_where_the_service_sees_nothing() -> None:
+    seen = ollama(models_dir={"path": "/srv/models", "realpath": "/home/ann/models"})
+    assert "/srv/models, which leads to /home/ann/models" in one(seen, wanted(models_dir="/srv/models"))
+
+
+def test_our_own_models_that_a_new_place_leaves_behind() -> None:
+    unit = {"exists": True, "ours": True, "models_dir": "/srv/old", "has_models": True}
+    seen = ollama(unit=unit, models_dir={"path": "/data/new", "realpath": "/data/new", "exists": False})
+    asked = wanted(models_dir="/data/new")
+    assert refusals(seen, asked) == []
+    (remark,) = warnings(seen, asked)
+    assert "stay in /srv/old" in remark and remark.endswith("mkdir -p /data && mv /srv/old /data/new")
+    there = ollama(unit=unit, models_dir={"path": "/data/new", "realpath": "/data/new", "exists": True})
+    assert "cp -a /srv/old/. /data/new/ && rm -r /srv/old" in warnings(there, asked)[0]
+    assert warnings(seen, wanted(models_dir="/srv/old/")) == warnings(seen, wanted(install="container")) == []
+    linked = ollama(unit=unit, models_dir={"path": "/data/new", "realpath": "/srv/old", "exists": True})
+    assert warnings(linked, asked) == []
+    assert warnings(ollama(unit={**unit, "has_models": False}), asked) == []
+
+
 # -- the port ------------------------------------------------------------------
 
 
@@ -194,11 +217,6 @@ def test_a_port_of_our_container() -> None:
 # -- room ----------------------------------------------------------------------
 
 
-def test_memory() -> None:
-    assert "2000 MB of memory" in one(facts(memory={"total_mb": 2000}))
-    assert refusals(facts(memory={"total_mb": 0}), WANTED) == []
-
-
 def test_disk_is_asked_for_only_by_what_is_still_to_come() -> None:
     full = {"/opt/ollama": {"mount": "/opt", "free_mb": 900}}
     assert "/opt/ollama (on /opt) has 900 MB free" in one(facts(disks=full))
@@ -208,7 +226,7 @@ def test_disk_is_asked_for_only_by_what_is_still_to_come() -> None:
     assert refusals(ollama(container={"image": "ollama/ollama:0.32.15-rocm"}), wanted(install="container")) == []
 
 
-# -- who may reach it ----------------------------------------------------------
+# -- the variables themselves --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -227,8 +245,77 @@ def test_sources_that_are_refused(entry: str, words: str) -> None:
     assert "ollama_allow" in sentence and words in sentence
 
 
-def test_sources_that_are_no_list() -> None:
-    assert "no list" in one(FACTS, wanted(allow="10.0.0.0/8"))
+@pytest.mark.parametrize("variable", ["allow", "models"])
+def test_what_is_no_list(variable: str) -> None:
+    sentence = one(FACTS, wanted(**{variable: "10.0.0.0"}))
+    assert sentence.startswith(f"ollama_{variable} is '10.0.0.0', which is no list")
+
+
+@pytest.mark.parametrize(
+    ("user", "words"),
+    [
+        ("root", "shall not run as root"),
+        ("Ollama", "no name of an account"),
+        ("ollama svc", "no name of an account"),
+        ("-r", "no name of an account"),
+        ("1000", "no name of an account"),
+        ("ollama\n", "no name of an account"),
+        ("a" * 33, "no name of an account"),
+    ],
+)
+def test_users_that_the_service_is_not_run_as(user: str, words: str) -> None:
+    sentence = one(FACTS, wanted(user=user))
+    assert sentence.startswith("ollama_user is ") and words in sentence
+    assert refusals(FACTS, wanted(user=user, install="container", min_disk_mb=0)) == []  # nobody uses it there
+    assert refusals(FACTS, wanted(user="_llm-1")) == []
+
+
+def test_root_under_another_name() -> None:
+    seen = ollama(user={"name": "toor", "exists": True, "uid": 0})
+    assert "another name of root" in one(seen, wanted(user="toor"))
+    assert refusals(seen, WANTED) == []  # the facts are of another user
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"models": ["llama3@sha256:0011"]}, "cannot pin a digest"),
+        ({"models": ["a/b/c/d"]}, "more parts than"),
+        ({"models": ["llama 3"]}, "cannot be its model"),
+        ({"models": [""]}, "no name of a model"),
+        ({"models": ["gpt-oss:120b-cloud"]}, "runs at ollama.com"),
+        ({"registry": "http://mirror/ollama"}, "has no path and no login"),
+        ({"registry": "mirror/"}, ""),
+        ({"registry": "https://mirror:443"}, ""),
+        ({"registry": "ftp://mirror"}, "Write host[:port]"),
+        ({"bundle": "bundle/models"}, "absolute path"),
+        ({"bundle": "~/models"}, "absolute path"),
+        ({"bundle": ""}, ""),
+        ({"keep": -1}, "0 or more"),
+        ({"keep": "two"}, "0 or more"),
+        ({"keep": "2"}, ""),
+        ({"keep": None}, ""),
+        ({"checksums": {"ollama-linux-amd64.tgz": "md5:" + "0" * 64}}, "which is no sha256"),
+        ({"checksums": {"ollama-linux-amd64.tgz": "0" * 63}}, "for ollama-linux-amd64.tgz"),
+        ({"checksums": ["0" * 64]}, "no dictionary"),
+    ],
+)
+def test_values_that_would_fail_only_when_they_are_used(change: dict[str, Any], words: str) -> None:
+    if words:
+        (name,) = change
+        sentence = one(FACTS, wanted(**change))
+        assert sentence.startswith(f"ollama_{name}") and words in sentence
+    else:
+        assert refusals(FACTS, wanted(**change)) == []
+
+
+@pytest.mark.parametrize(
+    "registry", ["http://me:pa55@mirror:8080", "me:pa55@mirror:8080", "http://me:pa55@word@mirror"]
+)
+def test_a_login_is_not_repeated(registry: str) -> None:
+    sentence = one(FACTS, wanted(registry=registry))
+    assert "no login" in sentence and "***@mirror" in sentence
+    assert "pa55" not in sentence and "word@" not in sentence
 
 
 # -- GPUs ----------------------------------------------------------------------
@@ -304,8 +391,45 @@ def test_causes_come_without_their_effects() -> None:
 # -- what goes ahead -----------------------------------------------------------
 
 
-def test_dropins_that_win_over_the_role() -> None:
-    seen = ollama(dropins=["override.conf"], unit={"overrides": {"OLLAMA_HOST": "127.0.0.1", "OTHER": "x"}})
+OVERRIDE = "/etc/systemd/system/ollama.service.d/override.conf"
+
+
+def overridden(**said: str) -> dict[str, Any]:
+    return ollama(unit={"overrides": said, "overridden_in": dict.fromkeys(said, OVERRIDE)})
+
+
+def test_settings_that_win_over_the_role() -> None:
+    seen = overridden(OLLAMA_DEBUG="2", OTHER="x")
     (sentence,) = warnings(seen, wanted(env={"OLLAMA_HOST": "0.0.0.0:11434", "OLLAMA_DEBUG": "1"}))
-    assert "override.conf" in sentence and "OLLAMA_HOST" in sentence and "OTHER" not in sentence
-    assert warnings(seen, wanted(env={"OLLAMA_HOST": "127.0.0.1"})) == []
+    assert OVERRIDE in sentence and "OLLAMA_DEBUG" in sentence and "OTHER" not in sentence
+    assert warnings(seen, wanted(env={"OLLAMA_DEBUG": "2"})) == []
+    assert warnings(seen, wanted(env={"OLLAMA_DEBUG": "1"}, install="container")) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "wins"),
+    [
+        ({"OLLAMA_HOST": "0.0.0.0"}, True),
+        ({"OLLAMA_HOST": ""}, False),  # what it then takes is what the role wants
+        ({"OLLAMA_HOST": "127.0.0.1"}, False),
+        ({"OLLAMA_HOST": "http://127.0.0.1:11434/"}, False),
+        ({"OLLAMA_HOST": "http://127.0.0.1"}, True),  # port 80
+        ({"OLLAMA_HOST": "127.0.0.1:8080"}, True),
+        ({"OLLAMA_HOST": ":11434"}, True),
+        ({"OLLAMA_MODELS": "/srv/models/"}, False),
+        ({"OLLAMA_MODELS": "/data"}, True),
+        ({"OLLAMA_MODELS": ""}, True),
+    ],
+)
+def test_what_the_firewall_and_the_store_go_by_is_not_overruled(said: dict[str, str], wins: bool) -> None:
+    env = {"OLLAMA_HOST": "127.0.0.1:11434", "OLLAMA_MODELS": "/srv/models"}
+    seen = overridden(**said)
+    (name,) = said
+    if wins:
+        sentence = one(seen, wanted(env=env))
+        assert sentence.startswith(f"{OVERRIDE} ") and f"role's {name}={env[name]}" in sentence
+        assert ("ollama_models_dir" if name == "OLLAMA_MODELS" else "ollama_bind and ollama_port") in sentence
+    else:
+        assert refusals(seen, wanted(env=env)) == []
+    assert warnings(seen, wanted(env=env)) == []  # once is enough
+    assert refusals(seen, wanted(env=env, install="container", min_disk_mb=0)) == []

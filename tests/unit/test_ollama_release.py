@@ -492,6 +492,8 @@ class TestRefusals:
             ({"version": "0.17.4"}, r"not on this host as it is wanted \(absent\).*source does not say"),
             ({"version": "0.17.4", "state": "current"}, "is absent. Unpack it first"),
             ({"state": "current"}, "missing: version"),
+            ({"version": "0.17.4", "state": "served"}, "cannot have served.*is absent"),
+            ({"state": "served"}, "missing: version"),
             ({"state": "pruned", "keep": -1}, "Correct ollama_keep"),
         ],
     )
@@ -776,6 +778,18 @@ class TestPruning:
         assert sorted(os.listdir(home)) == ["0.13.5", "0.5.0", "0.9.0", "current"], "0.5.0 is not ours"
         assert not release(state="pruned", keep=1)["changed"]
         assert release(state="pruned", keep=0)["removed"] == ["0.13.5"]
+
+    def test_those_that_served_stay_before_those_that_did_not(self, home: pathlib.Path, release: Run) -> None:
+        for version in ("0.10.0", "0.9.0"):
+            release(version, state="current")
+            assert release(version, state="served", check=True)["changed"]
+            assert release(version, state="served")["changed"]
+            assert not release(version, state="served")["changed"]
+        assert layout.releases(str(home))["0.9.0"]["complete"], "the note is part of no archive"
+        # 0.11.0 and 0.13.5 were fetched and did not come up.
+        assert release(state="pruned", keep=2)["removed"] == ["0.11.0"]
+        assert release("0.10.0", state="served")["changed"], "the last one is another now"
+        assert release(state="pruned", keep=1)["removed"] == ["0.13.5"]
 
     def test_one_that_lost_files_takes_no_place(self, home: pathlib.Path, release: Run) -> None:
         release("0.13.5", state="current")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import pathlib
@@ -32,6 +33,7 @@ UNIT = "/etc/systemd/system/ollama.service"
 DROPIN = "/etc/systemd/system/ollama.service.d/10-llmops.conf"
 FIREWALL = "/etc/ollama/firewall.nft"
 FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
+CONTAINER = "llmops-ollama-ollama-1"
 VERSION = "0.17.4"
 DECISIONS = (
     "__ollama_install_needed",
@@ -468,15 +470,62 @@ def test_a_container_that_is_as_it_should_be(ask: Ask, root: pathlib.Path) -> No
     ):
         write(root, path, ask(f"__ollama_{text}_text", facts, **given))
     mark = ask("__ollama_firewall_mark", facts, **given)
-    running = {"name": "ollama-ollama-1", "running": True, "image": f"ollama/ollama:{VERSION}"}
+    stamp = ask("__ollama_compose_stamp", facts, **given)
+    running = {"name": CONTAINER, "running": True, "image": f"ollama/ollama:{VERSION}", "stamp": stamp}
     facts = container(look(root, nft=True, server=VERSION, container=running))
     facts["ollama"]["models_dir"].update(exists=True, owner="root")
     facts["ollama"]["firewall"]["table"] = mark
     assert {name: ask(name, facts, **given) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
     assert ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given) == []
     assert ask("__ollama_container_needed", facts, **given, ollama_version="0.18.0") is True
-    facts["ollama"]["container"]["running"] = False
-    assert ask("__ollama_container_needed", facts, **given) is True
+    for change in ({"running": False}, {"stamp": "0" * 12}, {"image": "ollama/ollama:0.13.5"}):
+        facts["ollama"]["container"] = {**running, **change}
+        assert ask("__ollama_container_needed", facts, **given) is True, change
+
+
+def test_what_a_container_was_made_from_is_on_it(ask: Ask, root: pathlib.Path) -> None:
+    """A run that was ended between file and container leaves the file as wanted, and the old container."""
+    facts = look(root)
+    stamps = set()
+    for change in ({}, {"ollama_keep_alive": "30m"}, {"ollama_models_dir": "/srv/models"}):
+        given = {"ollama_install": "container", **change}
+        service = yaml.safe_load(ask("__ollama_compose_text", facts, **given))["services"]["ollama"]
+        assert service["labels"] == {"llmops.stamp": ask("__ollama_compose_stamp", facts, **given)}
+        stamps.add(service["labels"]["llmops.stamp"])
+    assert len(stamps) == 3
+
+
+@pytest.mark.parametrize(
+    ("kept", "url"),
+    [
+        ({"failed": False, "msg": "not there"}, "http://127.0.0.1:11434"),
+        ("0.0.0.0:11500", "http://127.0.0.1:11500"),
+        ("[::]:11500", "http://127.0.0.1:11500"),
+        ("10.0.0.5:11434", "http://10.0.0.5:11434"),
+    ],
+)
+def test_where_a_container_served_before(ask: Ask, root: pathlib.Path, kept: Any, url: str) -> None:
+    if isinstance(kept, str):
+        text = yaml.safe_dump({"services": {"ollama": {"environment": {"OLLAMA_HOST": kept}}}})
+        kept = {"content": base64.b64encode(text.encode()).decode()}
+    assert ask("__ollama_compose_back_url", look(root), __ollama_compose_kept=kept) == url
+
+
+@pytest.mark.parametrize(
+    ("container", "previous"),
+    [
+        ({"running": True, "image": "ollama/ollama:0.13.5-rocm"}, "0.13.5"),
+        ({"running": True, "image": "mirror:5000/ollama/ollama:0.30.0-rc1"}, "0.30.0-rc1"),
+        ({"running": True, "image": "sha256:0123"}, ""),
+        ({"running": False, "image": "ollama/ollama:0.13.5"}, ""),
+    ],
+)
+def test_what_a_container_served_before(ask: Ask, root: pathlib.Path, container: Any, previous: str) -> None:
+    """At another port than the wanted one nobody asks it."""
+    facts = look(root, container=container, server="")
+    assert ask("__ollama_previous", facts, ollama_install="container") == previous
+    facts["ollama"]["server"] = "0.17.4"
+    assert ask("__ollama_previous", facts, ollama_install="container") == "0.17.4"
 
 
 def test_the_engine_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
@@ -486,11 +535,46 @@ def test_the_engine_is_missed_only_where_it_should_be_there(ask: Ask, root: path
     assert "Docker Engine" in ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given)[0]
 
 
+def test_the_nvidia_toolkit_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
+    """site.yml looks before the role docker brings it, also where an engine runs already."""
+    facts = container(look(root))
+    facts["gpus"] = [NVIDIA]
+    facts["gpu"].update(nvidia_driver="580.95.05", uvm=True)
+    given = {"ollama_install": "container", "ollama_gpu": "nvidia"}
+    assert ask("__ollama_refusals", facts, **given) == []
+    (sentence,) = ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given)
+    assert "Toolkit" in sentence
+
+
 def test_a_store_that_a_container_wrote_is_handed_over(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["files"]["/opt/ollama/compose.yaml"] = {"sha256": "ab" * 32}
     assert ask("__ollama_store_needed", facts) is True
     assert ask("__ollama_service_needed", facts) is False
+
+
+def test_a_store_behind_a_link_may_be_written(ask: Ask, root: pathlib.Path) -> None:
+    (root / "srv/models").mkdir(parents=True)
+    (root / "usr/share/ollama/.ollama").mkdir(parents=True)
+    (root / "usr/share/ollama/.ollama/models").symlink_to(root / "srv/models")
+    unit = ask("__ollama_unit_text", look(root))
+    assert values_of(unit, "Service", "ReadWritePaths") == ["/usr/share/ollama /srv/models"]
+    assert values_of(unit, "Unit", "RequiresMountsFor") == ["/usr/share/ollama /srv/models"]
+    facts = look(root)
+    facts["ollama"]["models_dir"]["realpath"] = "/home/me/models"
+    assert "/home/me/models" in " ".join(ask("__ollama_refusals", facts))
+    assert ask("__ollama_refusals", facts, ollama_install="container") == []
+
+
+def test_a_check_run_gives_nothing_to_a_user_that_is_not_there(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    facts["ollama"]["models_dir"]["exists"] = True
+    made = {"__ollama_group": {"changed": True}}
+    there = {"__ollama_group": {"changed": False}}
+    assert ask("__ollama_store_known", facts, **made) is False
+    facts["ollama"]["user"]["exists"] = True
+    assert ask("__ollama_store_known", facts, **made) is False
+    assert ask("__ollama_store_known", facts, **there) is True
 
 
 # -- what is refused, and where things come from --------------------------------------
@@ -504,6 +588,9 @@ def test_a_store_that_a_container_wrote_is_handed_over(ask: Ask, root: pathlib.P
         ({"ollama_bind": "http://0.0.0.0"}, "ollama_bind"),
         ({"ollama_allow": ["nas.local"]}, "nas.local"),
         ({"ollama_home": "/home/me/ollama"}, "ProtectHome"),
+        ({"ollama_user": "root"}, "root"),
+        ({"ollama_user": "-rf"}, "ollama_user"),
+        ({"ollama_user": "me:0"}, "ollama_user"),
         ({"ollama_models_dir": "/srv/my models"}, "ollama_models_dir"),
         ({"ollama_container_interfaces": ['docker0" accept; #']}, "ollama_container_interfaces"),
         ({"ollama_version": "0.4.9"}, "0.5.0"),
@@ -525,6 +612,8 @@ def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path
     assert ask("__ollama_registry", facts, **mirror) == "mirror.internal:8080"
     assert ask("__ollama_registry_insecure", facts, **mirror) is True
     assert "secret" not in ask("__ollama_product", facts, **mirror)
+    odd = {"stack_mirror": "https://me:p@ss@mirror.internal/below/it/"}
+    assert ask("ollama_registry", facts, **odd) == "https://mirror.internal"
     assert ask("ollama_registry", facts) == ""
     assert ask("__ollama_registry_insecure", facts) is False
     assert ask("__ollama_registry_insecure", facts, ollama_registry="mirror.internal") is False

@@ -150,7 +150,10 @@ def test_what_is_written_is_what_arrives(wanted: dict[str, str]) -> None:
         ({"ollama_allow": ["10.0.0.7"]}, "0.0.0.0:11434"),
         ({"ollama_bind": "auto", "ollama_port": "8080"}, "127.0.0.1:8080"),
         ({"ollama_bind": "::", "ollama_containers": True}, "[::]:11434"),
-        ({"ollama_bind": "10.0.0.7", "ollama_port": 80, "ollama_containers": True}, "10.0.0.7:80"),
+        ({"ollama_allow": ["10.0.0.7", "fd00::/64"]}, "[::]:11434"),
+        ({"ollama_allow": ["fd00::/64"], "ollama_bind": "0.0.0.0"}, "0.0.0.0:11434"),
+        ({"ollama_bind": "10.0.0.7", "ollama_port": 1024, "ollama_containers": True}, "10.0.0.7:1024"),
+        ({"ollama_port": 80, "ollama_install": "container"}, "127.0.0.1:80"),
         ({"ollama_bind": "localhost"}, "127.0.0.1:11434"),
     ],
 )
@@ -170,6 +173,11 @@ def test_a_bind_that_is_no_address(bind: str) -> None:
 @pytest.mark.parametrize("port", [0, 65536, "http", "", "11434 ", True, 1.5])
 def test_a_port_that_ollama_would_replace(port: Any) -> None:
     assert "11434, and start all the same" in refused(ollama_port=port)
+
+
+def test_a_port_for_which_one_has_to_be_root() -> None:
+    assert "only root may listen" in refused(ollama_port=443)
+    assert "only root may listen" in refused(ollama_port=1023, ollama_install="native")
 
 
 def test_loopback_lets_nobody_in() -> None:

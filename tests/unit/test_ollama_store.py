@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_digest as digest_module
-from ansible_collections.llmops.stack.plugins.module_utils import _ollama_store as store_module
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_digest import Digests
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest, Store
@@ -168,26 +167,3 @@ class TestDigests:
         (models.folder / digest_module.MEMORY).symlink_to(outside)
         self.faults(store)
         assert outside.read_text() == "precious", "the store belongs to a user with less rights than this module"
-
-
-@pytest.mark.parametrize(
-    ("owner", "group", "mode", "granted"),
-    [
-        (7, 1, 0o400, True),
-        (7, 1, 0o044, False),
-        (1, 8, 0o040, True),
-        (1, 9, 0o040, True),
-        (1, 1, 0o004, True),
-        (1, 1, 0o440, False),
-    ],
-)
-def test_who_may_read(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, owner: int, group: int, mode: int, granted: bool
-) -> None:
-    path = tmp_path / "file"
-    path.write_text("")
-    seen = list(os.stat(path))
-    seen[0], seen[4], seen[5] = 0o100000 | mode, owner, group
-    monkeypatch.setattr(store_module.os, "stat", lambda _path: os.stat_result(seen))
-    who = store_module.User(7, 8, frozenset({8, 9}), "ollama")
-    assert store_module._may(str(path), who, 4) is granted

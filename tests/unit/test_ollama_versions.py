@@ -76,3 +76,11 @@ def test_what_a_tree_needs() -> None:
 def test_refusals(version: str, arch: str, overlays: list[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         versions.release_info(version, arch, overlays)
+
+
+@pytest.mark.parametrize(
+    ("version", "driver"),
+    [("0.17.4", 531), ("0.29.9", 531), ("0.30.0-rc0", 550), ("0.30.0", 550), ("1.0.0", 550), ("", 531), ("main", 531)],
+)
+def test_the_oldest_driver_of_nvidia(version: str, driver: int) -> None:
+    assert versions.oldest_driver(version) == driver

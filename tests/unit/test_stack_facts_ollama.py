@@ -69,12 +69,13 @@ def test_nothing_is_there(machine: Machine) -> None:
     assert seen["installed"] is False
     assert set(seen["files"]) == {
         "/etc/systemd/system/ollama.service", "/etc/systemd/system/ollama.service.d/10-llmops.conf",
-        "/etc/ollama/firewall.nft", "/etc/systemd/system/ollama-firewall.service", "/opt/ollama/compose.yaml",
+        "/etc/ollama/secrets.env", "/etc/ollama/firewall.nft", "/etc/systemd/system/ollama-firewall.service",
+        "/etc/systemd/system/nftables.service.d/ollama.conf", "/opt/ollama/compose.yaml",
     }  # fmt: skip
     assert {file["sha256"] for file in seen["files"].values()} == {""}
     assert seen["models_dir"] == {
-        "path": "/usr/share/ollama/.ollama/models", "exists": False, "owner": "", "group": "", "mode": "",
-        "has_models": False, "blocked": "",
+        "path": "/usr/share/ollama/.ollama/models", "realpath": "/usr/share/ollama/.ollama/models", "exists": False,
+        "owner": "", "group": "", "mode": "", "has_models": False, "blocked": "",
     }  # fmt: skip
     assert [argv[0] for argv in machine.calls] == ["dpkg-query"]
 
@@ -199,7 +200,7 @@ def test_a_server_that_drips_is_given_up(machine: Machine, talker: Any) -> None:
 def test_a_unit_of_ours_and_one_that_was_edited(machine: Machine) -> None:
     machine.write(UNIT, ours(BODY))
     unit = machine.facts()["ollama"]["unit"]
-    assert (unit["exists"], unit["ours"], unit["edited"], unit["user"]) == (True, True, False, "ollama")
+    assert (unit["exists"], unit["ours"], unit["edited"]) == (True, True, False)
     assert machine.facts()["ollama"]["installed"]
     assert unit["models_dir"] == "/usr/share/ollama/.ollama/models"
     machine.write(UNIT, ours(BODY) + "Nice=5\n")
@@ -217,6 +218,29 @@ def test_a_unit_of_a_stranger_and_its_store(machine: Machine) -> None:
     seen = machine.facts()["ollama"]
     assert (seen["unit"]["models_dir"], seen["unit"]["has_models"]) == ("/data/models", False)
     assert seen["dropins"] == ["override.conf"]
+
+
+def test_what_a_unit_waits_for_and_may_write(machine: Machine) -> None:
+    machine.write(UNIT, "[Service]\nUser=ollama\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["guarded"], unit["writable"]) == (False, ["/"])
+    guard = 'ExecStartPre=+/bin/sh -c "exec nft list table inet llmops_ollama >/dev/null"\n'
+    machine.write(UNIT, f"[Service]\n{guard}ProtectSystem=strict\nReadWritePaths=/usr/share/ollama -/srv/models\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["guarded"], unit["writable"]) == (True, ["/usr/share/ollama", "/srv/models"])
+    machine.write(f"{UNIT}.d/override.conf", "[Service]\nExecStartPre=\nReadWritePaths=/data\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["guarded"], unit["writable"][-1]) == (False, "/data")
+
+
+def test_the_note_of_a_run_that_was_ended(machine: Machine) -> None:
+    assert machine.facts()["ollama"]["way_back"] == {}
+    noted = {"version": "0.13.5", "current": "0.13.5", "url": "http://127.0.0.1:11434", "files": []}
+    for text in ("", "[]", '{"version": "0.13.5"'):
+        machine.write("etc/ollama/way-back.json", text)
+        assert machine.facts()["ollama"]["way_back"] == {}
+    machine.write("etc/ollama/way-back.json", json.dumps(noted))
+    assert machine.facts()["ollama"]["way_back"] == noted
 
 
 def test_a_masked_unit(machine: Machine) -> None:
@@ -242,8 +266,36 @@ def test_environment_of_a_unit_and_all_its_dropins(machine: Machine) -> None:
     assert seen["unit"]["overrides"] == {
         "OLLAMA_HOST": "127.0.0.1", "B": "3", "MY_TOKEN": "***", "HTTPS_PROXY": "http://***@proxy:3128",
     }  # fmt: skip
+    folder = "/etc/systemd/system/ollama.service.d"
+    assert seen["unit"]["overridden_in"] == {
+        "OLLAMA_HOST": f"{folder}/override.conf", "B": f"{folder}/override.conf",
+        "MY_TOKEN": "/etc/ollama/ollama.env", "HTTPS_PROXY": "/etc/ollama/ollama.env",
+    }  # fmt: skip
     assert seen["dropins"] == ["20-file.conf", "override.conf"]
     assert "pa55" not in json.dumps(seen) and "secret one" not in json.dumps(seen)
+
+
+def test_what_wins_over_ours_although_it_comes_before(machine: Machine) -> None:
+    machine.write(
+        DROPIN, '[Service]\nEnvironment="OLLAMA_HOST=127.0.0.1:11434"\nEnvironmentFile=/etc/ollama/secrets.env\n'
+    )
+    machine.write("etc/ollama/secrets.env", "HTTPS_PROXY=http://me:pa55@proxy\n")
+    machine.write(
+        f"{UNIT}.d/05-site.conf", "[Service]\nEnvironment=OLLAMA_HOST=0.0.0.0\nEnvironmentFile=/etc/site.env\n"
+    )
+    unit = machine.facts()["ollama"]["unit"]
+    assert (unit["overrides"], unit["overridden_in"]) == ({}, {})
+    machine.write("etc/site.env", "OLLAMA_HOST=0.0.0.0\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert unit["overrides"] == {"OLLAMA_HOST": "0.0.0.0"}
+    assert unit["overridden_in"] == {"OLLAMA_HOST": "/etc/site.env"}
+
+
+def test_a_drop_in_that_empties_the_environment(machine: Machine) -> None:
+    machine.write(DROPIN, '[Service]\nEnvironment="OLLAMA_HOST=127.0.0.1:11434"\n')
+    machine.write(f"{UNIT}.d/override.conf", "[Service]\nEnvironment=\nEnvironment=OLLAMA_MODELS=/data\n")
+    unit = machine.facts()["ollama"]["unit"]
+    assert unit["overrides"] == {"OLLAMA_HOST": "", "OLLAMA_MODELS": "/data"}
 
 
 def test_settings_that_the_server_was_not_started_with(machine: Machine) -> None:
@@ -273,22 +325,12 @@ def test_a_specifier_is_not_taken_for_a_difference(machine: Machine) -> None:
     assert machine.facts()["ollama"]["unit"]["pending"] == []
 
 
-def test_a_file_that_is_younger_than_the_server(machine: Machine) -> None:
-    unit = machine.write(UNIT, ours(BODY))
-    started = {"ExecMainStartTimestampMonotonic": str(int((time.monotonic() - 60) * 1e6))}
-    serve(machine, {"HOME": "/usr/share/ollama"}, NeedDaemonReload="yes", **started)
-    assert machine.facts()["ollama"]["unit"]["stale"] is True
-    os.utime(unit, (time.time() - 61, time.time() - 61))
-    seen = machine.facts()["ollama"]["unit"]
-    assert (seen["stale"], seen["reload"]) == (False, True)
-    machine.write(DROPIN, "[Service]\n")
-    assert machine.facts()["ollama"]["unit"]["stale"] is True
-
-
-def test_the_program_that_runs_is_told_from_the_link(machine: Machine) -> None:
-    serve(machine, {})
-    machine.link("proc/812/exe", "/opt/ollama/0.13.5/bin/ollama")
-    assert machine.facts()["ollama"]["exe"] == "/opt/ollama/0.13.5/bin/ollama"
+def test_files_that_systemd_has_not_read_yet(machine: Machine) -> None:
+    machine.write(UNIT, ours(BODY))
+    serve(machine, {"HOME": "/usr/share/ollama"})
+    assert machine.facts()["ollama"]["unit"]["reload"] is False
+    serve(machine, {"HOME": "/usr/share/ollama"}, NeedDaemonReload="yes")
+    assert machine.facts()["ollama"]["unit"]["reload"] is True
 
 
 # -- the store -----------------------------------------------------------------
@@ -307,13 +349,26 @@ def test_the_store_and_the_way_to_it(machine: Machine) -> None:
         "mine",
     )
     assert seen["user"] == {
-        "name": "ollama", "exists": True, "uid": 998, "gid": 997, "group": "ollama", "groups": ["video"],
-        "home": "/usr/share/ollama",
+        "name": "ollama", "exists": True, "uid": 998, "gid": 997, "group": "ollama", "home": "/usr/share/ollama",
     }  # fmt: skip
     (machine.root / "srv/big").chmod(0o751)
     (machine.root / "srv/big/models").chmod(0o700)  # the store itself is put right by the role
     seen = machine.facts(ollama_models_dir="/srv/big/models")["ollama"]["models_dir"]
     assert (seen["blocked"], seen["mode"]) == ("", "0700")
+
+
+def test_a_store_behind_a_link(machine: Machine) -> None:
+    machine.write("etc/passwd", "ollama:x:998:997::/usr/share/ollama:/bin/false\n")
+    (machine.root / "data/deep/models").mkdir(parents=True)
+    (machine.root / "data/deep").chmod(0o700)
+    machine.link("srv/models", "../data/deep/models")
+    seen = machine.facts(ollama_models_dir="/srv/models")["ollama"]["models_dir"]
+    assert (seen["path"], seen["realpath"], seen["exists"]) == ("/srv/models", "/data/deep/models", True)
+    assert seen["blocked"] == "/data/deep"  # and not /srv, through which nobody has to pass
+    machine.link("srv/later", "../data/later")
+    assert machine.facts(ollama_models_dir="/srv/later/models")["ollama"]["models_dir"]["realpath"] == (
+        "/data/later/models"
+    )
 
 
 def test_a_member_of_the_group_may_pass(machine: Machine) -> None:
@@ -351,17 +406,48 @@ def test_other_firewalls(machine: Machine) -> None:
     )
     machine.write("etc/ufw/ufw.conf", "# ENABLED=yes\nENABLED=no\n")
     firewall = machine.facts()["ollama"]["firewall"]
-    assert firewall == {"firewalld": True, "ufw": False, "table": "", "active": True, "enabled": True}
+    assert firewall == {"firewalld": True, "ufw": False, "table": "", "enabled": True}
     machine.write("etc/ufw/ufw.conf", "ENABLED=yes\n")
+    assert machine.facts()["ollama"]["firewall"]["ufw"] is False  # removed, and its settings left behind
+    machine.program("usr/sbin/ufw")
     assert machine.facts()["ollama"]["firewall"]["ufw"] is True
 
 
-def test_containers_of_our_project() -> None:
-    def one(name: str, project: str, state: str) -> dict[str, Any]:
-        labels = {"com.docker.compose.project": project}
-        return {"Names": [f"/{name}"], "Labels": labels, "State": state, "Image": "ollama/ollama:0.17.4"}
+def one(name: str, state: str = "running", **labels: str) -> dict[str, Any]:
+    keys = {key: f"com.docker.compose.project.{key}" for key in ("working_dir", "config_files")}
+    said = {"com.docker.compose.project": "llmops-ollama", "llmops.stamp": f"of-{name}"}
+    said.update({keys.get(key, f"com.docker.compose.{key}"): value for key, value in labels.items()})
+    return {"Names": [f"/{name}"], "Labels": said, "State": state, "Image": "ollama/ollama:0.17.4"}
 
-    listed = [one("a", "dify", "running"), one("old", "ollama", "exited"), one("ollama-ollama-1", "ollama", "running")]
-    assert ollama._container(listed) == {"name": "ollama-ollama-1", "running": True, "image": "ollama/ollama:0.17.4"}
-    assert ollama._container(listed[:2])["running"] is False
-    assert ollama._container([{"Labels": None}]) == {"name": "", "running": False, "image": ""}
+
+def container(machine: Machine, listed: list[dict[str, Any]], home: str = "/opt/ollama") -> dict[str, Any]:
+    host = ollama.Host(str(machine.root), 1.0, machine.run)
+    return ollama.OllamaFacts(host, home, "/m", 11434, "ollama")._container(listed)
+
+
+def test_the_container_of_our_project(machine: Machine) -> None:
+    old, here = one("old", "exited", working_dir="/opt/ollama"), one("new", working_dir="/opt/ollama")
+    assert container(machine, [old, here]) == {
+        "name": "new", "running": True, "image": "ollama/ollama:0.17.4", "stamp": "of-new",
+    }  # fmt: skip
+    assert container(machine, [old])["running"] is False
+    assert container(machine, [{"Labels": None}]) == {"name": "", "running": False, "image": "", "stamp": ""}
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_ours"),
+    [
+        ({}, False),
+        ({"working_dir": "/opt/ollama"}, True),
+        ({"working_dir": "/opt/ollama/../ollama/"}, True),
+        ({"working_dir": "/root", "config_files": "/root/x.yaml,/opt/ollama/compose.yaml"}, True),
+        ({"working_dir": "/data/ollama"}, True),  # where the home leads
+        ({"working_dir": "/opt/ollama-ui"}, False),
+        ({"working_dir": "/opt", "config_files": "/opt/compose.yaml"}, False),
+        ({"working_dir": "/opt/ollama", "project": "ollama"}, False),
+    ],
+)
+def test_a_project_that_only_has_the_name(machine: Machine, labels: dict[str, str], is_ours: bool) -> None:
+    (machine.root / "data/ollama").mkdir(parents=True)
+    machine.link("opt/ollama", "../data/ollama")
+    assert (container(machine, [one("it", **labels)])["name"] == "it") is is_ours

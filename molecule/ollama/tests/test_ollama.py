@@ -76,7 +76,8 @@ def test_the_unit_says_who_wrote_it(host: Any) -> None:
 
 
 def test_no_backup_is_left(host: Any) -> None:
-    assert host.check_output("find /etc/systemd/system /opt/ollama -maxdepth 2 -name '*~'") == ""
+    places = "/etc/systemd/system /etc/ollama /opt/ollama"
+    assert host.check_output(f"find {places} -maxdepth 2 '(' -name '*~' -o -name '*.llmops-before' ')'") == ""
 
 
 def test_the_store_belongs_to_the_service(host: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,20 @@ def version() -> str:
         'print(json.load(u.urlopen("http://127.0.0.1:11434/api/version", timeout=5))["version"])'
     )
     return on_node(f"python3 -c '{ask}' 2>/dev/null || true")
+
+
+def answer_for(container: str) -> str:
+    """What another host of the world gets from the node; empty where the connection is refused."""
+    ask = (
+        "import urllib.error, urllib.request as u\n"
+        f'try: print(u.urlopen("http://{NODE}:11434/api/version", timeout=5).read().decode())\n'
+        "except urllib.error.URLError as error:\n"
+        "    if not isinstance(error.reason, ConnectionRefusedError): raise"
+    )
+    done = subprocess.run(
+        ["docker", "exec", container, "python3", "-c", ask], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def process() -> str:
