@@ -18,9 +18,8 @@ def current() -> str:
 
 
 def left_behind() -> str:
-    return on_node(
-        "find /etc/systemd /etc/ollama /opt/ollama -maxdepth 4 -name '*.llmops-before' -o -name way-back.json -o -name '*~'"
-    )
+    names = "-name '*.llmops-before' -o -name way-back.json -o -name '*~'"
+    return on_node(f"find /etc/systemd /etc/ollama /opt/ollama -maxdepth 4 {names}")
 
 
 def environment() -> list[str]:
