@@ -327,9 +327,9 @@ class Download:
                 "is kept and the next run goes on from there."
             )
         return Interrupted(
-            f"{host} cannot be used as a source of release archives{through}: {_reason(exc)}. If this host has no way to "
-            f"it, set stack_mirror to a host that serves it, or {self.words.role}_archive_url to a URL or a file that is "
-            "within reach."
+            f"{host} cannot be used as a source of release archives{through}: {_reason(exc)}. If this host has no way "
+            f"to it, set stack_mirror to a host that serves it, or {self.words.role}_archive_url to a URL or a file "
+            "that is within reach."
         )
 
 
