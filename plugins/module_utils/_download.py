@@ -168,8 +168,17 @@ class Download:
         digest: sha256 of the whole file, once it is there; what arrives is hashed on its way.
     """
 
-    def __init__(self, url: str, part: str, deadline: float, words: Wording, piece: int = 8192) -> None:
+    def __init__(
+        self,
+        url: str,
+        part: str,
+        deadline: float,
+        words: Wording,
+        piece: int = 8192,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
         self.url = url
+        self.proxies = dict(proxies or {})  # without any, those of the environment
         self.part = part
         self.note = f"{part}.json"
         self.deadline = deadline
@@ -211,6 +220,11 @@ class Download:
             try:
                 return action()
             except requests.exceptions.InvalidSchema as exc:
+                if "SOCKS" in str(exc):
+                    raise ReleaseError(
+                        "a SOCKS proxy needs the Python library PySocks on this host. Install it (python3-socks or "
+                        "python3-pysocks), or use a proxy of another kind."
+                    ) from exc
                 raise ReleaseError(f"{mask_urls(self.url)} is no URL. Correct {self.words.role}_archive_url.") from exc
             except requests.exceptions.RequestException as exc:
                 idle = 0 if self.received > before else idle + 1
@@ -219,7 +233,9 @@ class Download:
                 time.sleep(2.0**idle)
 
     def _ask_size(self) -> int:
-        with requests.head(self.url, headers=dict(_HEADERS), allow_redirects=True, timeout=(10, 30)) as answer:
+        with requests.head(
+            self.url, headers=dict(_HEADERS), proxies=self.proxies, allow_redirects=True, timeout=(10, 30)
+        ) as answer:
             if answer.status_code in _ABSENT:
                 self._check_status(answer.status_code)
             # Some servers do not know HEAD, and signed addresses allow nothing but GET: that one shall say what is.
@@ -229,7 +245,7 @@ class Download:
     def _attempt(self) -> None:
         headers = dict(_HEADERS)
         start = self._resume_at(headers)
-        with requests.get(self.url, headers=headers, stream=True, timeout=(10, 30)) as answer:
+        with requests.get(self.url, headers=headers, proxies=self.proxies, stream=True, timeout=(10, 30)) as answer:
             if answer.status_code == 416:
                 if answer.headers.get("Content-Range") == f"bytes */{start}":
                     self._hash_kept(start)
@@ -304,15 +320,16 @@ class Download:
 
     def _trouble(self, exc: Exception) -> ReleaseError:
         host = urlsplit(self.url).netloc.rpartition("@")[2]
+        through = f" through the proxy {mask_urls(self.proxies['https'])}" if self.proxies else ""
         if self.received:
             return Interrupted(
                 f"the download of {mask_urls(self.url)} broke off again and again ({_reason(exc)}); what arrived "
                 "is kept and the next run goes on from there."
             )
         return Interrupted(
-            f"{host} cannot be used as a source of release archives: {_reason(exc)}. If this host has no way to it, "
-            f"set stack_mirror to a host that serves it, or {self.words.role}_archive_url to a URL or a file that is "
-            "within reach."
+            f"{host} cannot be used as a source of release archives{through}: {_reason(exc)}. If this host has no way "
+            f"to it, set stack_mirror to a host that serves it, or {self.words.role}_archive_url to a URL or a file "
+            "that is within reach."
         )
 
 

@@ -48,15 +48,17 @@ _WORDS = {
     "too_large": "{0} sends more than any answer should have",
     "protocol": "{0} does not speak HTTP",
     "invalid": "{0} is not a valid URL",
+    "socks": "{0} cannot be asked without the Python library PySocks",
 }
 
 
 class HttpError(Exception):
     """No usable answer. `kind` is a key of the table above, the text is a sentence without its full stop."""
 
-    def __init__(self, kind: str, url: str, seconds: float = 0.0) -> None:
+    def __init__(self, kind: str, url: str, seconds: float = 0.0, proxy: str = "") -> None:
         self.kind = kind
-        super().__init__(_WORDS[kind].format(origin(url), seconds))
+        place = f"{origin(url)} (through the proxy {origin(proxy)})" if proxy else origin(url)
+        super().__init__(_WORDS[kind].format(place, seconds))
 
 
 class Response:
@@ -101,12 +103,22 @@ class Stream:
         self.close()
 
 
-class Http:
-    """Requests without proxies and redirects: a check wants to know about exactly the address that it was given."""
+def proxies_for(url: str, proxy: str, no_proxy: str = "") -> dict[str, str]:
+    """The proxy for a URL as requests takes it, by the rules that Ollama has for HTTPS_PROXY and NO_PROXY."""
+    if not proxy or not url.startswith("https://"):
+        return {}
+    return {} if requests.utils.should_bypass_proxies(url, no_proxy) else {"https": proxy}
 
-    def __init__(self, verify: bool | str = True, connect: float = 3.0) -> None:
+
+class Http:
+    """Requests without redirects, and without a proxy that was not given by name: a check wants to know about exactly
+    the address that it asks."""
+
+    def __init__(self, verify: bool | str = True, connect: float = 3.0, proxy: str = "", no_proxy: str = "") -> None:
         self.verify = verify
         self.connect = connect
+        self.proxy = proxy
+        self.no_proxy = no_proxy
 
     def request(
         self,
@@ -151,6 +163,8 @@ class _Exchange:
         self.stopped = threading.Event()
         self.raw: Any = None
         self.connect = min(http.connect, timeout)
+        proxies = proxies_for(url, http.proxy, http.no_proxy)
+        self.proxy = proxies.get("https", "")
         sent = {"User-Agent": "llmops.stack", "Accept-Encoding": "identity"}
         sent.update(headers or {})
         arguments: dict[str, Any] = {
@@ -158,6 +172,7 @@ class _Exchange:
             "stream": True,
             "allow_redirects": False,
             "verify": http.verify,
+            "proxies": proxies,
             "timeout": (self.connect, timeout),
         }
         # No Content-Type without a body: the plugin daemon ignores the query of a GET that has one.
@@ -196,11 +211,12 @@ class _Exchange:
             raise item
         kind = _classify(item)
         if kind == "timeout_connect":
-            raise HttpError(kind, self.url, self.connect) from item
-        raise (self._late() if kind == "timeout_read" else HttpError(kind, self.url)) from item
+            raise HttpError(kind, self.url, self.connect, self.proxy) from item
+        late = kind == "timeout_read"
+        raise (self._late() if late else HttpError(kind, self.url, proxy=self.proxy)) from item
 
     def _late(self) -> HttpError:
-        return HttpError("timeout_total" if self.started else "timeout_read", self.url, self.timeout)
+        return HttpError("timeout_total" if self.started else "timeout_read", self.url, self.timeout, self.proxy)
 
     def head(self) -> tuple[int, Mapping[str, str]]:
         status, headers = self._next()
@@ -255,6 +271,8 @@ def _classify(exc: BaseException) -> str:
     chain = list(_chain(exc))
     names = {type(one).__name__ for one in chain}
     numbers = {one.errno for one in chain if isinstance(one, OSError)}
+    if "InvalidSchema" in names and "SOCKS" in str(exc):
+        return "socks"
     if names & {"InvalidURL", "MissingSchema", "InvalidSchema", "LocationParseError"}:
         return "invalid"
     if any(isinstance(one, socket.gaierror) for one in chain):

@@ -34,6 +34,8 @@ class Options(NamedTuple):
     models_dir: str = "/usr/share/ollama/.ollama/models"
     registry: str = ""
     insecure: bool = False
+    proxy: str = ""
+    no_proxy: str = ""
     bundle: str = ""
     deadline: float = 7200
     stall: float = 120

@@ -42,18 +42,19 @@ def check_host(registry: str) -> None:
         )
 
 
-def manifest_of(name: Name, insecure: bool, http: Http | None = None, timeout: float = SECONDS) -> Manifest:
+def manifest_of(name: Name, insecure: bool, proxy: str = "", no_proxy: str = "") -> Manifest:
     """The manifest that the name's own host has for it.
 
     Raises:
         RegistryError: It cannot be had.
     """
-    client = http or Http(verify=next((path for path in _AUTHORITIES if os.path.exists(path)), True))
+    authorities = next((path for path in _AUTHORITIES if os.path.exists(path)), True)
+    client = Http(verify=authorities, proxy=proxy, no_proxy=no_proxy)
     scheme = "http" if insecure else "https"
     url = f"{scheme}://{name.host}/v2/{name.namespace}/{name.model}/manifests/{name.tag}"
     for _hop in range(4):
         try:
-            answer = client.request("GET", url, timeout, headers=_ACCEPT)
+            answer = client.request("GET", url, SECONDS, headers=_ACCEPT)
         except HttpError as exc:
             raise RegistryError(f"{exc}.") from exc
         if answer.status not in (301, 302, 307, 308):

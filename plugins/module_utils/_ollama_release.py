@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout as layout
@@ -36,6 +36,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._download import (
     until,
     write_atomically,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._http import proxies_for
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_archive import Tree, refuse_unreadable
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import PROGRAM, parse_version
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
@@ -59,14 +60,17 @@ _PART = re.compile(r"(\..+\.part)(\.json)?")
 class _Archive:
     """One archive at its source; `path` is where it lies on this host once it was fetched."""
 
-    def __init__(self, name: str, source: str, part: str, deadline: float) -> None:
+    def __init__(
+        self, name: str, source: str, part: str, deadline: float, proxies: Callable[[str], Mapping[str, str]]
+    ) -> None:
         self.name = name
         folder = local_path(source)
         self.shown = mask_urls(f"{source.rstrip('/')}/{name}")
         self.path = os.path.join(folder, name)
         self.download = None
         if not folder:
-            self.download = Download(f"{source.rstrip('/')}/{name}", part, deadline, WORDS, _PIECE)
+            url = f"{source.rstrip('/')}/{name}"
+            self.download = Download(url, part, deadline, WORDS, _PIECE, proxies(url))
             self.path = part
 
     def size(self) -> int:
@@ -117,9 +121,11 @@ class _Archive:
 class Store:
     """The releases below one home."""
 
-    def __init__(self, home: str, link: str) -> None:
+    def __init__(self, home: str, link: str, proxy: str = "", no_proxy: str = "") -> None:
         self.home = home
         self.link = link
+        self.proxy = proxy
+        self.no_proxy = no_proxy
 
     def path(self, version: str) -> str:
         return os.path.join(self.home, version)
@@ -267,7 +273,8 @@ class Store:
         return os.path.join(self.home, f".{version}.{purpose}")
 
     def _archive(self, version: str, name: str, source: str, deadline: float) -> _Archive:
-        return _Archive(name, source, self._hidden(version, f"{name}.part"), deadline)
+        part = self._hidden(version, f"{name}.part")
+        return _Archive(name, source, part, deadline, lambda url: proxies_for(url, self.proxy, self.no_proxy))
 
     def _check_room(self, version: str, archives: list[_Archive]) -> None:
         sizes = [one.size() for one in archives]

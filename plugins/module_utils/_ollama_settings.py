@@ -189,7 +189,7 @@ class _Environment:
         has IPv6 at all."""
         allow = self.variables.get("ollama_allow")
         six = any(":" in str(one) for one in (allow if isinstance(allow, (list, tuple)) else []))
-        return "[::]" if six else "0.0.0.0"  # noqa: S104
+        return "[::]" if six else "0.0.0.0"  # noqa: S104 - the firewall decides
 
     def no_proxy(self) -> None:
         own = self.variables.get("ollama_no_proxy") or ""

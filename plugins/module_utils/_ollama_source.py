@@ -41,7 +41,8 @@ class Source:
                 raise StoreError(f"the bundle {self.options.bundle} cannot give it: {said}. Make the bundle anew.")
             return found.manifest
         try:
-            return registries.manifest_of(self._at_source(item.name), self.options.insecure)
+            source, options = self._at_source(item.name), self.options
+            return registries.manifest_of(source, options.insecure, options.proxy, options.no_proxy)
         except registries.RegistryError as exc:
             if exc.missing:
                 raise StoreError(f"{exc} Check the name and tag, or what the mirror holds.") from exc

@@ -76,6 +76,17 @@ options:
     description: Speak plain http with the registry.
     type: bool
     default: false
+  proxy:
+    description:
+      - Proxy through which this module asks a registry with TLS, as a URL. The server pulls through the one in its own
+        environment, and so should this.
+      - Where it cannot be used, what a pull takes is not known before it; O(state=latest) fails.
+    type: str
+    default: ""
+  no_proxy:
+    description: Hosts and networks, separated by commas, that are not asked through O(proxy).
+    type: str
+    default: ""
   bundle:
     description:
       - A folder on the managed host that looks like a store (C(manifests) and C(blobs)). Models come from there and
@@ -240,6 +251,8 @@ def main() -> None:
             "models_dir": {"type": "path", "default": "/usr/share/ollama/.ollama/models"},
             "registry": {"type": "str", "default": ""},
             "insecure": {"type": "bool", "default": False},
+            "proxy": {"type": "str", "default": "", "no_log": True},
+            "no_proxy": {"type": "str", "default": ""},
             "bundle": {"type": "path"},
             "deadline": {"type": "float", "default": 7200},
             "stall": {"type": "float", "default": 120},

@@ -72,6 +72,16 @@ options:
       - A release that is there from an archive with another checksum is made anew beside itself and exchanged.
     type: dict
     default: {}
+  proxy:
+    description:
+      - Proxy through which a O(source) with C(https) is fetched, as a URL. Without one that of the environment is used.
+      - One of SOCKS needs the Python library PySocks.
+    type: str
+    default: ""
+  no_proxy:
+    description: Hosts and networks, separated by commas, that are not asked through O(proxy).
+    type: str
+    default: ""
   keep:
     description: How many releases O(state=pruned) leaves beside the current one.
     type: int
@@ -202,7 +212,7 @@ class OllamaRelease:
         self.module = module
         self.params: dict[str, Any] = module.params
         self.version: str = self.params["version"] or ""
-        self.store = Store(self.params["home"], self.params["link"])
+        self.store = Store(*(self.params[key] for key in ("home", "link", "proxy", "no_proxy")))
         self.changed = False
 
     def run(self) -> dict[str, Any]:
@@ -338,6 +348,8 @@ def main() -> None:
             "arch": {"type": "str", "default": ""},
             "overlays": {"type": "list", "elements": "str", "default": []},
             "checksums": {"type": "dict", "default": {}},
+            "proxy": {"type": "str", "default": "", "no_log": True},
+            "no_proxy": {"type": "str", "default": ""},
             "keep": {"type": "int", "default": 2},
             "deadline": {"type": "int", "default": 1800},
             "state": {"type": "str", "choices": ["present", "current", "served", "pruned"], "default": "present"},

@@ -91,6 +91,26 @@ class TestRole:
             assert not re.search(r"\bgroups\[|\bgroup_names\b|\bgroups\.", path.read_text()), path
 
 
+def looks(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The options of every stack_facts, in blocks, too."""
+    found = []
+    for task in tasks:
+        if "llmops.stack.stack_facts" in task:
+            found.append(task["llmops.stack.stack_facts"] or {})
+        for section in ("block", "rescue", "always"):
+            found += looks(task.get(section) or [])
+    return found
+
+
+def test_roles_that_go_by_one_look_ask_for_the_same() -> None:
+    """Whichever role has looked last, the facts are those of the same folders, port and user."""
+    found = [(path, one) for path in (ROOT / "roles").glob("*/tasks/*.yml") for one in looks(load(path) or [])]
+    assert len(found) > 5
+    for path, options in found:
+        assert sorted(options) == ["dify_home", "ollama_home", "ollama_models_dir", "ollama_port", "ollama_user"], path
+        assert all(name in value for name, value in options.items()), path
+
+
 @pytest.mark.parametrize("playbook", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.name)
 def test_playbooks_hold_roles_and_no_logic(playbook: pathlib.Path) -> None:
     for play in load(playbook):

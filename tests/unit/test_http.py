@@ -11,7 +11,9 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _http
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, origin, sse
+from ansible_collections.llmops.stack.tests.unit.servers.proxy import running_proxy
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json, events
+from requests.exceptions import InvalidSchema
 
 Serve = Callable[[Reply], Scripted]
 
@@ -70,6 +72,29 @@ def test_redirects_are_not_followed(serve: Serve) -> None:
 def test_proxies_of_the_environment_are_not_used(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert Http().request("GET", serve(as_json({})).url, 2).status == 200
+
+
+def test_a_proxy_that_is_given(serve: Serve) -> None:
+    with running_proxy() as proxy:
+        given = proxy.url.replace("://", "://me:pa55@")
+        with pytest.raises(HttpError) as caught:
+            Http(proxy=given, no_proxy="localhost,10.0.0.0/8").request("GET", "https://registry.invalid/v2/", 5)
+        assert proxy.asked == ["CONNECT registry.invalid:443"]
+        assert f"https://registry.invalid (through the proxy {proxy.url})" in str(caught.value)
+        assert "pa55" not in str(caught.value)
+        # What the server itself would not ask through it, this does not either.
+        assert Http(proxy=proxy.url).request("GET", serve(as_json({})).url, 2).status == 200
+        assert kind_of("https://127.0.0.1:1", 2, Http(proxy=proxy.url, no_proxy="127.0.0.0/8")) == "refused"
+        assert len(proxy.asked) == 1
+
+
+def test_a_proxy_that_needs_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_unused: object, **_options: object) -> None:
+        raise InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(_http.requests.Session, "request", missing)
+    with pytest.raises(HttpError, match="PySocks"):
+        Http(proxy="socks5://127.0.0.1:1").request("GET", "https://registry.invalid", 2)
 
 
 def test_refused() -> None:

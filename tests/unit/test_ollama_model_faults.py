@@ -375,13 +375,18 @@ class TestRoom:
     def test_nobody_tells_the_size(
         self, run: Run, server: Fake, registry: Registry, warnings: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def unreachable(*_unused: Any) -> None:
+        asked: list[Any] = []
+
+        def unreachable(*given: Any) -> None:
+            asked.append(given[2:])
             raise RegistryError("127.0.0.1 refuses connections.")
 
         monkeypatch.setattr(
             "ansible_collections.llmops.stack.plugins.module_utils._ollama_registry.manifest_of", unreachable
         )
-        assert first(run())["verified"], "the server has another way, such as a proxy"
+        given = {"proxy": "http://proxy:3128", "no_proxy": "mirror"}
+        assert first(run(**given))["verified"], "the server has another way"
+        assert asked == [("http://proxy:3128", "mirror")]
         assert "whether the disk has room for it, was not checked" in warnings[0]
 
 

@@ -18,6 +18,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_registry impo
     manifest_of,
 )
 from ansible_collections.llmops.stack.tests.unit.servers.ollama_registry import Models, Registry
+from ansible_collections.llmops.stack.tests.unit.servers.proxy import running_proxy
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted
 
 
@@ -90,3 +91,13 @@ def test_hosts_that_cannot_stand_before_a_name(host: str) -> None:
     with pytest.raises(ValueError, match="must be host"):
         check_host(host)
     check_host("mirror.example.com:8080")
+
+
+def test_through_a_proxy() -> None:
+    with running_proxy() as proxy:
+        with pytest.raises(RegistryError, match="through the proxy"):
+            manifest_of(name("registry.invalid"), False, proxy.url, "127.0.0.1")
+        assert proxy.asked == ["CONNECT registry.invalid:443"]
+        with pytest.raises(RegistryError, match="refuses connections"):
+            manifest_of(name("127.0.0.1:1"), False, proxy.url, "127.0.0.1")
+        assert len(proxy.asked) == 1

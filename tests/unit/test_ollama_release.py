@@ -31,6 +31,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _download as d
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_archive as archive_module
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout as layout
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_release as store_module
+from ansible_collections.llmops.stack.tests.unit.servers.proxy import running_proxy
 
 Run = Callable[..., dict[str, Any]]
 Files = dict[str, Any]
@@ -655,6 +656,25 @@ class TestDownload:
     def test_a_server_without_head(self, archive: pathlib.Path, server: Server, release: Run) -> None:
         server.head = False
         assert release("0.13.5", source=server.url)["action"] == "unpacked"
+
+    def test_through_a_proxy(self, refused: Callable[..., str], server: Server, archive: pathlib.Path) -> None:
+        with running_proxy() as proxy:
+            given = {"proxy": proxy.url.replace("://", "://me:pa55@"), "no_proxy": "127.0.0.1"}
+            said = refused("0.13.5", source="https://github.invalid/v0", **given)
+            assert set(proxy.asked) == {"CONNECT github.invalid:443"}
+            assert "github.invalid cannot be used as a source" in said and "pa55" not in said
+            assert f"through the proxy http://***@{proxy.place}:" in said
+            proxy.asked.clear()
+            assert "Connection refused" in refused("0.13.5", source="https://127.0.0.1:1/v0", **given)
+            assert proxy.asked == []
+
+    def test_a_proxy_that_needs_a_library(self, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(*_unused: Any, **_options: Any) -> None:
+            raise download_module.requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+        monkeypatch.setattr(download_module.requests, "get", missing)
+        said = refused("0.13.5", source="https://github.invalid/v0", proxy="socks5://127.0.0.1:1")
+        assert "PySocks" in said
 
     def test_no_such_release(self, archive: pathlib.Path, server: Server, refused: Callable[..., str]) -> None:
         said = refused("0.12.0", source=server.url, overlays=["rocm"])

@@ -33,19 +33,23 @@ UNIT = "/etc/systemd/system/ollama.service"
 DROPIN = "/etc/systemd/system/ollama.service.d/10-llmops.conf"
 FIREWALL = "/etc/ollama/firewall.nft"
 FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
+NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
+SECRETS = "/etc/ollama/secrets.env"
 CONTAINER = "llmops-ollama-ollama-1"
 VERSION = "0.17.4"
 DECISIONS = (
     "__ollama_install_needed",
     "__ollama_firewall_needed",
     "__ollama_firewall_left",
-    "__ollama_firewalld_needed",
-    "__ollama_ufw_needed",
+    "__ollama_openings_needed",
+    "__ollama_note_needed",
     "__ollama_configure_needed",
     "__ollama_service_needed",
     "__ollama_prune_needed",
     "__ollama_container_needed",
+    "__ollama_settle_needed",
 )
+RULES = ((FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit"), (NFTABLES_DROPIN, "nftables_dropin"))
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
 Ask = Callable[..., Any]
@@ -123,7 +127,7 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     version = given.get("ollama_version", VERSION)
     facts = look(root)
     facts["gpus"] = list(gpus)
-    for path, text in ((UNIT, "unit"), (DROPIN, "dropin"), (FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit")):
+    for path, text in ((UNIT, "unit"), (DROPIN, "dropin"), (SECRETS, "secrets"), *RULES):
         write(root, path, ask(f"__ollama_{text}_text", facts, **given))
     release = {"complete": True, "overlays": ask("__ollama_overlays", facts, **given), "checksums": {}}
     stamp = ask("__ollama_stamp", facts, **given)
@@ -143,7 +147,7 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     facts["ollama"]["link"] = "/opt/ollama/current/bin/ollama"
     facts["ollama"]["running_env"] = {"OLLAMA_LLMOPS_STAMP": stamp}
     facts["ollama"]["models_dir"].update(exists=True, owner="ollama")
-    facts["ollama"]["firewall"]["table"] = mark
+    facts["ollama"]["firewall"].update(table=mark, enabled=True)
     return facts
 
 
@@ -228,6 +232,12 @@ def test_pins_are_compared_and_those_of_other_hosts_ignored(ask: Ask, root: path
     assert ask("__ollama_release_ready", facts, ollama_checksums={name: "ff" * 32}) is False
 
 
+def test_a_home_is_written_in_one_way(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    for home in ("/opt/ollama/", "//opt//ollama"):
+        assert {name: ask(name, facts, ollama_home=home) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+
+
 def test_old_versions_are_removed_when_there_are_too_many(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["releases"].update({"0.13.5": {}, "0.16.0": {}})
@@ -250,6 +260,32 @@ def test_an_edited_unit_is_kept_and_told(ask: Ask, root: pathlib.Path) -> None:
     assert "node1" in remark
     assert "edited by hand" in remark
     assert ask("__ollama_configure_needed", facts, ollama_unit_replace=True) is True
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"ollama_firewall": "none"}, "ollama_firewall: none"),
+        ({"ollama_bind": "127.0.0.1", "ollama_containers": False}, "ollama_bind of 127.0.0.1"),
+        ({"ollama_models_dir": "/srv/models"}, "not to /srv/models"),
+    ],
+    ids=str,
+)
+def test_an_edited_unit_that_would_not_work_is_refused(
+    ask: Ask, root: pathlib.Path, given: dict[str, Any], word: str
+) -> None:
+    facts = finished(ask, root)
+    (root / UNIT[1:]).write_text((root / UNIT[1:]).read_text().replace("RestartSec=3", "RestartSec=9"))
+    facts["ollama"].update(unit=look(root)["ollama"]["unit"])
+    assert ask("__ollama_refusals", facts) == []
+    facts["ollama"]["models_dir"]["realpath"] = given.get("ollama_models_dir", "/usr/share/ollama/.ollama/models")
+    (sentence,) = ask("__ollama_refusals", facts, **given)
+    for said in (UNIT, word, "ollama_unit_replace"):
+        assert said in sentence
+    assert ask("__ollama_refusals", facts, **given, ollama_unit_replace=True) == []
+    facts["ollama"]["unit"].update(guarded=False, writable=["/"])
+    (sentence,) = ask("__ollama_refusals", facts)
+    assert "without our firewall rules" in sentence
 
 
 def test_a_unit_of_somebody_else_is_replaced_and_its_settings_told(ask: Ask, root: pathlib.Path) -> None:
@@ -391,19 +427,131 @@ def test_the_rules(ask: Ask, root: pathlib.Path) -> None:
     assert "br-" not in closed
 
 
-def test_other_firewalls_let_the_same_sources_in(ask: Ask, root: pathlib.Path) -> None:
+def test_rules_for_two_ports_until_the_new_one_has_answered(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
-    facts["ollama"]["firewall"].update(ufw=True, firewalld=True)
-    assert ask("__ollama_ufw_sources", facts, ollama_allow=["10.0.0.1"]) == [
-        "from 10.0.0.1",
-        "in on docker0",
-        "in on br-+",
+    before = ask("__ollama_firewall_text", facts, ollama_port=11434)
+    here: dict[str, Any] = {"ollama_port": 11500, "__ollama_rules_before": read(before)}
+    both = ask("__ollama_firewall_text", facts, **here)
+    assert "tcp dport { 11500, 11434 } jump ollama" in both
+    assert ask("__ollama_settle_needed", facts, **here) is True
+    # Ended in between, the next run sees the rules for both.
+    again: dict[str, Any] = {"ollama_port": 11500, "__ollama_rules_before": read(both)}
+    assert ask("__ollama_firewall_text", facts, **again) == both
+    proved = ask("__ollama_firewall_text", facts, **again, __ollama_proved=True)
+    assert "tcp dport 11500 jump ollama" in proved
+    assert proved == ask("__ollama_firewall_text", facts, ollama_port=11500)
+    assert ask("__ollama_settle_needed", facts, ollama_port=11434, __ollama_rules_before=read(before)) is False
+
+
+def read(text: str) -> dict[str, str]:
+    return {"content": base64.b64encode(text.encode()).decode()}
+
+
+@pytest.mark.parametrize("path", [SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN])
+def test_a_file_that_was_lost_is_missed(ask: Ask, root: pathlib.Path, path: str) -> None:
+    proxy = {"ollama_https_proxy": "http://me:secret@proxy:3128"}
+    facts = finished(ask, root, **proxy)
+    assert {name: ask(name, facts, **proxy) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    facts["ollama"]["files"][path]["sha256"] = ""
+    part = "configure" if path == SECRETS else "firewall"
+    assert ask(f"__ollama_{part}_needed", facts, **proxy) is True
+
+
+def test_rules_that_are_not_loaded_at_boot(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["firewall"]["enabled"] = False
+    assert ask("__ollama_firewall_needed", facts) is True
+    facts = finished(ask, root)
+    facts["ollama"]["unit"]["reload"] = True
+    assert (ask("__ollama_service_needed", facts), ask("__ollama_restart_needed", facts)) == (True, False)
+
+
+def test_other_firewalls_let_the_same_sources_in(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["firewall"].update(ufw=True, firewalld=False)
+    assert ask("__ollama_openings_in", facts) == ["ufw"]
+    assert ask("__ollama_openings_needed", facts) is True
+    to = "to any port 11434 proto tcp"
+    assert ask("__ollama_ufw_rules", facts, ollama_allow=["10.0.0.1"]) == [
+        f"from 10.0.0.1 {to}",
+        f"in on docker0 {to}",
+        f"in on br-+ {to}",
     ]
-    assert ask("__ollama_ufw_needed", facts) is True
-    # Docker's own zone lets containers in.
-    assert ask("__ollama_firewalld_needed", facts) is False
-    assert ask("__ollama_firewalld_needed", facts, ollama_allow=["10.0.0.1"]) is True
-    assert ask("__ollama_ufw_needed", facts, ollama_firewall="none") is False
+    off = {"ollama_firewall": "none"}
+    assert (ask("__ollama_openings_needed", facts, **off), ask("__ollama_ufw_rules", facts, **off)) == (True, [])
+    facts["ollama"]["files"] = {}
+    assert ask("__ollama_openings_needed", facts, **off) is False, "nothing of ours is here any more"
+
+
+# A firewall for the script: its rules are lines of a file, and what it was called with is another.
+UFW = r"""#!/bin/sh
+rules=$(dirname "$0")/../rules; touch "$rules"
+[ "$1" = --dry-run ] && { dry=1; shift; }
+said=$*
+case $1 in
+delete) grep -vxF "${said#delete allow }" "$rules" >"$rules.new"; mv "$rules.new" "$rules" ;;
+allow) rule=${said#allow }; rule=${rule%% comment *}
+	if grep -qxF "$rule" "$rules"; then echo 'Skipping adding existing rule'
+	elif [ -z "${dry-}" ]; then echo "$rule" >>"$rules"; echo 'Rule added'; fi ;;
+esac
+"""
+FIREWALLD = r"""#!/bin/sh
+rules=$(dirname "$0")/../rules; touch "$rules"; where=runtime
+for word; do case $word in
+--get-active-zones) printf 'public\n  interfaces: eth0\ndocker\n  interfaces: docker0\n'; exit ;;
+--get-default-zone) echo public; exit ;;
+--permanent) where=permanent ;;
+--zone=*) zone=${word#*=} ;;
+--*-rich-rule=*) what=${word%%-rich*}; line="$where $zone ${word#*=}" ;;
+esac; done
+case $what in
+--query) grep -qxF -- "$line" "$rules" ;;
+--add) echo "$line" >>"$rules" ;;
+--remove) grep -vxF -- "$line" "$rules" >"$rules.new"; mv "$rules.new" "$rules" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("firewall", ["ufw", "firewalld"])
+def test_openings_are_made_kept_and_closed(ask: Ask, root: pathlib.Path, tmp_path: pathlib.Path, firewall: str) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["firewall"][firewall] = True
+    program = tmp_path / "bin" / {"ufw": "ufw", "firewalld": "firewall-cmd"}[firewall]
+    write(tmp_path, str(program.relative_to(tmp_path)), {"ufw": UFW, "firewalld": FIREWALLD}[firewall])
+    program.chmod(0o755)
+    rules = tmp_path / "rules"
+    rules.write_text("somebody's own\n")
+
+    def run(**given: Any) -> list[str]:
+        """First words of what the script says."""
+        script = ask(
+            "lookup('ansible.builtin.template', 'openings.sh.j2')",
+            facts,
+            item=firewall,
+            ollama_containers=False,
+            __ollama_openings_path=str(tmp_path / "etc/openings"),
+            **given,
+        )
+        path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
+        done = subprocess.run(["sh"], input=script, env={"PATH": path}, check=True, text=True, capture_output=True)
+        assert done.stderr == ""
+        return [line.split()[0] for line in done.stdout.splitlines()]
+
+    two = {"ollama_allow": ["10.0.0.1", "fd00::/8"]}
+    assert run(**two, ansible_check_mode=True) == ["opened", "opened"]
+    assert rules.read_text() == "somebody's own\n"
+    assert run(**two) == ["opened", "opened"]
+    assert len(rules.read_text().splitlines()) == {"ufw": 3, "firewalld": 5}[firewall]
+    assert run(**two) == []
+    assert run(**two, __ollama_proved=True) == []
+
+    moved = {"ollama_allow": ["10.0.0.1"], "ollama_port": 11500, "ollama_bind": "0.0.0.0"}
+    assert run(**moved) == ["opened", "stale", "stale"]
+    assert run(**moved, ansible_check_mode=True, __ollama_proved=True) == ["stale", "stale"]
+    assert run(**moved, __ollama_proved=True) == ["closed", "closed"]
+    assert "11434" not in rules.read_text()
+    assert run(**moved, ollama_firewall="none", __ollama_proved=True) == ["closed"]
+    assert rules.read_text() == "somebody's own\n"
 
 
 # -- GPUs -------------------------------------------------------------------------
@@ -463,18 +611,14 @@ def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
 def test_a_container_that_is_as_it_should_be(ask: Ask, root: pathlib.Path) -> None:
     given = {"ollama_install": "container"}
     facts = look(root)
-    for path, text in (
-        ("/opt/ollama/compose.yaml", "compose"),
-        (FIREWALL, "firewall"),
-        (FIREWALL_UNIT, "firewall_unit"),
-    ):
+    for path, text in (("/opt/ollama/compose.yaml", "compose"), *RULES):
         write(root, path, ask(f"__ollama_{text}_text", facts, **given))
     mark = ask("__ollama_firewall_mark", facts, **given)
     stamp = ask("__ollama_compose_stamp", facts, **given)
     running = {"name": CONTAINER, "running": True, "image": f"ollama/ollama:{VERSION}", "stamp": stamp}
     facts = container(look(root, nft=True, server=VERSION, container=running))
     facts["ollama"]["models_dir"].update(exists=True, owner="root")
-    facts["ollama"]["firewall"]["table"] = mark
+    facts["ollama"]["firewall"].update(table=mark, enabled=True)
     assert {name: ask(name, facts, **given) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
     assert ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given) == []
     assert ask("__ollama_container_needed", facts, **given, ollama_version="0.18.0") is True
@@ -593,6 +737,11 @@ def test_a_check_run_gives_nothing_to_a_user_that_is_not_there(ask: Ask, root: p
         ({"ollama_user": "me:0"}, "ollama_user"),
         ({"ollama_models_dir": "/srv/my models"}, "ollama_models_dir"),
         ({"ollama_container_interfaces": ['docker0" accept; #']}, "ollama_container_interfaces"),
+        ({"ollama_models": ["llama3:8b@sha256:ab"]}, "ollama_models"),
+        ({"ollama_registry": "http://mirror/below"}, "ollama_registry"),
+        ({"ollama_bundle": "models"}, "ollama_bundle"),
+        ({"ollama_keep": -1}, "ollama_keep"),
+        ({"ollama_checksums": {"ollama-linux-amd64.tar.zst": "12"}}, "ollama_checksums"),
         ({"ollama_version": "0.4.9"}, "0.5.0"),
         ({"ollama_gpu": "nvidia"}, "ollama_gpu"),
     ],
@@ -623,30 +772,94 @@ def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path
 # -- the way back -----------------------------------------------------------------------
 
 
-def test_where_there_is_a_way_back(ask: Ask, root: pathlib.Path) -> None:
-    written = {
-        "__ollama_unit_written": {"changed": False},
-        "__ollama_dropin_written": {"changed": True, "dest": DROPIN},
-    }
-    assert ask("__ollama_way_back", look(root), **written) is False
-    facts = finished(ask, root)
-    assert ask("__ollama_way_back", facts) is False
-    assert ask("__ollama_way_back", facts, **written) is True
-    assert ask("__ollama_written", facts, **written) == [written["__ollama_dropin_written"]]
-    assert ask("__ollama_way_back", facts, ollama_version="0.18.0") is True
+NOTE = {"version": "0.13.5", "current": "0.13.5", "url": "http://127.0.0.1:11500", "files": [UNIT, FIREWALL]}
 
 
 @pytest.mark.parametrize(
-    ("server", "back", "says"),
+    ("change", "needed"),
     [
-        ("", None, "Nothing served here before"),
-        ("0.17.4", {"failed": False}, "0.17.4 serves again"),
-        ("0.17.4", {"failed": True}, "did not help"),
-        ("0.17.4", None, "did not help"),
+        ({}, False),
+        ({"ollama_version": "0.18.0"}, True),
+        ({"ollama_keep_alive": "30m"}, True),
+        ({"ollama_port": 11500}, True),
+        ({"ollama_allow": ["10.0.0.1"]}, False),  # restarts nothing
+        ({"ollama_models": ["all-minilm"]}, False),
+    ],
+    ids=str,
+)
+def test_what_is_noted_before_a_change(ask: Ask, root: pathlib.Path, change: dict[str, Any], needed: bool) -> None:
+    facts = finished(ask, root)
+    assert ask("__ollama_note_needed", facts, **change) is needed
+    assert ask("__ollama_way_back", facts, **change) is False, "it is not noted yet"
+    assert ask("__ollama_way_back", facts, **change, __ollama_noted={"changed": True}) is True
+    noted = ask("__ollama_note", facts, **change)
+    assert noted["files"] == [UNIT, DROPIN, SECRETS, FIREWALL]
+    assert (noted["version"], noted["current"], noted["url"]) == (VERSION, VERSION, "http://127.0.0.1:11434")
+
+
+def test_where_nothing_served_nothing_is_noted(ask: Ask, root: pathlib.Path) -> None:
+    assert ask("__ollama_note_needed", look(root)) is False
+    container = {"ollama_install": "container", "ollama_version": "0.18.0"}
+    assert ask("__ollama_note_needed", finished(ask, root), **container) is False
+
+
+def test_a_run_that_was_ended_is_taken_up(ask: Ask, root: pathlib.Path) -> None:
+    """Killed at any place: as far as anybody can see, all may be as it should be."""
+    facts = finished(ask, root)
+    facts["ollama"]["way_back"] = NOTE
+    assert ask("__ollama_note_needed", facts, ollama_keep_alive="30m") is False, "what served then is what counts"
+    assert ask("__ollama_note", facts, ollama_keep_alive="30m") == NOTE
+    assert ask("__ollama_previous", facts) == "0.13.5"
+    for name in ("service_needed", "way_back", "settle_needed"):
+        assert ask(f"__ollama_{name}", facts) is True, name
+    assert ask("__ollama_restart_needed", facts) is False
+
+
+def test_the_link_may_have_been_switched_already(ask: Ask, root: pathlib.Path) -> None:
+    facts = finished(ask, root)
+    facts["ollama"].update(server="0.13.5")
+    facts["ollama"]["releases"]["0.13.5"] = {"complete": True, "overlays": [], "checksums": {}}
+    assert ask("__ollama_note", facts)["current"] == "0.13.5"
+    facts["ollama"]["releases"]["0.13.5"]["complete"] = False
+    assert ask("__ollama_note", facts)["current"] == VERSION
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0:11500", "http://127.0.0.1:11500"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        (":8080", "http://127.0.0.1:8080"),
+        ("http://0.0.0.0", "http://127.0.0.1:80"),
+        ("10.0.0.5:11434", "http://10.0.0.5:11434"),
+        ("[::]:11434", "http://127.0.0.1:11434"),
+        ("[fd00::7]:11435", "http://[fd00::7]:11435"),
+        ("", "http://127.0.0.1:11434"),
     ],
 )
-def test_what_is_said_in_the_end(ask: Ask, root: pathlib.Path, server: str, back: Any, says: str) -> None:
-    given: dict[str, Any] = {"ollama_version": "0.18.0"}
+def test_the_one_before_is_asked_where_it_was(ask: Ask, root: pathlib.Path, host: str, url: str) -> None:
+    facts = finished(ask, root)
+    facts["ollama"]["running_env"]["OLLAMA_HOST"] = host
+    facts["ollama"]["unit"]["environment"].pop("OLLAMA_HOST")
+    assert ask("__ollama_url_before", facts, ollama_port=9999) == url
+    facts["ollama"].update(running_env={})  # it does not run, so the files say where
+    facts["ollama"]["unit"]["environment"]["OLLAMA_HOST"] = host
+    assert ask("__ollama_url_before", facts, ollama_port=9999) == url
+
+
+@pytest.mark.parametrize(
+    ("server", "noted", "back", "says"),
+    [
+        ("", False, None, "Nothing served here before"),
+        ("0.17.4", True, {"failed": False}, "0.17.4 serves again"),
+        ("0.17.4", True, {"failed": True}, "did not help"),
+        ("0.17.4", True, {"changed": False, "skipped": True}, "did not help"),
+        ("0.17.4", True, None, "did not help"),
+        ("0.17.4", False, {"changed": False, "skipped": True}, "nothing to go back to"),
+    ],
+)
+def test_what_is_said_in_the_end(ask: Ask, root: pathlib.Path, server: str, noted: bool, back: Any, says: str) -> None:
+    given: dict[str, Any] = {"ollama_version": "0.18.0", "__ollama_noted": {"changed": noted}}
     if back is not None:
         given["__ollama_back"] = back
     assert says in ask("__ollama_outcome", look(root, server=server), **given)
@@ -669,10 +882,13 @@ def test_the_role_reads_as_it_runs() -> None:
     assert order == [
         "preflight",
         "install",
+        "remember",
         "firewall",
+        "openings",
         "configure",
         "service",
         "container",
+        "settle",
         "prune",
         "models",
         "verify",

@@ -82,7 +82,7 @@ def answers(states: Sequence[State], **variables: str) -> dict[str, Answer]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "answers.json"
         run = play(
-            "tests/scenarios/broken_states.yml",
+            "tests/scenarios/dify/broken_states.yml",
             states=[dataclasses.asdict(state) for state in states],
             switch=SWITCH,
             defaults=DEFAULTS,
