@@ -18,7 +18,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit gates docs-lint build sanity engine world world-down molecule node nodes \
-	scenarios models demo-matrix test test-long bench demo demo-down clean
+	scenarios models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,7 +94,10 @@ scenarios: node ## bad input, broken states and interrupted runs, on the node of
 	pytest tests/scenarios/dify
 
 models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama
-	pytest tests/scenarios/ollama
+	pytest tests/scenarios/ollama -m "not long"
+
+models-long: nodes ## Ollama killed half-way, in a container, and taken over from its own install script
+	pytest tests/scenarios/ollama -m long
 
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo
@@ -102,7 +105,7 @@ demo-matrix: $(READY) # make demo of a release of each era
 test: $(READY) ## everything that CI runs
 	tools/stages test
 
-test-long: $(READY) ## test, the bench, and the demo of five releases
+test-long: $(READY) ## test, longer scenarios, the bench, and the demo of five releases
 	tools/stages test-long
 
 bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum

@@ -449,7 +449,7 @@ def read(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("path", [SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN])
 def test_a_file_that_was_lost_is_missed(ask: Ask, root: pathlib.Path, path: str) -> None:
-    proxy = {"ollama_https_proxy": "http://me:secret@proxy:3128"}
+    proxy: dict[str, Any] = {"ollama_https_proxy": "http://me:secret@proxy:3128"}
     facts = finished(ask, root, **proxy)
     assert {name: ask(name, facts, **proxy) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
     facts["ollama"]["files"][path]["sha256"] = ""

@@ -21,6 +21,8 @@ from server import (
     weights,
 )
 
+pytestmark = pytest.mark.long
+
 CONTAINER = "llmops-ollama-ollama-1"
 COMPOSE = "/opt/ollama/compose.yaml"
 KEY = "/usr/share/ollama/.ollama/id_ed25519"

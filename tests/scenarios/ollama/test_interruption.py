@@ -8,6 +8,8 @@ import subprocess
 import pytest
 from server import MACHINE, NODE, on_node, play, process, version
 
+pytestmark = pytest.mark.long
+
 NOTE = "/etc/ollama/way-back.json"
 DROP_IN = "/etc/systemd/system/ollama.service.d/10-llmops.conf"
 PORT, OTHER = 11434, 11500

@@ -19,6 +19,8 @@ from server import (
     weights,
 )
 
+pytestmark = pytest.mark.long
+
 UNIT = "/etc/systemd/system/ollama.service"
 PROGRAM = "/usr/local/bin/ollama"
 SYSTEM = "/etc/systemd/system"
