@@ -306,7 +306,7 @@ class OllamaFacts:
             return False
         said = [labels.get("com.docker.compose.project.working_dir", "")]
         said += labels.get("com.docker.compose.project.config_files", "").split(",")
-        homes = [f"{home}/" for home in {self.home, self.host.realpath(self.home)}]
+        homes = [f"{home}/" for home in (self.home, self.host.realpath(self.home))]
         return any(f"{os.path.normpath(place)}/".startswith(home) for place in said if place for home in homes)
 
 
