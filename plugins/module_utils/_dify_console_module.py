@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -16,7 +15,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console import 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 from ansible_collections.llmops.stack.plugins.module_utils._http import HAS_REQUESTS, REQUESTS_IMPORT_ERROR
 
-__all__ = ["console_arguments", "console_of", "fail", "secrets_of"]
+__all__ = ["console_arguments", "console_of", "fail"]
 
 
 def console_arguments() -> dict[str, Any]:
@@ -62,18 +61,3 @@ def fail(module: AnsibleModule, console: Console, error: ConsoleError, **result:
     """Ends a module with the console's error in words; `reason` is for machines."""
     module.no_log_values.update(console.secrets)
     module.fail_json(msg=console.hide(str(error)), reason=error.kind, **result)
-
-
-def secrets_of(module: AnsibleModule, path: str | None) -> dict[str, str]:
-    """The secrets that dify_env keeps. They never leave the host; a file that does not exist counts as no secret."""
-    if not path:
-        return {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = {str(name): str(value) for name, value in json.load(file).items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as exc:
-        module.fail_json(msg=f"secrets_file {path} cannot be used as the file of dify_env's secrets: {exc}")
-    module.no_log_values.update(value for value in found.values() if value)
-    return found

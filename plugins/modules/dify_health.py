@@ -273,7 +273,6 @@ checks:
       sample: 0.012
 """
 
-import json
 import re
 from typing import Any
 from uuid import UUID
@@ -281,6 +280,7 @@ from uuid import UUID
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health import check_health
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine import PROBES, Options, explain
+from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 from ansible_collections.llmops.stack.plugins.module_utils._http import HAS_REQUESTS, REQUESTS_IMPORT_ERROR
 
 # Credentials that are no secrets. They would otherwise blank out words like "chat" in everything that is returned.
@@ -296,22 +296,8 @@ class DifyHealth:
         self.module = module
         self.params: dict[str, Any] = module.params
         self._show_harmless_credentials()
-        self.secrets = self._read_secrets()
-
-    def _read_secrets(self) -> dict[str, str]:
-        path = self.params["secrets_file"]
-        if not path:
-            return {}
-        try:
-            with open(path, encoding="utf-8") as file:
-                secrets = {str(name): str(value) for name, value in json.load(file).items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, AttributeError) as exc:
-            self.module.fail_json(msg=f"secrets_file {path} cannot be used as the file of dify_env's secrets: {exc}")
         # A container's log may quote one of them, and the tail of a log may be part of a finding.
-        self.module.no_log_values.update(value for value in secrets.values() if value)
-        return secrets
+        self.secrets = secrets_of(module, self.params["secrets_file"])
 
     def _show_harmless_credentials(self) -> None:
         credentials = (self.params["probe_model"] or {}).get("credentials") or {}

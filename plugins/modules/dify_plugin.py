@@ -307,13 +307,13 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console import 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import (
     console_arguments,
     console_of,
-    secrets_of,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import Wanted, parse_name, parse_version
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import Package, PackageError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 from ansible_collections.llmops.stack.plugins.module_utils._urls import logins
 
 

@@ -152,8 +152,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module 
     console_arguments,
     console_of,
     fail,
-    secrets_of,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 
 # Dify's own rules. Newer releases refuse without naming the field, so they are checked here.
 _EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
