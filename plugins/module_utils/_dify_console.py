@@ -191,7 +191,11 @@ class Console:
 
     def _log_in(self) -> None:
         if not (self.email and self._password):
-            raise ConsoleError("wrong_password", "There is no email or no password to log in with", advice="Give both.")
+            raise ConsoleError(
+                "wrong_password",
+                f"There is no password to log in to {self.url} with",
+                advice="Give password, or a secrets_file that holds ADMIN_PASSWORD.",
+            )
         sent = self._password
         if self.has("base64_password"):
             sent = base64.b64encode(sent.encode()).decode()

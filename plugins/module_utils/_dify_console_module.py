@@ -12,10 +12,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 from ansible_collections.llmops.stack.plugins.module_utils._http import HAS_REQUESTS, REQUESTS_IMPORT_ERROR
 
-__all__ = ["console_arguments", "console_of", "fail"]
+__all__ = ["console_arguments", "console_of", "fail", "password_of"]
 
 
 def console_arguments() -> dict[str, Any]:
@@ -23,12 +24,27 @@ def console_arguments() -> dict[str, Any]:
         "url": {"type": "str", "default": "http://127.0.0.1"},
         "version": {"type": "str"},
         "email": {"type": "str", "required": True},
-        "password": {"type": "str", "required": True, "no_log": True},
+        "password": {"type": "str", "no_log": True},
+        "secrets_file": {"type": "path", "no_log": False},
         "session_file": {"type": "path"},
         "timeout": {"type": "float", "default": 30.0},
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path"},
     }
+
+
+def password_of(module: AnsibleModule) -> str:
+    """The one that was given, else the one that dify_env made for the owner."""
+    params = module.params
+    password = params["password"] or secrets_of(module, params["secrets_file"]).get("ADMIN_PASSWORD", "")
+    # In check mode dify_env has not made it yet, and a Dify without an owner asks for none.
+    if not password and not (module.check_mode and params["secrets_file"]):
+        found = f"{params['secrets_file']} holds no ADMIN_PASSWORD" if params["secrets_file"] else "no secrets_file"
+        module.fail_json(
+            msg=f"There is no password for {params['email']}: password is not given, and {found}. Give password, or "
+            "secrets_file with the file in which dify_env keeps the secrets."
+        )
+    return str(password)
 
 
 def console_of(module: AnsibleModule) -> Console:
@@ -49,7 +65,7 @@ def console_of(module: AnsibleModule) -> Console:
         params["url"],
         version=params["version"] or "",
         email=params["email"],
-        password=params["password"],
+        password=password_of(module),
         verify=(params["ca_path"] or True) if params["validate_certs"] else False,
         timeout=params["timeout"],
         session_file=params["session_file"] or "",

@@ -73,7 +73,9 @@ class SessionFile:
         kept = {"salt": salt, "mark": self._mark(identity, password, salt), "session": session}
         # A place that cannot be written costs the next module a login and is no reason to fail.
         with contextlib.suppress(OSError):
-            descriptor, name = tempfile.mkstemp(dir=os.path.dirname(self.path) or ".", prefix=".console-")
+            folder = os.path.dirname(self.path) or "."
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=folder, prefix=".console-")
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(kept, file)
             os.replace(name, self.path)

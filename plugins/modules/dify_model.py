@@ -42,11 +42,16 @@ options:
     type: str
     required: true
   password:
-    description: The account's password. A wrong one is never tried twice.
+    description:
+      - The account's password, by default C(ADMIN_PASSWORD) of O(secrets_file). A wrong one is never tried twice.
     type: str
-    required: true
+  secrets_file:
+    description: The file on the managed host in which M(llmops.stack.dify_env) keeps the secrets. None leaves the host.
+    type: path
   session_file:
-    description: A file on the managed host that keeps the session, so that all modules of a run log in once.
+    description:
+      - A file on the managed host that keeps the session, so that all modules of a run log in once. A folder that is
+        missing is made.
     type: path
   timeout:
     description: Seconds that a request may take, except those in which Dify tries a model.
@@ -340,7 +345,7 @@ def _refuse_contradictions(module: AnsibleModule, wishes: list[Wish]) -> None:
 def _show_what_is_no_secret(module: AnsibleModule, workspace: Workspace, wishes: list[Wish]) -> None:
     """Otherwise every "4096", "chat" and "true" of a result would be blanked."""
     harmless: set[str] = set()
-    secret: set[str] = {module.params["password"]}
+    secret: set[str] = set(workspace.console.secrets)
     for one in wishes:
         shown, hidden = harmless_values(one.credentials, workspace.known_form(one.provider))
         harmless |= shown

@@ -44,9 +44,9 @@ options:
     required: true
   password:
     description:
-      - Password of the owner, of 8 characters or more, with letters and digits.
+      - Password of the owner, of 8 characters or more, with letters and digits. By default C(ADMIN_PASSWORD) of
+        O(secrets_file).
     type: str
-    required: true
   name:
     description:
       - Name of the owner, of up to 30 characters. Dify names the workspace after it. Not changed later.
@@ -63,14 +63,15 @@ options:
     type: str
   secrets_file:
     description:
-      - File on the host in which M(llmops.stack.dify_env) keeps the secrets. None of them leaves the host.
+      - File on the host in which M(llmops.stack.dify_env) keeps the secrets, C(ADMIN_PASSWORD) and C(INIT_PASSWORD)
+        among them. None of them leaves the host.
       - A file that does not exist counts as no password.
     type: path
   session_file:
     description:
-      - File on the host, in an existing directory, in which this module leaves its session for the other modules of a
-        run, so that they need not log in. It is readable by its owner only, belongs to this account and password, holds
-        no password, and is good for an hour. Nothing is left in check mode.
+      - File on the host in which this module leaves its session for the other modules of a run, so that they need not
+        log in. It is readable by its owner only, belongs to this account and password, holds no password, and is good
+        for an hour. A folder that is missing is made, for its owner only. Nothing is left in check mode.
     type: path
   deadline:
     description:
@@ -152,6 +153,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module 
     console_arguments,
     console_of,
     fail,
+    password_of,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 
@@ -169,6 +171,7 @@ class DifySetup:
         self.module = module
         self.console = console
         self.params: dict[str, Any] = module.params
+        self.password = password_of(module)
         self.init_password = self.params["init_password"] or secrets_of(module, self.params["secrets_file"]).get(
             "INIT_PASSWORD", ""
         )
@@ -202,7 +205,7 @@ class DifySetup:
     def _check_owner(self) -> None:
         if not _EMAIL.fullmatch(self.params["email"]):
             raise ConsoleError("invalid", f"email '{self.params['email']}' is no address that Dify accepts")
-        if not _PASSWORD.fullmatch(self.params["password"]):
+        if self.password and not _PASSWORD.fullmatch(self.password):
             raise ConsoleError("invalid", "password must have 8 characters or more, with letters and digits")
         if not 0 < len(self.params["name"]) <= _NAME_LENGTH:
             raise ConsoleError("invalid", f"name must have 1 to {_NAME_LENGTH} characters")
@@ -218,11 +221,11 @@ class DifySetup:
             )
 
     def _set_up(self, guarded: bool) -> None:
-        owner = {name: self.params[name] for name in ("email", "name", "password")}
+        email, name, language = (self.params[option] or "" for option in ("email", "name", "language"))
         try:
             if guarded:
                 self.console.init(self.init_password)
-            self.console.setup(**owner, language=self.params["language"] or "")
+            self.console.setup(email, name, self.password, language)
         except ConsoleError as error:
             # An answer that was lost, and somebody else who was faster: both are seen at the next look.
             if error.kind not in ("no_answer", "gateway", "already_setup") or self.console.setup_status() != FINISHED:
@@ -237,6 +240,11 @@ class DifySetup:
                 error.message = (
                     f"{self.params['url']} was set up before, with another owner or password: {error.message}"
                 )
+                if not self.params["password"]:
+                    error.advice = (
+                        f"The password was ADMIN_PASSWORD of {self.params['secrets_file']}, which is not the one that "
+                        f"the owner has. Give the owner's. {error.advice}"
+                    )
             raise
         role = workspace.get("role")
         if role != "owner":
@@ -255,7 +263,6 @@ def main() -> None:
             "name": {"type": "str", "default": "Admin"},
             "language": {"type": "str"},
             "init_password": {"type": "str", "no_log": True},
-            "secrets_file": {"type": "path", "no_log": False},
             "deadline": {"type": "float", "default": 60.0},
         },
         supports_check_mode=True,

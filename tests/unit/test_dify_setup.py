@@ -61,6 +61,58 @@ def test_check_run_check_run(run: Run, tmp_path: pathlib.Path) -> None:
         assert not any(secret in json.dumps(result) for secret in (PASSWORD, INIT, "of-the-owner"))
 
 
+def test_the_password_that_was_made_for_the_owner(run: Run, tmp_path: pathlib.Path) -> None:
+    secrets = tmp_path / "secrets.json"
+    session = tmp_path / "new" / "session"
+    options: dict[str, Any] = {"secrets_file": str(secrets), "password": "", "session_file": str(session)}
+    with Scripted(FakeConsole()).running() as server:
+        # In check mode nothing has made the file yet.
+        assert run(server, check=True, **options)["step"] == "not_started"
+        secrets.write_text(json.dumps({"ADMIN_PASSWORD": PASSWORD}))
+        results = [run(server, **options), run(server, check=True, **options)]
+        assert [one["changed"] for one in results] == [True, False]
+        sent = [one.json()["password"] for one in server.asked("/console/api/setup") if one.method == "POST"]
+    assert sent == [PASSWORD]
+    assert not any(PASSWORD in json.dumps(one) for one in results)
+    assert session.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "password is not given, and no secrets_file. Give password, or secrets_file"),
+        ({}, "secrets.json holds no ADMIN_PASSWORD. Give password"),
+        ({"INIT_PASSWORD": INIT}, "secrets.json holds no ADMIN_PASSWORD. Give password"),
+    ],
+)
+def test_no_password_at_all_is_said_before_anything_is_asked(
+    run: Run, failed: type[Exception], tmp_path: pathlib.Path, content: Any, words: str
+) -> None:
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps(content))
+    options = {"password": None, **({} if content is None else {"secrets_file": str(secrets)})}
+    with Scripted(FakeConsole()).running() as server:
+        with pytest.raises(failed) as caught:
+            run(server, **options)
+        assert server.requests == []
+    assert words in str(caught.value)
+    assert EMAIL in str(caught.value)
+
+
+def test_an_owner_with_another_password_than_the_one_that_was_made(
+    run: Run, failed: type[Exception], tmp_path: pathlib.Path
+) -> None:
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps({"ADMIN_PASSWORD": "An0ther-one"}))
+    with Scripted(FakeConsole(owner=EMAIL)).running() as server, pytest.raises(failed) as caught:
+        run(server, password="", secrets_file=str(secrets))
+    assert f"The password was ADMIN_PASSWORD of {secrets}, which is not the one that the owner has." in str(
+        caught.value
+    )
+    assert "seventh wrong attempt" in str(caught.value)
+    assert "An0ther-one" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
