@@ -39,7 +39,7 @@ lock: $(READY) ## write constraints.txt anew from .venv
 lint: $(READY) docs-lint ## ruff, mypy, yamllint, ansible-lint (production), changelog and docs
 	ruff check .
 	ruff format --check .
-	mypy plugins tests molecule conftest.py tools/stages
+	mypy --scripts-are-modules plugins tests molecule conftest.py tools/ask tools/stages
 	yamllint --strict .
 	ansible-lint --strict
 	antsibull-changelog lint
