@@ -83,7 +83,7 @@ def _command(wanted: dict[str, Any], archive: Path) -> list[str]:
     )
     if "overlay" in wanted:
         command.append(f"--customize-hook=sync-in {IMAGES / wanted['overlay']} /")
-        command.append('--customize-hook=chroot "$1" systemctl enable world-cgroups.service')
+        command.append('--customize-hook=chroot "$1" systemctl enable world-cgroups.service world-names.service')
         command.append(f'--customize-hook=chroot "$1" systemctl mask {" ".join(MASKED)}')
         command.append('--customize-hook=rm -f "$1/usr/sbin/policy-rc.d" "$1/etc/machine-id" "$1/etc/hostname"')
         command.append('--customize-hook=: >"$1/etc/machine-id"')
