@@ -105,7 +105,7 @@ demo-matrix: $(READY) # make demo of a release of each era
 test: $(READY) ## everything that CI runs
 	tools/stages test
 
-test-long: $(READY) ## test, longer scenarios, the bench, and the demo of five releases
+test-long: $(READY) ## test, longer scenarios, the bench, and the demo of six releases
 	tools/stages test-long
 
 bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum

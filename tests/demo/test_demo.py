@@ -1,4 +1,5 @@
-"""`make demo` as a newcomer meets it, for a release of each era; again it changes nothing; then nothing is left."""
+"""`make demo` as a newcomer meets it, for a release of each era: it ends with an answer, again it changes nothing, and
+at the end nothing is left."""
 
 from __future__ import annotations
 
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+NODE = "llmops-demo"
 PORT = "18088"
+ANSWER = r"""Question \({mode}\): .+
+Answer: Hello! This node is ready\.
+ +(\d+) tokens in \d+\.\d\d s, .+, \d+\.\d tokens/s"""
 
 
 def make(*arguments: str) -> str:
@@ -29,9 +34,24 @@ def make(*arguments: str) -> str:
     return done.stdout
 
 
+def output(*command: str) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True, text=True).stdout
+
+
 def containers() -> list[str]:
-    listed = ["docker", "ps", "--all", "--quiet", "--filter", "label=llmops.world=1"]
-    return subprocess.run(listed, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+    return output("docker", "ps", "--all", "--quiet", "--filter", "label=llmops.world=1").split()
+
+
+def console_calls() -> list[str]:
+    """What Dify's console was asked to do since its nginx was started, as "METHOD path"."""
+    log = output("docker", "exec", NODE, "docker", "logs", "dify-nginx-1")
+    return re.findall(r'"((?:POST|PUT|PATCH|DELETE) /console/api/[^ ?"]+)', log)
+
+
+def tokens(printed: str, mode: str) -> int:
+    found = re.search(ANSWER.format(mode=mode), printed)
+    assert found, printed[-3000:]
+    return int(found[1])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +61,7 @@ def nothing_is_left() -> Iterator[None]:
     assert containers() == []
 
 
-@pytest.mark.parametrize("version", ["0.15.3", "1.11.4", "1.12.1", "1.14.1", "1.16.0"])
+@pytest.mark.parametrize("version", ["0.15.3", "1.7.0", "1.9.2", "1.11.4", "1.12.1", "1.16.0"])
 def test_demo(version: str) -> None:
     subprocess.run(["python3", "tests/world/world.py", "down", "demo"], cwd=ROOT, check=True)
     settings = (f"DIFY_VERSION={version}", f"DEMO_PORT={PORT}", "DEMO_SOURCE=world")
@@ -52,6 +72,13 @@ def test_demo(version: str) -> None:
     assert re.search(r"\bok +api\b", first), "no health table"
     with urllib.request.urlopen(f"{url}/console/api/setup", timeout=10) as answer:
         assert answer.headers["X-Version"] == version
+    assert tokens(first, "blocking") > 0
+    assert tokens(first, "streaming") > 0
+    calls = console_calls()
+    assert calls.count("POST /console/api/login") == 1, "the owner is set up and the rest is done with one login"
+
     again = make("demo", *settings)
     assert re.search(r"\bchanged=0\b", again)
     assert not re.search(r"\bchanged=[1-9]", again)
+    assert tokens(again, "streaming") > 0
+    assert console_calls()[len(calls) :] == ["POST /console/api/login"], "one login, and nothing is written"
