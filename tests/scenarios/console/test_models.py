@@ -1,0 +1,66 @@
+"""Models that Dify cannot use, and models that somebody changed by hand."""
+
+from __future__ import annotations
+
+import pytest
+from node import MODEL, NODE, OLLAMA, Owner, finished, play, refused, says
+
+CREDENTIALS = {"base_url": OLLAMA, "mode": "chat", "context_size": "2048", "max_tokens": "512"}
+
+
+@pytest.mark.usefixtures("nothing_is_lost")
+class TestRefused:
+    def test_model_that_ollama_does_not_have(self, owner: Owner) -> None:
+        refused(
+            owner, "dify_model", "does not accept nobody:1b at http://host.docker.internal:11434", "404|not found",
+            "pull the model there", model="nobody:1b", credentials=CREDENTIALS,
+        )  # fmt: skip
+
+    def test_address_that_only_the_host_can_reach(self, owner: Owner) -> None:
+        """Ollama listens there, and a container that asks itself finds nobody."""
+        refused(
+            owner, "dify_model", "cannot be reached", "host.docker.internal", "never localhost", model="other",
+            credentials={**CREDENTIALS, "base_url": "http://127.0.0.1:11434"},
+        )  # fmt: skip
+
+    def test_provider_without_its_plugin(self, owner: Owner) -> None:
+        refused(
+            owner, "dify_model", "no provider langgenius/openai/openai", "Install it with dify_plugin",
+            provider="openai", model="gpt", credentials={},
+        )  # fmt: skip
+
+    def test_credential_that_the_provider_does_not_know(self, owner: Owner) -> None:
+        refused(
+            owner, "dify_model", "knows no contextsize", "its credentials are", "context_size", model=MODEL,
+            credentials={"contextsize": "1"},
+        )  # fmt: skip
+
+    def test_one_model_on_two_nodes(self, owner: Owner) -> None:
+        """The community edition uses one address; which one it is, is said."""
+        models = [{"name": MODEL, "capabilities": ["completion"], "context_length": 4096}]
+        nodes = [
+            {"name": NODE, "url": OLLAMA, "models": models},
+            {"name": "ollama-b", "url": "http://ollama-b:11434", "models": models},
+        ]
+        run = play("--check", dify_ollama_nodes=nodes)
+        said = " ".join(run.output.split())
+        says(said, MODEL, NODE, "ollama-b", "dify_models")
+
+
+def test_changed_by_hand(owner: Owner) -> None:
+    """Reported and left alone by a run; set back by one that is told to."""
+    before = owner.belongings()
+    given = owner.credentials(MODEL)["credentials"]["max_tokens"]
+    owner.change_model(MODEL, max_tokens="77")
+
+    check = play("--check")
+    assert check.status == 0, check.output[-8000:]
+    run = finished()
+    for said in (" ".join(shown.output.split()) for shown in (check, run)):
+        says(said, rf"{MODEL}: max_tokens is 77 in Dify, where {given} is wanted", "overwrite")
+    assert run.changed == 0
+    assert owner.credentials(MODEL)["credentials"]["max_tokens"] == "77"
+
+    assert finished(dify_models_overwrite=True).changed == 1
+    assert owner.belongings() == before
+    assert finished().changed == 0
