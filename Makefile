@@ -18,7 +18,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit gates docs-lint build sanity engine world world-down molecule node nodes \
-	scenarios models models-long demo-matrix test test-long bench demo demo-down clean
+	scenarios console models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ nodes: engine # those of the scenario ollama
 
 scenarios: node ## bad input, broken states and interrupted runs, on the node of Molecule's default scenario
 	pytest tests/scenarios/dify
+
+console: node ## owner, plugins, models and apps, and what goes wrong with them, on the same node
+	pytest tests/scenarios/console
 
 models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama
 	pytest tests/scenarios/ollama -m "not long"
