@@ -9,6 +9,7 @@ A key may be limited to one process of an image: "worker.start" beats "start" in
 
     start      crash | slow:<s>       every program (api, worker, beat, web, ...), before it listens
     api        500 | hang | slow:<s>  every request, /health included
+    login      locked                 every login: 429, as for a day after seven wrong passwords
     web        500 | hang | slow:<s>
     migration  fail | slow:<s>        in the last revision of a run that has one
     head       <revision>             written as the database's head after a successful migration

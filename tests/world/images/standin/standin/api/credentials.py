@@ -15,6 +15,7 @@ from standin.api.providers import Provider
 
 PREFIX = "An error occurred during credentials validation: "
 SECRET = "secret-input"
+HIDDEN = "[__HIDDEN__]"  # sent for a secret, it stands for the stored one; a mask that comes back is taken as it is
 
 
 def stored_type(model_type: str) -> str:
@@ -118,6 +119,15 @@ def decrypt(model: Model, text: str) -> dict[str, str]:
     }
 
 
+def with_stored_secrets(model: Model, given: dict[str, Any], stored: str | None) -> dict[str, Any]:
+    """What was sent, with the stored secret wherever HIDDEN stands for it."""
+    secrets, old = secret_fields(model.provider), decrypt(model, stored) if stored else {}
+    return {
+        name: old[name] if value == HIDDEN and name in secrets and name in old else value
+        for name, value in given.items()
+    }
+
+
 def masked(model: Model, text: str) -> dict[str, str]:
     secrets = secret_fields(model.provider)
     return {name: _mask(value) if name in secrets else value for name, value in decrypt(model, text).items()}
@@ -189,17 +199,51 @@ def add(model: Model, name: str, config: str) -> None:
         credential_id = cursor.fetchone()["id"]
         cursor.execute(f"SELECT id FROM provider_models WHERE {WHERE}", model.key)
         if cursor.fetchone() is None:
-            cursor.execute(
-                "INSERT INTO provider_models (tenant_id, provider_name, model_name, model_type, credential_id, "
-                "is_valid) VALUES (%s, %s, %s, %s, %s, true)",
-                (*model.key, credential_id),
-            )
+            _list(cursor, model, credential_id)
+
+
+def _list(cursor: Any, model: Model, credential_id: Any) -> None:
+    cursor.execute(
+        "INSERT INTO provider_models (tenant_id, provider_name, model_name, model_type, credential_id, is_valid) "
+        "VALUES (%s, %s, %s, %s, %s, true)",
+        (*model.key, credential_id),
+    )
+
+
+def switch(model: Model, credential_id: Any) -> None:
+    """Makes a credential the current one; a model that is not in the list comes back into it."""
+    with db.transaction() as cursor:
+        cursor.execute(
+            f"UPDATE provider_models SET credential_id = %s, updated_at = now() WHERE {WHERE}",
+            (credential_id, *model.key),
+        )
+        if not cursor.rowcount:
+            _list(cursor, model, credential_id)
 
 
 def remove(model: Model, credential_id: str) -> None:
-    """Deletes a credential; deleting the current one takes the model along."""
+    """Deletes a credential. Without its current one a model is in no list; with the last one its row goes, too."""
     with db.transaction() as cursor:
-        cursor.execute(
-            f"DELETE FROM provider_models WHERE {WHERE} AND credential_id::text = %s", (*model.key, credential_id)
-        )
         cursor.execute("DELETE FROM provider_model_credentials WHERE id::text = %s", (credential_id,))
+        cursor.execute(f"SELECT 1 FROM provider_model_credentials WHERE {WHERE}", model.key)
+        if cursor.fetchone() is None:
+            cursor.execute(f"DELETE FROM provider_models WHERE {WHERE}", model.key)
+        cursor.execute(
+            f"UPDATE provider_models SET credential_id = NULL, updated_at = now() "
+            f"WHERE {WHERE} AND credential_id::text = %s",
+            (*model.key, credential_id),
+        )
+
+
+def unlisted(tenant_id: str, provider: Provider) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """(model, type) -> credentials, of models that have some and are not in the list of models."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in db.rows(
+        "SELECT * FROM provider_model_credentials c WHERE tenant_id = %s AND provider_name = %s AND NOT EXISTS "
+        "(SELECT 1 FROM provider_models m WHERE (m.tenant_id, m.provider_name, m.model_name, m.model_type) = "
+        "(c.tenant_id, c.provider_name, c.model_name, c.model_type)) ORDER BY created_at",
+        tenant_id,
+        provider.name,
+    ):
+        found.setdefault((row["model_name"], public_type(row["model_type"])), []).append(row)
+    return found

@@ -32,6 +32,12 @@ def fetch(url: str) -> bytes:
     raise replies.invalid(f"Reached maximum retries ({TRIES}) for URL {url}")
 
 
+def github(repo: str, release: str, package: str) -> bytes:
+    """A file of a release. Dify's address of GitHub is fixed; only a stand-in can be told another one."""
+    address = settings.text("STANDIN_GITHUB_URL", "https://github.com").rstrip("/")
+    return fetch(f"{address}/{repo}/releases/download/{release}/{package}")
+
+
 def download(identifier: str) -> bytes:
     return fetch(f"{base()}/api/v1/plugins/download?" + urllib.parse.urlencode({"unique_identifier": identifier}))
 

@@ -87,12 +87,13 @@ def provider_list(request: Request, tenant_id: str, _: dict[str, str]) -> Respon
         entry = providers.public(request, tenant_id, provider)
         custom: dict[str, Any] = {"status": "active" if provider.name in configured else "no-configure"}
         if versions.has("credential_routes"):
+            unlisted = credentials.unlisted(tenant_id, provider)
             custom |= {
                 "current_credential_id": None,
                 "current_credential_name": None,
                 "available_credentials": [],
-                "custom_models": _custom_models(tenant_id, provider),
-                "can_added_models": [],
+                "custom_models": [*_custom_models(tenant_id, provider), *_unlisted_models(unlisted)],
+                "can_added_models": [{"model": name, "model_type": kind} for name, kind in unlisted],
             }
         entry |= {
             "preferred_provider_type": "custom",
@@ -124,6 +125,21 @@ def _custom_models(tenant_id: str, provider: Provider) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _unlisted_models(unlisted: dict[tuple[str, str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "model": name,
+            "model_type": kind,
+            "credentials": None,
+            "current_credential_id": None,
+            "current_credential_name": None,
+            "available_model_credentials": [_brief(row) for row in rows],
+            "unadded_to_model_list": True,
+        }
+        for (name, kind), rows in unlisted.items()
+    ]
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
@@ -174,19 +190,33 @@ def _validated(model: Model, given: dict[str, Any]) -> dict[str, str]:
 def save_model(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
     """POST .../models: the way to add a model before 1.8; a silent no-op for the same body since."""
     data = replies.body(request, "ParserPostModels", "model", "model_type")
-    balancing = data.get("load_balancing") or {}
     if versions.has("credential_routes"):
         if data.get("config_from") == "custom-model":
-            if not data.get("credential_id"):
-                raise replies.invalid("credential_id is required when configuring a custom-model")
-            if balancing.get("enabled"):
-                raise replies.invalid("Invalid load balancing config enabled")
+            _configure_model(tenant_id, arguments["provider"], data)
         return replies.console({"result": "success"})
-    provider = providers.find(tenant_id, arguments["provider"])
-    model = _model(tenant_id, provider, data)
-    config = credentials.encrypt(model, _validated(model, data.get("credentials") or {}))
-    credentials.save_single(model, config)
+    model = _model(tenant_id, providers.find(tenant_id, arguments["provider"]), data)
+    given = _with_stored_secrets(model, data.get("credentials") or {})
+    credentials.save_single(model, credentials.encrypt(model, _validated(model, given)))
     return replies.console({"result": "success"})
+
+
+def _configure_model(tenant_id: str, provider: str, data: dict[str, Any]) -> None:
+    """Another credential for a model that is in the list. What is said of balancing comes after that."""
+    if not data.get("credential_id"):
+        raise replies.invalid("credential_id is required when configuring a custom-model")
+    model = _model(tenant_id, providers.find(tenant_id, provider), data)
+    row = _record(model, data)
+    if credentials.current(tenant_id, model.provider, model.name, model.type) is None:
+        raise replies.invalid("The custom model record not found.")
+    credentials.switch(model, row["id"])
+    if (data.get("load_balancing") or {}).get("enabled"):
+        raise replies.invalid("Invalid load balancing config enabled")
+
+
+def _with_stored_secrets(model: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """Before 1.8 there is one credential, and validation knows its secrets, too."""
+    stored = credentials.current(model.tenant_id, model.provider, model.name, model.type) or {}
+    return credentials.with_stored_secrets(model, given, stored.get("encrypted_config"))
 
 
 def get_credentials(request: Request, tenant_id: str, arguments: dict[str, str]) -> Response:
@@ -246,11 +276,7 @@ def update_credentials(request: Request, tenant_id: str, arguments: dict[str, st
     _check_name(data.get("name"), "ParserUpdateCredential")
     model = _model(tenant_id, providers.find(tenant_id, arguments["provider"]), data)
     row = _record(model, data)
-    given = dict(data["credentials"])
-    old = credentials.decrypt(model, row["encrypted_config"])
-    for name in credentials.secret_fields(model.provider):
-        if "*" * 12 in str(given.get(name, "")):  # a mask that came back means: keep the secret
-            given[name] = old.get(name, "")
+    given = credentials.with_stored_secrets(model, data["credentials"], row["encrypted_config"])
     config = credentials.encrypt(model, _validated(model, given))
     db.execute(
         "UPDATE provider_model_credentials SET credential_name = %s, encrypted_config = %s, updated_at = now() "
@@ -266,11 +292,10 @@ def switch_credentials(request: Request, tenant_id: str, arguments: dict[str, st
     data = replies.body(request, "ParserSwitch", "model", "model_type", "credential_id")
     model = _model(tenant_id, providers.find(tenant_id, arguments["provider"]), data)
     row = _record(model, data)
-    db.execute(
-        f"UPDATE provider_models SET credential_id = %s, updated_at = now() WHERE {credentials.WHERE}",
-        row["id"],
-        *model.key,
-    )
+    current = credentials.current(tenant_id, model.provider, model.name, model.type) or {}
+    if current.get("credential_id") == row["id"]:
+        raise replies.invalid("Can't add same credential")
+    credentials.switch(model, row["id"])
     return replies.console({"result": "success"})
 
 
@@ -285,8 +310,11 @@ def validate_credentials(request: Request, tenant_id: str, arguments: dict[str, 
     """Always 200 when the model server decided, whatever it decided."""
     data = replies.body(request, "ParserValidate", "model", "model_type", "credentials")
     model = _model(tenant_id, providers.find(tenant_id, arguments["provider"]), data)
+    given = (
+        data["credentials"] if versions.has("credential_routes") else _with_stored_secrets(model, data["credentials"])
+    )
     try:
-        credentials.validate(model, data["credentials"])
+        credentials.validate(model, given)
     except credentials.ValidationFailed as error:
         return replies.console({"result": "error", "error": str(error)})
     return replies.console(

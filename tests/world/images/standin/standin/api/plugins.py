@@ -133,19 +133,16 @@ def _decode(tenant_id: str, identifier: str) -> None:
         management("GET", tenant_id, "decode/from_identifier", body={"plugin_unique_identifier": identifier})
 
 
-def _install(tenant_id: str, identifiers: list[str], source: str) -> Response:
+def _install(
+    tenant_id: str, identifiers: list[str], source: str, metas: list[dict[str, str]] | None = None
+) -> Response:
     for identifier in identifiers:
         _decode(tenant_id, identifier)
-    metas: list[dict[str, str]] = [{}]
-    if versions.has("meta_per_identifier"):
-        metas = [{"plugin_unique_identifier": identifier} for identifier in identifiers]
-    data = management(
-        "POST",
-        tenant_id,
-        "install/identifiers",
-        body={"plugin_unique_identifiers": identifiers, "source": source, "metas": metas},
-    )
-    return _task_reply(tenant_id, data)
+    if metas is None:
+        per_identifier = versions.has("meta_per_identifier")
+        metas = [{"plugin_unique_identifier": identifier} for identifier in identifiers] if per_identifier else [{}]
+    body = {"plugin_unique_identifiers": identifiers, "source": source, "metas": metas}
+    return _task_reply(tenant_id, management("POST", tenant_id, "install/identifiers", body=body))
 
 
 def _task_reply(tenant_id: str, data: dict[str, Any]) -> Response:
@@ -188,26 +185,42 @@ def upgrade_marketplace(request: Request, tenant_id: str, _: dict[str, str]) -> 
         raise replies.invalid("you should not upgrade plugin with the same plugin")
     if _fetch(tenant_id, new) and not marketplace.count_install(new):
         daemon_client.upload(tenant_id, marketplace.download(new))
-    reply = management(
-        "POST",
-        tenant_id,
-        "install/upgrade",
-        body={
-            "original_plugin_unique_identifier": original,
-            "new_plugin_unique_identifier": new,
-            "source": "marketplace",
-            "meta": {"plugin_unique_identifier": new},
-        },
-    )
-    return _task_reply(tenant_id, reply)
+    return _upgrade(tenant_id, original, new, "marketplace", {"plugin_unique_identifier": new})
+
+
+def _upgrade(tenant_id: str, original: str, new: str, source: str, meta: dict[str, str]) -> Response:
+    body = {
+        "original_plugin_unique_identifier": original,
+        "new_plugin_unique_identifier": new,
+        "source": source,
+        "meta": meta,
+    }
+    return _task_reply(tenant_id, management("POST", tenant_id, "install/upgrade", body=body))
+
+
+RELEASE = ("repo", "version", "package")
+
+
+def _release(data: dict[str, Any]) -> dict[str, str]:
+    return {name: str(data[name]) for name in RELEASE}
 
 
 def upload_github(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
-    data = replies.body(request, "ParserGithubUpload", "repo", "version", "package")
-    package = marketplace.fetch(
-        f"https://github.com/{data['repo']}/releases/download/{data['version']}/{data['package']}"
-    )
-    return replies.console(daemon_client.upload(tenant_id, package))
+    data = replies.body(request, "ParserGithubUpload", *RELEASE)
+    return replies.console(daemon_client.upload(tenant_id, marketplace.github(*_release(data).values())))
+
+
+def install_github(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
+    data = replies.body(request, "ParserGithubInstall", "plugin_unique_identifier", *RELEASE)
+    return _install(tenant_id, [str(data["plugin_unique_identifier"])], "github", [_release(data)])
+
+
+def upgrade_github(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
+    """Unlike the marketplace's, it fetches nothing: the package must have been uploaded."""
+    names = ("original_plugin_unique_identifier", "new_plugin_unique_identifier")
+    data = replies.body(request, "ParserGithubUpgrade", *names, *RELEASE)
+    original, new = (str(data[name]) for name in names)
+    return _upgrade(tenant_id, original, new, "github", _release(data))
 
 
 def uninstall(request: Request, tenant_id: str, _: dict[str, str]) -> Response:
@@ -319,7 +332,9 @@ def routes(router: Router) -> None:
         ("POST", "upload/pkg", upload),
         ("POST", "upload/github", upload_github),
         ("POST", "install/pkg", install_package),
+        ("POST", "install/github", install_github),
         ("POST", "install/marketplace", install_marketplace),
+        ("POST", "upgrade/github", upgrade_github),
         ("POST", "upgrade/marketplace", upgrade_marketplace),
         ("POST", "uninstall", uninstall),
         ("GET", "fetch-manifest", fetch_manifest),

@@ -14,7 +14,7 @@ import uuid
 from email.utils import formatdate
 from typing import Any
 
-from standin import versions
+from standin import faults, versions
 from standin.api import cache, db, replies, settings, tokens
 from standin.api.replies import fail
 from standin.server import Request, Response, Router
@@ -163,7 +163,7 @@ def login(request: Request) -> Response:
     email = str(data["email"]).lower() if versions.has("email_lowercase") else str(data["email"])
     password = _password(str(data["password"]))
     counter = f"login_error_rate_limit:{email}"
-    if int(cache.get(counter) or 0) > LOCK_AFTER:
+    if faults.get("login") == "locked" or int(cache.get(counter) or 0) > LOCK_AFTER:
         raise fail(429, "email_code_login_limit", "Too many incorrect password attempts. Please try again later.")
     found = db.row("SELECT * FROM accounts WHERE email = %s", email)
     if found is None or not tokens.check_password(password, found["password"], found["password_salt"]):
