@@ -95,6 +95,12 @@ def test_other_tags_are_text(ask: Ask, serve: Serve) -> None:
     assert "Answer: <thing> and <think>\n" in ask(serve(streaming("<thi", "ng> and <think>")).url).stdout
 
 
+def test_a_model_that_thinks_too_long_has_answered(ask: Ask, serve: Serve) -> None:
+    done = ask(serve(streaming("<think>\nIs it", " a dog?")).url)
+    assert done.returncode == 0
+    assert "Answer: (only thoughts: the app allows no more tokens)\n" in done.stdout
+
+
 FAULTS = {
     "an error in the stream": (
         events(json.dumps({"event": "message", "answer": "Hel"}), error("[models] Error: 'done'")),
@@ -103,7 +109,7 @@ FAULTS = {
     "an error before it": (as_json(json.loads(error("Failed to request plugin daemon")), 400), "Start plugin_daemon"),
     "one that nobody knows": (events(error("Something new.")), "Something new. Read the log of the container api."),
     "no text": (streaming("", "  "), "The answer has no text in it. "),
-    "thoughts and no text": (streaming("<think>\nhm"), "no text in it, only thoughts"),
+    "thoughts and no text": (streaming("<think>\nhm</think>\n"), "The answer has no text in it. "),
     "no token counted": (streaming("Hel", tokens=0), "The answer was cut"),
     "a stream without an end": (events(json.dumps({"event": "message", "answer": "Hel"})), "cut off before its end"),
     "a torn connection": (events(json.dumps({"event": "message", "answer": "Hel"}), ending="torn"), "No answer: "),
