@@ -19,6 +19,8 @@ OWN_AUTHORITIES = (Path("/usr/local/share/ca-certificates"), Path("/etc/pki/ca-t
 BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 _INSTALLING = threading.Lock()  # apt does not like company
 APT_KEYS = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until", "Acquire::Check-Date")
+# Programs that Debian does not call like their packages.
+PACKAGES = {"pip3": "python3-pip"}
 
 
 def proxies() -> dict[str, str]:
@@ -70,13 +72,13 @@ def debian_mirror() -> str:
 
 
 def require(*programs: str) -> None:
-    """Installs Debian packages (named like the program) that this machine lacks."""
+    """Installs the Debian packages of programs that this machine lacks."""
     with _INSTALLING:
         _require(programs)
 
 
 def _require(programs: tuple[str, ...]) -> None:
-    missing = [name for name in programs if not shutil.which(name)]
+    missing = [PACKAGES.get(name, name) for name in programs if not shutil.which(name)]
     if not missing:
         return
     wanted = " ".join(missing)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Switches of the stand-ins: small JSON files that they read at start and at every request."""
+"""Switches of the stand-ins, and of what the upstream serves: small JSON files, read at start and at every request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shlex
 from typing import Any
 
 from _engine import docker, running
-from _settings import WORLD, WorldError, node_container
+from _settings import UPSTREAM, WORLD, WorldError, node_container
 
 FILE = ".standin.json"
 # On a volume, so that a fault can be set before the service has ever started.
@@ -23,6 +23,8 @@ VOLUMES = {
 }
 # Files of a node itself: what its Ollama is told (standins/ollama.py) and which GPU it has (standins/gpu.py).
 NODE = {"ollama": "/etc/llmops-world/ollama.json", "gpu": "/etc/llmops-world/gpu.json"}
+# What a node meets at the upstream, where every node has a file of its own (images/upstream/shelves.py).
+SERVED = {name: f"/srv/switches/{{node}}.{name}.json" for name in ("marketplace", "index")}
 # These have no volume; their file lives in the container.
 INSIDE = {"web": "/standin.json", "agent_backend": "/standin.json", "local_sandbox": "/standin.json"}
 
@@ -35,11 +37,15 @@ def switch(node: str, service: str, settings: list[str], home: str = "/opt/dify"
     if service in VOLUMES or service in NODE:
         path = NODE.get(service) or f"{home}/volumes/{VOLUMES[service]}/{FILE}"
         prefix: tuple[str, ...] = ("exec", "-i", container)
+    elif service in SERVED:
+        path = SERVED[service].format(node=node)
+        prefix = ("exec", "-i", UPSTREAM)
     elif service in INSIDE:
         path = INSIDE[service]
         prefix = ("exec", "-i", container, "docker", "exec", "-i", _inner(container, service))
     else:
-        raise WorldError(f"No stand-in is called {service}; there are {', '.join([*NODE, *VOLUMES, *INSIDE])}")
+        known = ", ".join([*NODE, *VOLUMES, *INSIDE, *SERVED])
+        raise WorldError(f"No stand-in is called {service}; there are {known}")
     told = _read(prefix, path)
     for setting in settings:
         key, separator, value = setting.partition("=")

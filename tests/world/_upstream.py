@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from _build import Builder
 from _engine import docker, inspect, labelled, published_port, running
@@ -30,6 +33,17 @@ MANIFESTS = (
 def ensure_network() -> None:
     if NETWORK not in labelled("network"):
         docker("network", "create", "--label", LABEL, NETWORK)
+
+
+@contextlib.contextmanager
+def swapped(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of what is served there, once it is whole."""
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    yield fresh
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
 
 
 def start(builder: Builder) -> None:

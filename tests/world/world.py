@@ -25,10 +25,12 @@ import _inventory
 import _models
 import _nodes
 import _ollama
+import _plugins
 import _releases
 import _repos
 import _switch
 import _upstream
+import _wheels
 import images
 from _build import Builder
 from _engine import docker, inspect, labelled, published_port, require_engine, running
@@ -76,7 +78,7 @@ def _make(
     ]
     jobs += [partial(builder.ensure, image.name) for image in table]  # those of Ollama are its last
     if archives:
-        jobs.append(_archives.ensure)
+        jobs += [_archives.ensure, _wheels.ensure, _plugins.ensure]
     with ThreadPoolExecutor(max_workers=2) as pool:
         pending = [pool.submit(job) for job in jobs]
         try:
