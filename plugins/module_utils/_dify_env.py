@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote as _percent
 from urllib.parse import urlsplit
 
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_env_plugins as plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import (
     LITERALS,
     active_services,
@@ -34,6 +35,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_override import
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import RENAMED_KEYS
 
 __all__ = [
+    "ADMIN",
     "PUBLIC_DEFAULTS",
     "SECRETS",
     "EnvError",
@@ -121,6 +123,9 @@ SECRETS: tuple[Secret, ...] = (
     Secret("ALIBABACLOUD_MYSQL_PASSWORD", ("ALIBABACLOUD_MYSQL_PASSWORD",), ("difyai123456",), 32),
 )
 
+# The password of the owner of Dify, which is set up through the API: no container has it, and no .env.
+ADMIN = Secret("ADMIN_PASSWORD", (), (), 24)
+
 _MEMBER = {key: secret for secret in SECRETS for key in secret.keys}
 
 # Values that are a password wherever they stand, also under a key that a later release invents.
@@ -179,6 +184,7 @@ class Rendered(NamedTuple):
     replaced_defaults: list[str]
     unknown_keys: list[str]
     warnings: list[str]
+    daemon_env: dict[str, str]  # for the plugin daemon: what the release's own files do not hand to it
 
 
 def check_overrides(given: Mapping[Any, Any]) -> dict[str, str]:
@@ -192,6 +198,11 @@ def check_overrides(given: Mapping[Any, Any]) -> dict[str, str]:
         if not _KEY.fullmatch(str(key)):
             raise EnvError(
                 f"{key!r} is no name for a key of .env: capital letters, digits and _ only. Correct it in dify_env."
+            )
+        if key == ADMIN.name:
+            raise EnvError(
+                f"{key} is no key of Dify, and .env is no place for it. Set dify_admin_password, and remove it from "
+                "dify_env."
             )
         if isinstance(value, (dict, list, tuple)):
             raise EnvError(
@@ -241,20 +252,22 @@ def _unquote(raw: str) -> str:
     return raw.split(" #", 1)[0].rstrip()
 
 
-def generate(length: int) -> str:
+def generate(length: int, marks: str = "_-") -> str:
     """A secret of letters, digits, _ and - that passes every rule for passwords known to these services.
 
     It begins with a letter, so that no program takes it for an option.
     """
-    alphabet = string.ascii_letters + string.digits + "_-"
+    kinds = [kind for kind in (string.ascii_lowercase, string.ascii_uppercase, string.digits, marks) if kind]
     while True:
-        value = "".join(_random.choice(alphabet) for _place in range(length))
-        kinds = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "_-")
+        value = "".join(_random.choice("".join(kinds)) for _place in range(length))
         if value[0].isalpha() and all(set(value).intersection(kind) for kind in kinds):
             return value
 
 
 def _generate(secret: Secret) -> str:
+    if secret.name == ADMIN.name:
+        # Somebody types it.
+        return generate(secret.length, "")
     if secret.name != "DIFY_AGENT_SERVER_SECRET_KEY":
         return generate(secret.length)
     while True:
@@ -319,6 +332,7 @@ class _Renderer:
         self.replaced: set[str] = set()
         self.sources: dict[str, str] = {}  # keys that are not in the template: where their line comes from
         self.env = dict(self.template)
+        self.daemon_env: dict[str, str] = {}
         self.profiles: list[str] = []
         # Keys that reach a container, or its definition, through the compose file or the override.
         services = active_services(release.compose, self._wanted_profiles())
@@ -331,7 +345,9 @@ class _Renderer:
         self._publish()
         self._addresses()
         self._database()
+        self._plugins()
         self._secrets()
+        self._admin()
         self.env.update(self._plain_overrides())
         self._redis()
         self._profiles()
@@ -340,7 +356,8 @@ class _Renderer:
         for key, value in _GUIDE_KEYS.items():
             self.env.setdefault(key, value)
         known = known_keys(self.release)
-        unknown = sorted(key for key in self.overrides if key not in known and key not in _GUIDE_KEYS)
+        known |= set(self.daemon_env).union(_GUIDE_KEYS)
+        unknown = sorted(key for key in self.overrides if key not in known)
         return Rendered(
             text=self._text(unknown),
             env=self.env,
@@ -349,6 +366,7 @@ class _Renderer:
             replaced_defaults=sorted(self.replaced),
             unknown_keys=unknown,
             warnings=self.warnings,
+            daemon_env=self.daemon_env,
         )
 
     def _set(self, key: str, value: str) -> None:
@@ -441,6 +459,54 @@ class _Renderer:
                 f"dify_env sets DB_HOST={wanted}, the database service of another Dify release; this one calls it "
                 f"{self.env['DB_HOST']}, which was written. Remove DB_HOST from dify_env."
             )
+
+    def _plugins(self) -> None:
+        """Keys of the release go into .env; what its compose file does not hand to the daemon, the override does."""
+        daemon = (self.release.compose.get("services") or {}).get("plugin_daemon")
+        if not daemon:
+            return
+        try:
+            wanted = plugins.environment(self.settings, self.overrides)
+        except plugins.PluginSettingsError as exc:
+            raise EnvError(str(exc)) from exc
+        for key, value in wanted.items():
+            if key in self.env or key in self.interpolated:
+                self._set(key, value)
+            else:
+                self.daemon_env[key] = value.replace("$", "$$")
+        # Also the operator's, who may know better: without this they would be in .env and nowhere else.
+        for key in plugins.DAEMON_KEYS.intersection(self.overrides):
+            if key not in self.template and key not in self.interpolated:
+                self.daemon_env[key] = f"${{{key}}}"
+        self._package_size()
+        if self.settings.get("plugin_public_keys") and re.search(r":0\.0\.[0-6](-|$)", str(daemon.get("image"))):
+            self.warnings.append(
+                "plugin_public_keys have no effect in this release, whose plugin daemon knows Dify's own key only. "
+                "With dify_plugin_signatures: false it takes packages of others, unchecked."
+            )
+
+    def _package_size(self) -> None:
+        megabytes = int(self.settings.get("plugin_max_mb") or 0)
+        key = "NGINX_CLIENT_MAX_BODY_SIZE"
+        if not megabytes or key not in self.env:
+            return
+        current = self._wish(key)
+        needed = plugins.body_size(current, megabytes)
+        if needed != current and key in self.overrides:
+            self.warnings.append(
+                f"{key} is {current} in dify_env, so nginx refuses plugin packages of the {megabytes} MB that are "
+                f"allowed. Set it to {needed}, or remove it."
+            )
+        self._set(key, needed)
+
+    def _admin(self) -> None:
+        given = str(self.settings.get("admin_password") or "")
+        if given and not re.fullmatch(r"(?=.*[a-zA-Z])(?=.*\d).{8,}", given):
+            raise EnvError(
+                "admin_password must have 8 characters or more, with letters and digits: Dify takes no other. Correct "
+                "dify_admin_password."
+            )
+        self.secrets[ADMIN.name] = given or self.secrets.get(ADMIN.name) or self.make(ADMIN)
 
     def _secrets(self) -> None:
         self._secret_groups()

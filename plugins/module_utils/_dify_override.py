@@ -191,7 +191,8 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         compose: the release's parsed compose file, not interpolated.
         settings: C(env) (the rendered .env as a mapping), C(profiles), C(files) (path relative to the release: sha256),
             C(env_files) (name of an optional env file: the keys its example knows), C(overrides) (the operator's keys),
-            C(registry), C(log_max_size), C(log_max_file), C(compose_override). C(env) and C(profiles) are required.
+            C(registry), C(log_max_size), C(log_max_file), C(plugin_daemon) (more for that service),
+            C(compose_override). C(env) and C(profiles) are required.
     """
     env = settings["env"]
     services: dict[str, dict[str, Any]] = {}
@@ -213,6 +214,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         if name == "plugin_daemon":
             port = env.get("EXPOSE_PLUGIN_DAEMON_PORT") or "5002"
             added["ports"] = [f"127.0.0.1:{port}:{env.get('PLUGIN_DAEMON_PORT') or '5002'}"]
+            added = merge(added, settings.get("plugin_daemon") or {})
         if name in _DATABASE_USERS and _waits_for_nothing(service, compose):
             added["depends_on"] = {"db": {"condition": "service_healthy"}}
         if name == "db" and _asks_the_socket(service):

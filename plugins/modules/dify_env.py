@@ -124,6 +124,58 @@ options:
         description: Number of log files for each container.
         type: int
         default: 3
+      admin_password:
+        description:
+          - Password of Dify's owner, to be kept in C(secrets.json) as C(ADMIN_PASSWORD). By default the one that is
+            there, and where there is none, one of 24 letters and digits is made. It is in no C(.env).
+          - M(llmops.stack.dify_setup) and the other modules of the console take it from there. Changing it here does
+            not change it in Dify.
+        type: str
+        default: ""
+      marketplace_url:
+        description:
+          - Address of Dify's marketplace for plugins, or of a mirror of it, for C(api), C(worker), C(plugin_daemon) and
+            C(web). Empty leaves it as the release has it.
+          - This and the next settings have no effect in a release without plugins (0.15).
+        type: str
+        default: ""
+      plugin_index:
+        description:
+          - Index of Python packages (PEP 503) from which the plugin daemon installs what plugins need, such as
+            C(https://mirror.example.com/pypi/simple). It reaches C(uv) as C(-i); C(UV_) and C(PIP_) variables of a
+            container do not.
+          - With it or O(settings.plugin_wheels) the daemon ignores the lock files of plugins, which name files of the
+            public index, and looks for no mirror by itself.
+        type: str
+        default: ""
+      plugin_index_args:
+        description:
+          - More arguments for C(uv), separated by blanks, for example C(--native-tls) behind a proxy that replaces
+            certificates. For an index over plain http C(--allow-insecure-host) is added by itself.
+        type: str
+        default: ""
+      plugin_wheels:
+        description:
+          - Folder of the host with wheels, which the daemon gets as a read-only mount. Without O(settings.plugin_index)
+            nothing else is asked, so plugins can be installed offline.
+        type: path
+      plugin_signatures:
+        description: Whether packages of plugins must be signed by a key that is trusted.
+        type: bool
+        default: true
+      plugin_public_keys:
+        description:
+          - Public keys, in PEM form, of others whose packages are trusted, too. They are written below the release and
+            mounted read-only. Plugin daemons before 0.0.7 know no such keys.
+        type: list
+        elements: str
+        default: []
+      plugin_max_mb:
+        description:
+          - How large a package of a plugin may be; V(0) leaves it as the release has it, which is 50.
+          - C(NGINX_CLIENT_MAX_BODY_SIZE) is raised where it would be in the way.
+        type: int
+        default: 0
       compose_override:
         description: Laid over C(docker-compose.override.yaml) as the last thing, in the form of a compose file.
         type: dict
@@ -230,9 +282,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as env
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_env_plugins as plugins
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_release as release
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._urls import logins
 
 if release.HAS_YAML:
     import yaml
@@ -253,7 +307,9 @@ class DifyEnv:
         self.override_path = os.path.join(self.folder, "docker-compose.override.yaml")
         self.pending_path = os.path.join(self.folder, ".llmops-pending")
         self.secrets_file = os.path.join(self.store.home, "secrets.json")
+        self.keys_path = os.path.join(self.folder, plugins.KEYS_FOLDER)
         self.changed = False
+        self.unapplied = False
         self.diff: list[dict[str, str]] = []
 
     def run(self) -> dict[str, Any]:
@@ -286,6 +342,8 @@ class DifyEnv:
     def _present(self) -> dict[str, Any]:
         overrides = env.check_overrides(self.module.params["overrides"])
         self._hide(env.sensitive_values(overrides) | _sensitive_leaves(self.settings["compose_override"]))
+        for name in ("marketplace_url", "plugin_index", "plugin_index_args"):
+            self._hide(logins(self.settings[name] or ""))
         if not self.store.is_complete(self.tag):
             if self.module.check_mode:
                 # Nothing to read yet: the release itself is only announced.
@@ -305,6 +363,8 @@ class DifyEnv:
             self.module.warn(warning)
         services = override.active_services(files.compose, rendered.profiles)
         self._check_mounts(files.compose, services)
+        if "plugin_daemon" in services:
+            self._check_wheels()
         laid_over = self._override(files, overrides, rendered)
         self._write(known, rendered, laid_over)
         images = override.images(files.compose, services)
@@ -317,7 +377,7 @@ class DifyEnv:
             "profiles": rendered.profiles,
             "services": services,
             "images": images,
-            "pending": self.changed or os.path.exists(self.pending_path),
+            "pending": self.unapplied or os.path.exists(self.pending_path),
         }
 
     def _hide(self, values: set[str]) -> None:
@@ -378,10 +438,21 @@ class DifyEnv:
                 "came from was not complete; remove the release (dify_release with state: absent) and take another one."
             )
 
+    def _check_wheels(self) -> None:
+        folder = self.settings["plugin_wheels"]
+        if not folder or any(name.endswith(".whl") for name in _listing(folder)):
+            return
+        text = f"plugin_wheels is {folder}, and there are no wheels (*.whl) in such a folder on this host"
+        if not self.module.check_mode:
+            raise env.EnvError(f"{text}. Copy them there before Dify is deployed, or correct dify_plugin_wheels.")
+        self.module.warn(f"{text} yet.")
+
     def _override(self, files: env.Release, overrides: Mapping[str, str], rendered: env.Rendered) -> dict[str, Any]:
         suffix = ".example"
         wanted: dict[str, Any] = dict(self.settings)
+        daemon = {"environment": rendered.daemon_env, "volumes": plugins.mounts(self.settings)}
         wanted.update(
+            plugin_daemon={name: value for name, value in daemon.items() if value},
             env=rendered.env,
             profiles=rendered.profiles,
             overrides=overrides,
@@ -415,25 +486,41 @@ class DifyEnv:
         hidden = set(rendered.secrets.values()) | set(known.values())
         old_override, new_override = _read(self.override_path), _override_text(laid_over)
         old = _read(self.env_path)
-        if (old, old_override) != (rendered.text, new_override) and not self.module.check_mode:
+        self.unapplied = (old, old_override) != (rendered.text, new_override)
+        if self.unapplied and not self.module.check_mode:
             # Before the first of the two: whatever is interrupted from here on has not reached the containers.
             with self.store.room():
                 release.write_atomically(self.pending_path, "", 0o600)
+        self._write_keys(plugins.key_files(self.settings) if "plugin_daemon" in laid_over["services"] else {})
         if self._put(self.env_path, old, rendered.text):
             self._show(self.env_path, *env.mask_env(old, rendered.text, hidden))
         if self._put(self.override_path, old_override, new_override):
             masked = (env.mask_text(text, hidden) for text in (old_override, new_override))
             self._show(self.override_path, *masked)
 
-    def _put(self, path: str, old: str, new: str) -> bool:
+    def _write_keys(self, wanted: Mapping[str, str]) -> None:
+        """Public: the daemon reads them as whatever user its image has."""
+        if wanted and not self.module.check_mode:
+            os.makedirs(self.keys_path, mode=0o755, exist_ok=True)
+        for name, text in wanted.items():
+            path = os.path.join(self.keys_path, name)
+            old = _read(path)
+            if self._put(path, old, text, 0o644):
+                self._show(path, old, text)
+        for name in set(_listing(self.keys_path)).difference(wanted):
+            self._drop(os.path.join(self.keys_path, name))
+        if not wanted and os.path.isdir(self.keys_path) and not self.module.check_mode:
+            os.rmdir(self.keys_path)
+
+    def _put(self, path: str, old: str, new: str, mode: int = 0o600) -> bool:
         """Write the text where it differs, and set the mode where only that does."""
         present = os.path.exists(path)
-        if present and old == new and os.stat(path).st_mode & 0o777 == 0o600:
+        if present and old == new and os.stat(path).st_mode & 0o777 == mode:
             return False
         self.changed = True
         if not self.module.check_mode:
             with self.store.room():
-                release.write_atomically(path, new, 0o600)
+                release.write_atomically(path, new, mode)
         return True
 
     def _show(self, path: str, before: str, after: str) -> None:
@@ -442,10 +529,14 @@ class DifyEnv:
     def _remove(self) -> None:
         for path in (self.env_path, self.override_path):
             if os.path.lexists(path):
-                self.changed = True
-                self._show(path, "present\n", "absent\n")
-                if not self.module.check_mode:
-                    os.unlink(path)
+                self._drop(path)
+        self._write_keys({})
+
+    def _drop(self, path: str) -> None:
+        self.changed = True
+        self._show(path, "present\n", "absent\n")
+        if not self.module.check_mode:
+            os.unlink(path)
 
 
 def _override_text(laid_over: Mapping[str, Any]) -> str:
@@ -511,6 +602,14 @@ def main() -> None:
                     "registry": {"type": "str", "default": ""},
                     "log_max_size": {"type": "str", "default": "50m"},
                     "log_max_file": {"type": "int", "default": 3},
+                    "admin_password": {"type": "str", "default": "", "no_log": True},
+                    "marketplace_url": {"type": "str", "default": ""},
+                    "plugin_index": {"type": "str", "default": ""},
+                    "plugin_index_args": {"type": "str", "default": ""},
+                    "plugin_wheels": {"type": "path"},
+                    "plugin_signatures": {"type": "bool", "default": True},
+                    "plugin_public_keys": {"type": "list", "elements": "str", "default": []},
+                    "plugin_max_mb": {"type": "int", "default": 0},
                     "compose_override": {"type": "dict", "default": {}},
                 },
             },

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as env
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_env_plugins as plugins
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -56,6 +57,11 @@ def write(folder: pathlib.Path, release: env.Release, rendered: env.Rendered, **
     folder.joinpath("docker-compose.yaml").write_text(release.compose_text)
     folder.joinpath("docker-compose.override.yaml").write_text(yaml.safe_dump(laid_over, sort_keys=False))
     return folder
+
+
+def secrets_of(release: env.Release) -> dict[str, str]:
+    """The same for each call of a test."""
+    return {"ADMIN_PASSWORD": "Ab1" * 8} | {one.name: f"Secret-{one.name}"[:24].ljust(24, "x") for one in env.SECRETS}
 
 
 def public_values(services: dict[str, Any]) -> set[str]:
@@ -494,3 +500,175 @@ def test_a_later_release_with_a_public_password_under_a_new_name(releases: dict[
     assert SAFE.fullmatch(rendered.env["NEW_STORE_PASSWORD"])
     assert SAFE.fullmatch(rendered.env["OTHER"])
     assert rendered.secrets["OTHER"] == rendered.env["OTHER"]
+
+
+KEY = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----END PUBLIC KEY-----\n"
+PLUGINS: dict[str, Any] = {
+    "marketplace_url": "http://mirror.example.com/marketplace/",
+    "plugin_index": "http://mirror.example.com:8080/pypi/simple",
+    "plugin_index_args": "--native-tls",
+    "plugin_wheels": "/srv/wheels: 3.12",
+    "plugin_signatures": False,
+    "plugin_public_keys": [KEY],
+    "plugin_max_mb": 200,
+}
+
+
+def write_plugins(folder: pathlib.Path, release: env.Release, rendered: env.Rendered) -> pathlib.Path:
+    daemon = {"environment": rendered.daemon_env, "volumes": plugins.mounts(PLUGINS)}
+    return write(folder, release, rendered, plugin_daemon=daemon)
+
+
+class TestPlugins:
+    """What the plugin daemon really gets, as compose says."""
+
+    def test_nothing_set_changes_nothing(self, release: env.Release) -> None:
+        plain = render(release, secrets=secrets_of(release))
+        nothing: dict[str, Any] = {
+            **dict.fromkeys(PLUGINS, ""),
+            "plugin_signatures": True,
+            "plugin_public_keys": [],
+            "plugin_max_mb": 0,
+        }
+        same = render(release, secrets=secrets_of(release), **nothing)
+        assert (same.text, same.daemon_env) == (plain.text, {})
+        public = render(release, secrets=secrets_of(release), marketplace_url="https://marketplace.dify.ai")
+        assert public.text == plain.text
+
+    def test_all_of_it_reaches_the_daemon(self, release: env.Release, compose: Any, tmp_path: pathlib.Path) -> None:
+        rendered = render(release, secrets=secrets_of(release), **PLUGINS)
+        if "plugin_daemon" not in release.compose["services"]:
+            assert (rendered.text, rendered.daemon_env) == (render(release, secrets=secrets_of(release)).text, {})
+            return
+        services = compose.config(write_plugins(tmp_path, release, rendered))["services"]
+        daemon = services["plugin_daemon"]
+        (name,) = plugins.key_files(PLUGINS)
+        assert {key: daemon["environment"].get(key) for key in plugins.DAEMON_KEYS} == {
+            "ENFORCE_LANGGENIUS_PLUGIN_SIGNATURES": "false",
+            "FORCE_VERIFYING_SIGNATURE": "false",
+            "PIP_EXTRA_ARGS": "--native-tls --allow-insecure-host mirror.example.com:8080 --find-links=/wheels",
+            "PIP_MIRROR_AUTO_DETECT": "false",
+            "PIP_MIRROR_URL": "http://mirror.example.com:8080/pypi/simple",
+            "PLUGIN_IGNORE_UV_LOCK": "true",
+            "THIRD_PARTY_SIGNATURE_VERIFICATION_ENABLED": "true",
+            "THIRD_PARTY_SIGNATURE_VERIFICATION_PUBLIC_KEYS": f"/plugin-keys/{name}",
+        }
+        assert daemon["environment"]["MAX_PLUGIN_PACKAGE_SIZE"] == str(200 * 1024 * 1024)
+        folders = {one["target"]: (one["source"], one.get("read_only")) for one in daemon["volumes"]}
+        assert folders["/wheels"] == ("/srv/wheels: 3.12", True)
+        assert folders["/plugin-keys"] == (str(tmp_path / "plugin-keys"), True)
+        assert "/app/storage" in folders
+        for service in ("api", "worker", "plugin_daemon"):
+            market = services[service]["environment"]["MARKETPLACE_API_URL"]
+            assert market == "http://mirror.example.com/marketplace"
+        assert services["api"]["environment"]["PLUGIN_MAX_PACKAGE_SIZE"] == str(200 * 1024 * 1024)
+        assert services["nginx"]["environment"]["NGINX_CLIENT_MAX_BODY_SIZE"] == "201M"
+        assert "INIT_PASSWORD" in services["api"]["environment"], "the rest is still there"
+
+    def test_the_operator_wins(self, release: env.Release, compose: Any, tmp_path: pathlib.Path) -> None:
+        if "plugin_daemon" not in release.compose["services"]:
+            return
+        wanted = {key: f"of the operator, $1 and {key}" for key in (*plugins.DAEMON_KEYS, "MARKETPLACE_API_URL")}
+        wanted |= {"NGINX_CLIENT_MAX_BODY_SIZE": "30M", "PLUGIN_MAX_PACKAGE_SIZE": "31"}
+        rendered = render(release, wanted, **PLUGINS)
+        services = compose.config(write_plugins(tmp_path, release, rendered))["services"]
+        # `config` doubles each $, as its reader would undo it.
+        found = {key: value.replace("$$", "$") for key, value in services["plugin_daemon"]["environment"].items()}
+        assert {key: found.get(key) for key in plugins.DAEMON_KEYS} == {key: wanted[key] for key in plugins.DAEMON_KEYS}
+        market = services["api"]["environment"]["MARKETPLACE_API_URL"].replace("$$", "$")
+        assert market == wanted["MARKETPLACE_API_URL"]
+        assert services["nginx"]["environment"]["NGINX_CLIENT_MAX_BODY_SIZE"] == "30M"
+        assert found["MAX_PLUGIN_PACKAGE_SIZE"] == "31"
+        assert set(rendered.unknown_keys) <= {"NGINX_CLIENT_MAX_BODY_SIZE"}
+        assert any("NGINX_CLIENT_MAX_BODY_SIZE is 30M in dify_env" in text for text in rendered.warnings)
+
+    def test_a_daemon_that_knows_no_other_keys(self, release: env.Release) -> None:
+        text = str(render(release, plugin_public_keys=[KEY]).warnings)
+        daemon = str(release.compose["services"].get("plugin_daemon"))
+        assert ("plugin_public_keys have no effect" in text) == ("plugin-daemon:0.0.3" in daemon)
+
+    @pytest.mark.parametrize(
+        ("wishes", "overrides", "args"),
+        [
+            ({"plugin_index": "https://mirror/simple"}, {}, None),
+            ({"plugin_index": "http://me:secret@mirror/simple"}, {}, "--allow-insecure-host mirror"),
+            ({"plugin_index": "http://[fd00::1]:80/simple"}, {}, "--allow-insecure-host [fd00::1]:80"),
+            (
+                {"plugin_index": "http://mirror/simple", "plugin_index_args": "--allow-insecure-host  other"},
+                {},
+                "--allow-insecure-host other",
+            ),
+            ({"plugin_wheels": "/w"}, {}, "--no-index --find-links=/wheels"),
+            ({"plugin_wheels": "/w"}, {"PIP_MIRROR_URL": "https://mirror/simple"}, "--find-links=/wheels"),
+            ({}, {"PIP_MIRROR_URL": "http://mirror/simple"}, "--allow-insecure-host mirror"),
+            ({"plugin_index": "http://a/simple"}, {"PIP_MIRROR_URL": "http://b/simple"}, "--allow-insecure-host b"),
+        ],
+    )
+    def test_arguments_of_uv(self, wishes: dict[str, Any], overrides: dict[str, str], args: str | None) -> None:
+        assert plugins.environment(wishes, overrides).get("PIP_EXTRA_ARGS") == args
+
+    @pytest.mark.parametrize(
+        ("wishes", "words"),
+        [
+            ({"plugin_index": "mirror/simple"}, "plugin_index must begin with http"),
+            ({"marketplace_url": "ftp://mirror"}, "marketplace_url must begin with http"),
+            ({"plugin_public_keys": [KEY, "ssh-rsa AAAA"]}, "Number 2 of plugin_public_keys is no public key"),
+            ({"plugin_public_keys": [KEY.replace("END PUBLIC", "END")]}, "is no public key in PEM form"),
+            ({"plugin_public_keys": [KEY.replace("PUBLIC", "PRIVATE")]}, "is a private key"),
+        ],
+    )
+    def test_what_cannot_work_is_refused(self, wishes: dict[str, Any], words: str) -> None:
+        with pytest.raises(plugins.PluginSettingsError, match=words):
+            plugins.environment(wishes, {})
+
+    @pytest.mark.parametrize(
+        ("current", "megabytes", "expected"),
+        [
+            ("15M", 10, "15M"),
+            ("15M", 15, "16M"),
+            ("100m", 99, "100m"),
+            ("0", 500, "0"),
+            ("1G", 1023, "1G"),
+            ("1G", 1024, "1025M"),
+            ("102400k", 50, "102400k"),
+            ("much", 50, "51M"),
+        ],
+    )
+    def test_what_nginx_lets_through(self, current: str, megabytes: int, expected: str) -> None:
+        assert plugins.body_size(current, megabytes) == expected
+
+    @settings(max_examples=60)
+    @given(st.text("abc/:= -$", max_size=30), st.sampled_from(["", "http://m/s", "https://m/s"]), st.booleans())
+    def test_whatever_is_asked_becomes_words_for_uv(self, args: str, index: str, wheels: bool) -> None:
+        wishes = {"plugin_index": index, "plugin_index_args": args, "plugin_wheels": "/w" if wheels else None}
+        found = plugins.environment(wishes, {})
+        words = found.get("PIP_EXTRA_ARGS", "").split(" ") if "PIP_EXTRA_ARGS" in found else []
+        assert "" not in words
+        assert words[: len(args.split())] == args.split()
+        assert ("--no-index" in words) == (wheels and not index)
+        assert ("--find-links=/wheels" in words) == wheels
+        assert found.get("PIP_MIRROR_URL", "") == index
+
+
+class TestOwner:
+    def test_a_password_to_type_that_stays_out_of_every_file(self, release: env.Release) -> None:
+        first = render(release)
+        password = first.secrets["ADMIN_PASSWORD"]
+        assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{23}", password)
+        assert "ADMIN_PASSWORD=" not in re.sub(r"INITIAL_ADMIN_PASSWORD", "", first.text)
+        assert password not in first.text
+        assert render(release, secrets=first.secrets).secrets == first.secrets
+        chosen = render(release, secrets=first.secrets, admin_password="chosen-1").secrets
+        assert chosen == {**first.secrets, "ADMIN_PASSWORD": "chosen-1"}
+        assert render(release, secrets=chosen, admin_password="").secrets == chosen
+
+    @pytest.mark.parametrize("password", ["short1", "onlyletters", "12345678"])
+    def test_one_that_dify_would_refuse(self, releases: dict[str, env.Release], password: str) -> None:
+        with pytest.raises(env.EnvError, match="8 characters or more, with letters and digits") as caught:
+            render(releases["1.12.1"], admin_password=password)
+        assert password not in str(caught.value)
+
+    def test_it_is_no_key_of_dify(self) -> None:
+        with pytest.raises(env.EnvError, match="Set dify_admin_password") as caught:
+            env.check_overrides({"ADMIN_PASSWORD": "a-secret-1"})
+        assert "a-secret-1" not in str(caught.value)

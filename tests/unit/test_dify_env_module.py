@@ -159,6 +159,79 @@ def test_absent(home: Home) -> None:
     assert not home.render("1.12.1", state="absent")["changed"]
 
 
+def test_the_owners_password_restarts_nothing(home: Home) -> None:
+    folder = home.unpack("1.12.1")
+    home.render("1.12.1")
+    (folder / ".llmops-pending").unlink()
+    # As it was before there was one.
+    old = {key: value for key, value in home.secrets().items() if key != "ADMIN_PASSWORD"}
+    home.secrets_file.write_text(json.dumps(old, indent=1, sort_keys=True) + "\n")
+    for check in (True, False):
+        result = home.render("1.12.1", check=check)
+        assert (result["changed"], result["pending"], result["generated_secrets"]) == (True, False, ["ADMIN_PASSWORD"])
+        assert [one["after_header"] for one in result["diff"]] == [str(home.secrets_file)]
+    password = home.secrets()["ADMIN_PASSWORD"]
+    for check in (True, False):
+        again = home.render("1.12.1", check=check)
+        assert (again["changed"], again["pending"], again["diff"]) == (False, False, [])
+    assert home.secrets() == {**old, "ADMIN_PASSWORD": password}
+
+    chosen = home.render("1.12.1", settings={"admin_password": "chosen-by-0perator"})
+    assert (chosen["changed"], chosen["pending"]) == (True, False)
+    assert home.secrets()["ADMIN_PASSWORD"] == "chosen-by-0perator"
+    assert not home.render("1.12.1")["changed"]
+    shown = json.dumps([result, again, chosen])
+    assert password not in shown and "chosen-by-0perator" not in shown
+    assert not any(password in path.read_text() for path in folder.iterdir() if path.is_file())
+
+
+def test_pending_until_somebody_says_otherwise(home: Home) -> None:
+    folder = home.unpack("1.12.1")
+    assert home.render("1.12.1", check=True)["pending"]
+    assert home.render("1.12.1")["pending"] and home.render("1.12.1")["pending"]
+    (folder / ".llmops-pending").unlink()
+    assert not home.render("1.12.1")["pending"]
+    assert home.render("1.12.1", check=True, overrides={"LOG_LEVEL": "DEBUG"})["pending"]
+
+
+KEYS = [f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----" for text in ("MIIBIjAN", "MIIBIjAO")]
+
+
+def test_keys_and_wheels(home: Home, tmp_path: pathlib.Path, failed: type[Exception]) -> None:
+    folder, wheels = home.unpack("1.12.1"), tmp_path / "wheels"
+    home.render("1.12.1")
+    plain = home.files()
+    wanted = {"plugin_public_keys": KEYS, "plugin_wheels": str(wheels), "plugin_index": "http://me:pw-99@mirror/simple"}
+    with pytest.raises(failed, match=r"no wheels \(\*.whl\) in such a folder on this host. Copy them there"):
+        home.render("1.12.1", settings=wanted)
+    assert home.files() == plain
+    would = home.render("1.12.1", check=True, settings=wanted)
+    assert would["changed"] and "no wheels" in str(would["warnings"]) and home.files() == plain
+    wheels.mkdir()
+    (wheels / "some-1-py3-none-any.whl").write_text("")
+    did = home.render("1.12.1", settings=wanted)
+    assert did["diff"] == would["diff"] and "pw-99" not in json.dumps([would, did])
+    names = sorted(path.name for path in (folder / "plugin-keys").iterdir())
+    assert [mode(folder / "plugin-keys" / name) for name in names] == [0o644, 0o644]
+    assert sorted((folder / "plugin-keys" / name).read_text().strip() for name in names) == sorted(KEYS)
+    assert not home.render("1.12.1", settings=wanted)["changed"]
+
+    fewer = home.render("1.12.1", settings={**wanted, "plugin_public_keys": KEYS[:1]})
+    assert fewer["changed"] and len(list((folder / "plugin-keys").iterdir())) == 1
+    assert home.render("1.12.1", check=True)["changed"]
+    assert home.render("1.12.1")["changed"] and not (folder / "plugin-keys").exists()
+    assert home.files() == plain
+
+
+def test_a_release_without_plugins(home: Home, tmp_path: pathlib.Path) -> None:
+    home.unpack("0.15.3")
+    home.render("0.15.3")
+    wanted = {"plugin_public_keys": KEYS, "plugin_wheels": str(tmp_path / "none"), "plugin_max_mb": 100}
+    assert not home.render("0.15.3", settings={**wanted, "plugin_index": "http://m/s", "marketplace_url": "http://m"})[
+        "changed"
+    ]
+
+
 class TestRefusals:
     @pytest.fixture
     def refused(self, home: Home, failed: type[Exception]) -> Callable[..., str]:
@@ -180,6 +253,9 @@ class TestRefusals:
         assert "no name for a key" in refused(overrides={"bad key": "x"})
         assert "must hold the same value" in refused(overrides={"SANDBOX_API_KEY": "a", "CODE_EXECUTION_API_KEY": "b"})
         assert "url must be" in refused(url="dify.example.com")
+        assert "plugin_index must begin with" in refused(settings={"plugin_index": "mirror"})
+        assert "is no public key" in refused(settings={"plugin_public_keys": ["x"]})
+        assert "8 characters or more" in refused(settings={"admin_password": "short"})
         assert "is not a release tag" in refused(version="../etc")
         assert "dify_release first" in refused(version="1.13.3")
 
