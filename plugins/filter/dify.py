@@ -8,8 +8,15 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_bootstrap import bootstrap, default_plugins, failure
 from ansible_collections.llmops.stack.plugins.module_utils._dify_drift import drift
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
+    default_models,
+    model_servers,
+    ollama_nodes,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
+from ansible_collections.llmops.stack.plugins.module_utils._dify_summary import summary
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
 
 
@@ -22,4 +29,15 @@ def dify_release_info(tag: str) -> dict[str, Any]:
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"dify_release_info": dify_release_info, "dify_refusals": refusals, "dify_drift": drift}
+        return {
+            "dify_bootstrap": bootstrap,
+            "dify_default_models": default_models,
+            "dify_default_plugins": default_plugins,
+            "dify_drift": drift,
+            "dify_failure": failure,
+            "dify_model_servers": model_servers,
+            "dify_ollama_nodes": ollama_nodes,
+            "dify_refusals": refusals,
+            "dify_release_info": dify_release_info,
+            "dify_summary": summary,
+        }

@@ -14,6 +14,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight_console import console_refusals
+
 __all__ = ["refusals"]
 
 _VARIABLES = {"EXPOSE_NGINX_PORT": "dify_http_port", "EXPOSE_NGINX_SSL_PORT": "dify_https_port"}
@@ -26,7 +28,8 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
         wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int),
             C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys
-            of the operator's dify_env), C(compose_min) (empty before the roles for engine and Compose have run).
+            of the operator's dify_env), C(compose_min) (empty before the roles for engine and Compose have run),
+            C(console) (see console_refusals()).
     """
     return [
         *_version(wanted),
@@ -36,6 +39,7 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         *_disk(facts, wanted),
         *_ports(facts, wanted),
         *_other_release(facts, wanted),
+        *console_refusals(wanted.get("console") or {}),
     ]
 
 

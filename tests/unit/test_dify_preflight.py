@@ -118,3 +118,8 @@ def test_a_running_release_is_never_exchanged_by_the_way() -> None:
     assert "1.11.4 has its data here" in sentence
     # an install that never got as far as containers may still change its mind
     assert refusals(facts(dify={"current": "1.11.4", "containers": []}), wanted()) == []
+
+
+def test_wishes_for_the_console_are_refused_in_the_same_round() -> None:
+    (sentence,) = refusals(facts(), wanted(console={"admin_email": "admin"}))
+    assert "dify_admin_email" in sentence

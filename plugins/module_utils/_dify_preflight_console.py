@@ -1,0 +1,233 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What is wrong with the wishes for owner, plugins, models and apps, as sentences without secrets. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import parse_name, parse_version
+
+__all__ = ["console_refusals"]
+
+# Dify's own rules for an owner; newer releases refuse without naming the field.
+_EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
+_PASSWORD = re.compile(r"(?=.*[a-zA-Z])(?=.*\d).{8,}")
+_NAME_LENGTH = 30
+
+_PLUGIN_KEYS = ("plugin", "version", "source", "package", "repo", "release", "release_file", "state", "pin")
+_PLUGIN_NEEDS = {
+    "marketplace": ("plugin",),
+    "package": ("package",),
+    "github": ("plugin", "repo", "release", "release_file"),
+}
+_PLUGIN_STATES = ("present", "latest", "absent")
+_MODEL_KEYS = ("model", "provider", "model_type", "credentials", "credential_name", "default", "state")
+_MODEL_TYPES = ("llm", "text-embedding", "rerank", "speech2text", "tts", "moderation")
+_APP_KEYS = ("name", "dsl", "src", "state", "enable_api", "key", "key_file", "overwrite")
+_STATES = ("present", "absent")
+
+
+def console_refusals(wanted: Mapping[str, Any]) -> list[str]:
+    """Sentences, each with what was found and the next step.
+
+    Args:
+        wanted: the variables of role dify without their prefix: C(admin_email), C(admin_password), C(admin_name),
+            C(plugins), C(models), C(apps), C(probe_app), C(plugin_public_keys).
+    """
+    return [
+        *_owner(wanted),
+        *_plugins(wanted.get("plugins") or []),
+        *_models(wanted.get("models") or []),
+        *_apps(wanted.get("apps") or [], str(wanted.get("probe_app") or "")),
+        *_keys(wanted.get("plugin_public_keys") or []),
+    ]
+
+
+def _owner(wanted: Mapping[str, Any]) -> list[str]:
+    email = str(wanted.get("admin_email") or "")
+    if not email:
+        return []
+    found = []
+    if not _EMAIL.fullmatch(email):
+        found.append(
+            f"dify_admin_email is '{email}', which Dify takes for no address. Write one as in admin@example.com."
+        )
+    password = str(wanted.get("admin_password") or "")
+    if password and not _PASSWORD.fullmatch(password):
+        found.append(
+            "dify_admin_password is none that Dify takes: it needs 8 characters or more, with letters and digits. "
+            "Choose another one, or leave it empty to have one made."
+        )
+    name = str(wanted.get("admin_name") or "")
+    if not 0 < len(name) <= _NAME_LENGTH:
+        found.append(f"dify_admin_name has {len(name)} characters and Dify takes 1 to {_NAME_LENGTH}.")
+    return found
+
+
+def _plugins(entries: Iterable[Any]) -> list[str]:
+    found = []
+    names: list[str] = []
+    for number, entry in enumerate(entries, 1):
+        where = f"dify_plugins, entry {number}"
+        if isinstance(entry, str):
+            problem, name = _plugin_text(entry)
+        elif isinstance(entry, Mapping):
+            problem, name = _plugin(entry)
+        else:
+            problem, name = "is neither a text like langgenius/ollama:0.1.0 nor a mapping", ""
+        if problem:
+            found.append(f"{where}: {problem}.")
+        elif name in names:
+            found.append(f"{where}: {name} is given twice. A workspace has one version of a plugin; keep one entry.")
+        names.append(name or where)
+    return found
+
+
+def _plugin_text(text: str) -> tuple[str, str]:
+    try:
+        return "", parse_name(text).plugin
+    except ValueError as error:
+        return str(error), ""
+
+
+def _plugin(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """What is wrong, and the name by which entries are told apart."""
+    problem = _unknown(entry, _PLUGIN_KEYS)
+    source = entry.get("source") or (
+        "package" if entry.get("package") else "github" if entry.get("repo") else "marketplace"
+    )
+    if not problem and source not in _PLUGIN_NEEDS:
+        problem = f"source is '{source}'; it must be {_or(_PLUGIN_NEEDS)}"
+    state = entry.get("state", "present")
+    if not problem and state not in _PLUGIN_STATES:
+        problem = f"state is '{state}'; it must be {_or(_PLUGIN_STATES)}"
+    if not problem:
+        needs = _PLUGIN_NEEDS[source] if state != "absent" or not entry.get("plugin") else ("plugin",)
+        missing = [key for key in needs if not entry.get(key)]
+        if missing:
+            problem = f"source {source} needs {_and(missing)}, too"
+    version = entry.get("version")
+    if not problem and version:
+        if not isinstance(version, str):
+            problem = f"version {version} is a number to YAML, which loses zeros; write it in quotes"
+        else:
+            try:
+                parse_version(version)
+            except ValueError as error:
+                problem = str(error)
+    if problem or not entry.get("plugin"):
+        return problem, str(entry.get("package") or "")
+    return _plugin_text(str(entry["plugin"]))
+
+
+def _models(entries: Iterable[Any]) -> list[str]:
+    found = []
+    names: list[tuple[str, str, str]] = []
+    defaults: dict[str, str] = {}
+    for number, entry in enumerate(entries, 1):
+        where = f"dify_models, entry {number}"
+        problem = _model(entry)
+        if problem:
+            found.append(f"{where}: {problem}.")
+            continue
+        model, kind = str(entry["model"]), str(entry.get("model_type") or "llm")
+        provider = str(entry.get("provider") or "ollama").rpartition("/")[2]
+        if (provider, model, kind) in names:
+            found.append(
+                f"{where}: {model} ({kind}) of {provider} is given twice. Dify asks a model at one address; keep one "
+                "entry."
+            )
+        names.append((provider, model, kind))
+        if entry.get("default") and entry.get("state") != "absent":
+            other = defaults.setdefault(kind, model)
+            if other != model:
+                found.append(
+                    f"{where}: {model} and {other} are both to be the default of the type {kind}. Dify has one; choose "
+                    "it."
+                )
+    return found
+
+
+def _model(entry: Any) -> str:
+    if not isinstance(entry, Mapping):
+        return "is no mapping; a model needs at least the key model"
+    problem = _unknown(entry, _MODEL_KEYS)
+    if problem:
+        return problem
+    if not isinstance(entry.get("model"), str) or not entry["model"]:
+        return "has no name in the key model"
+    kind = entry.get("model_type") or "llm"
+    if kind not in _MODEL_TYPES:
+        return f"model_type is '{kind}'; it must be {_or(_MODEL_TYPES)}"
+    if entry.get("state", "present") not in _STATES:
+        return f"state is '{entry['state']}'; it must be {_or(_STATES)}"
+    if not isinstance(entry.get("credentials") or {}, Mapping):
+        return "credentials are no mapping"
+    if len(str(entry.get("credential_name") or "")) > _NAME_LENGTH:
+        return f"credential_name has more than {_NAME_LENGTH} characters, and Dify takes no more"
+    return ""
+
+
+def _apps(entries: Iterable[Any], probe_app: str) -> list[str]:
+    found = []
+    names: list[str] = []
+    for number, entry in enumerate(entries, 1):
+        where = f"dify_apps, entry {number}"
+        problem = _app(entry)
+        if problem:
+            found.append(f"{where}: {problem}.")
+            continue
+        name = entry["name"]
+        if name in names:
+            found.append(f"{where}: the app {name} is given twice. Apps are known by their names; rename one.")
+        if name == probe_app:
+            found.append(f"{where}: {name} is the name of the probe's app. Rename one of them (dify_probe_app).")
+        names.append(name)
+    return found
+
+
+def _app(entry: Any) -> str:
+    if not isinstance(entry, Mapping):
+        return "is no mapping; an app needs the keys name, and dsl or src"
+    problem = _unknown(entry, _APP_KEYS)
+    if problem:
+        return problem
+    if not isinstance(entry.get("name"), str) or not entry["name"]:
+        return "has no name"
+    if entry.get("state", "present") not in _STATES:
+        return f"state is '{entry['state']}'; it must be {_or(_STATES)}"
+    given = [key for key in ("dsl", "src") if entry.get(key)]
+    if len(given) == 2:
+        return f"{entry['name']} has both dsl and src; keep one"
+    if not given and entry.get("state") != "absent":
+        return f"{entry['name']} has neither dsl (the text itself) nor src (a file on the host)"
+    return ""
+
+
+def _keys(texts: Iterable[Any]) -> list[str]:
+    return [
+        f"dify_plugin_public_keys, entry {number}: is no public key in PEM form, which begins with "
+        "-----BEGIN PUBLIC KEY-----."
+        for number, text in enumerate(texts, 1)
+        if not re.match(r"\s*-----BEGIN (RSA )?PUBLIC KEY-----", str(text))
+    ]
+
+
+def _unknown(entry: Mapping[str, Any], known: tuple[str, ...]) -> str:
+    unknown = [str(key) for key in entry if key not in known]
+    return f"{_and(unknown)} is no key of it; known are {', '.join(known)}" if unknown else ""
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _or(names: Iterable[str]) -> str:
+    *some, last = names
+    return f"{', '.join(some)} or {last}"

@@ -1,0 +1,116 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight_console import console_refusals
+
+GOOD: dict[str, Any] = {
+    "admin_email": "admin@example.com",
+    "admin_password": "",
+    "admin_name": "Admin",
+    "plugins": [
+        "langgenius/ollama",
+        "langgenius/openai:0.1.0",
+        {"plugin": "a/b", "version": "0.10", "pin": True},
+        {"source": "package", "package": "/srv/c.difypkg"},
+        {"package": "/srv/d.difypkg"},
+        {"plugin": "a/e", "repo": "a/e", "release": "v1", "release_file": "e.difypkg"},
+        {"plugin": "a/f", "source": "github", "state": "absent"},
+    ],
+    "models": [
+        {"model": "m", "default": True},
+        {"model": "m", "provider": "other"},
+        {"model": "m", "model_type": "text-embedding", "default": True},
+        {"model": "n", "default": True, "state": "absent"},
+    ],
+    "apps": [
+        {"name": "x", "dsl": {"kind": "app"}},
+        {"name": "y", "src": "/srv/y.yml"},
+        {"name": "z", "state": "absent"},
+    ],
+    "probe_app": "llmops-health-check",
+    "plugin_public_keys": ["-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"],
+}
+
+
+def test_good_wishes_are_not_refused() -> None:
+    assert console_refusals(GOOD) == []
+    assert console_refusals({}) == []
+
+
+@pytest.mark.parametrize("email", ["admin", "admin@localhost", "a b@example.com", "admin@example.com "])
+def test_an_address_that_dify_would_refuse(email: str) -> None:
+    (sentence,) = console_refusals({**GOOD, "admin_email": email})
+    assert f"dify_admin_email is '{email}'" in sentence and "admin@example.com" in sentence
+
+
+@pytest.mark.parametrize("password", ["Sh0rt", "onlyletters", "1234567890"])
+def test_a_password_that_dify_would_refuse_is_not_shown(password: str) -> None:
+    (sentence,) = console_refusals({**GOOD, "admin_password": password})
+    assert "8 characters or more, with letters and digits" in sentence and password not in sentence
+    # Without an address nobody looks at it.
+    assert console_refusals({**GOOD, "admin_email": "", "admin_password": password}) == []
+
+
+def test_a_name_that_is_too_long() -> None:
+    assert "31 characters" in console_refusals({**GOOD, "admin_name": "x" * 31})[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "entries", "said"),
+    [
+        ("plugins", ["ollama"], "'ollama' is no name of a plugin"),
+        ("plugins", [7], "entry 1: is neither a text"),
+        (
+            "plugins",
+            [{"plugin": "a/b", "plugin_version": "1.0.0"}],
+            "plugin_version is no key of it; known are plugin, version",
+        ),
+        ("plugins", [{"plugin": "a/b", "version": 0.1}], "write it in quotes"),
+        ("plugins", [{"plugin": "a/b", "version": "v1"}], "no leading v"),
+        ("plugins", [{"plugin": "a/b", "source": "pypi"}], "must be marketplace, package or github"),
+        ("plugins", [{"plugin": "a/b", "state": "gone"}], "must be present, latest or absent"),
+        ("plugins", [{"plugin": "a/b", "repo": "a/b"}], "source github needs release and release_file, too"),
+        ("plugins", [{}], "source marketplace needs plugin"),
+        ("plugins", ["a/b:1.0.0", {"plugin": "a/b", "package": "/srv/b.difypkg"}], "entry 2: a/b is given twice"),
+        ("plugins", [{"package": "/b"}, {"package": "/b"}], "entry 2: /b is given twice"),
+        ("models", ["m"], "entry 1: is no mapping"),
+        ("models", [{"name": "m"}], "name is no key of it"),
+        ("models", [{"model": ""}], "has no name in the key model"),
+        ("models", [{"model": "m", "model_type": "chat"}], "model_type is 'chat'"),
+        ("models", [{"model": "m", "state": "latest"}], "must be present or absent"),
+        ("models", [{"model": "m", "credentials": ["secret"]}], "credentials are no mapping"),
+        ("models", [{"model": "m", "credential_name": "x" * 31}], "more than 30 characters"),
+        (
+            "models",
+            [{"model": "m"}, {"model": "m", "provider": "langgenius/ollama/ollama"}],
+            "entry 2: m (llm) of ollama is given",
+        ),
+        (
+            "models",
+            [{"model": "m", "default": True}, {"model": "n", "default": True}],
+            "n and m are both to be the default",
+        ),
+        ("apps", ["x"], "entry 1: is no mapping"),
+        ("apps", [{"name": "x", "yaml": ""}], "yaml is no key of it"),
+        ("apps", [{"dsl": "kind: app"}], "has no name"),
+        ("apps", [{"name": "x"}], "x has neither dsl"),
+        ("apps", [{"name": "x", "dsl": "a", "src": "/b"}], "both dsl and src"),
+        ("apps", [{"name": "x", "dsl": "a", "state": "latest"}], "must be present or absent"),
+        ("apps", [{"name": "x", "dsl": "a"}, {"name": "x", "dsl": "b"}], "entry 2: the app x is given twice"),
+        ("apps", [{"name": "llmops-health-check", "dsl": "a"}], "dify_probe_app"),
+        ("plugin_public_keys", ["ssh-rsa AAAA"], "entry 1: is no public key in PEM form"),
+    ],
+)
+def test_an_entry_that_cannot_end_well_is_named_with_what_is_wrong(key: str, entries: list[Any], said: str) -> None:
+    (sentence,) = console_refusals({**GOOD, key: entries})
+    assert sentence.startswith(f"dify_{key}, entry") and said in sentence
+
+
+def test_everything_is_named_in_one_round() -> None:
+    assert len(console_refusals({**GOOD, "admin_email": "x", "plugins": ["y"], "models": [{}], "apps": [{}]})) == 4
