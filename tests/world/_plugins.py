@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Our own plugin as packages that the daemon takes, and some that it must refuse; the same sources give the same bytes."""
+"""Our own plugin as packages that the daemon takes, and some that it must refuse; equal sources give equal bytes."""
 
 from __future__ import annotations
 

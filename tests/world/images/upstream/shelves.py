@@ -99,8 +99,9 @@ def answer(method: str, path: str, query: dict[str, str], body: dict[str, Any], 
         if path == "plugins/batch":
             return {"plugins": [plugins[name] for name in body.get("plugin_ids", []) if name in plugins]}
         if path in ("plugins/search/advanced", "plugins/search/basic"):
-            found = [one for one in plugins.values() if str(body.get("query", "")).lower() in one["plugin_id"]]
-            return {"plugins": found, "total": len(found)}
+            words = str(body.get("query", "")).lower()
+            hits = [one for one in plugins.values() if words in one["plugin_id"]]
+            return {"plugins": hits, "total": len(hits)}
         return {} if path.startswith("stats/plugins/") else None
     if path == "dist/plugins/manifest.json":
         return {"plugins": list(plugins.values())}
