@@ -42,15 +42,19 @@ ADVICE: dict[str, str] = {
     "daemon_key": "PLUGIN_DAEMON_KEY must be the same for api, worker and plugin_daemon: correct it and recreate them.",
     "plugin_dead": "The plugin's process does not run: see the log of plugin_daemon, and restart that container.",
     "bad_signature": (
-        "The package is not signed by a trusted key: take a signed one, or set FORCE_VERIFYING_SIGNATURE to false for "
-        "plugin_daemon if you trust it."
+        "The package is not signed by a trusted key: take a signed one, or, if you trust it, have plugin_daemon know "
+        "its key (dify_plugin_public_keys) or set FORCE_VERIFYING_SIGNATURE to false (dify_plugin_signatures)."
     ),
     "bad_package": "The file is no complete .difypkg: fetch it again.",
     "package_missing": "The daemon has no such package: upload it first.",
     "too_large": (
-        "Raise PLUGIN_MAX_PACKAGE_SIZE for plugin_daemon and NGINX_CLIENT_MAX_BODY_SIZE for nginx above its size."
+        "Raise PLUGIN_MAX_PACKAGE_SIZE for api and plugin_daemon and NGINX_CLIENT_MAX_BODY_SIZE for nginx above its "
+        "size (dify_plugin_max_mb does both)."
     ),
-    "marketplace": "Dify's api cannot reach the marketplace: point MARKETPLACE_API_URL at a mirror that it reaches.",
+    "marketplace": (
+        "Dify's api cannot reach the marketplace: point MARKETPLACE_API_URL (dify_marketplace_url) at a mirror that it "
+        "reaches."
+    ),
     "provider_missing": "The plugin that brings this provider is not installed, or not up yet.",
     "not_found": "",
     "invalid": "",

@@ -30,9 +30,9 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_plan imp
     strategy_of,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_texts import (
-    GITHUB,
     clean,
     explain_task,
+    fetch_advice,
     no_plugins,
     not_listed,
     stuck,
@@ -40,7 +40,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_texts im
 )
 from ansible_collections.llmops.stack.plugins.module_utils._http import HttpError
 
-__all__ = ["Options", "PluginError", "Plugins"]
+__all__ = ["Options", "PluginError", "Plugins", "Wish"]
 
 T = TypeVar("T")
 # How long a plugin daemon that is just restarting is waited for.
@@ -57,17 +57,31 @@ class PluginError(Exception):
 
 
 @dataclass(frozen=True)
-class Options:
-    marketplace: Marketplace
+class Wish:
+    """One plugin as it shall be, and where it is to come from."""
+
+    wanted: Wanted
     state: str = "present"
     source: str = "marketplace"
     package: Package | None = None
     repo: str = ""
     release: str = ""
     release_file: str = ""
+    pin: bool | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether only one version of it will do."""
+        return bool(self.wanted.version) or self.package is not None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for all plugins of a run."""
+
+    marketplace: Marketplace
     verify: str = "listed"
     reinstall: bool = False
-    pin: bool | None = None
     deadline: float = 600.0
     process_timeout: float = 45.0
     daemon: PluginDaemon | None = None
@@ -102,9 +116,9 @@ class Plugins:
         self.warn = warn
         self.changed = False
         self.started = time.monotonic()
+        self.end = self.started + options.deadline
         self.items: list[Item] = []
         self._before: dict[str, str] = {}
-        self._exact: set[str] = set()
         self._installed: dict[str, Installed] = {}
 
     @property
@@ -115,49 +129,52 @@ class Plugins:
     def after(self) -> dict[str, str]:
         return {one.plugin: f"{one.version} ({one.source})" if one.version else "absent" for one in self.items}
 
-    @property
-    def end(self) -> float:
-        return self.started + self.options.deadline
-
-    def run(self, names: list[Wanted]) -> None:
+    def run(self, wishes: list[Wish]) -> None:
         """What is done to each plugin is in `items`, in this order; one that fails does not keep the others back."""
-        self.items = [Item(one.plugin) for one in names]
-        self._exact = {one.plugin for one in names if one.version}
+        self.items = [Item(one.wanted.plugin) for one in wishes]
         if not self.console.plugins.available:
-            if self.options.state == "absent":
+            if all(one.state == "absent" for one in wishes):
                 return
             raise PluginError(no_plugins(self.console.version))
         self._look()
         for item in self.items:
             self._show(item, self._installed.get(item.plugin))
         self._before = self.after
-        for item, wanted in zip(self.items, names):
-            try:
-                self._one(item, wanted)
-            except (PluginError, PlanError, MarketplaceError) as exc:
-                item.error = str(exc)
-            except ConsoleError as exc:
-                item.error = f"{wanted.text}: {self._refusal(exc)}"
+        for item, wish in zip(self.items, wishes):
+            self._guarded(item, wish, self._one)
+        # Only now: what is done to one plugin can do something to another.
+        if self.changed and not self.options.check:
+            self._look()
+        for item, wish in zip(self.items, wishes):
+            if wish.state != "absent" and not item.error:
+                self._guarded(item, wish, self._verify)
 
-    def _one(self, item: Item, wanted: Wanted) -> None:
-        found = self._installed.get(wanted.plugin)
+    def _guarded(self, item: Item, wish: Wish, step: Callable[[Item, Wish], None]) -> None:
+        self.end = time.monotonic() + self.options.deadline
+        try:
+            step(item, wish)
+        except (PluginError, PlanError, MarketplaceError) as exc:
+            item.error = str(exc)
+        except ConsoleError as exc:
+            item.error = f"{wish.wanted.text}: {_refusal(exc, wish)}"
+
+    def _one(self, item: Item, wish: Wish) -> None:
+        found = self._installed.get(item.plugin)
         item.previous_version = item.version
-        if self.options.state == "absent":
+        if wish.state == "absent":
             self._remove(item, found)
             return
-        wanted = self._resolve(wanted, found)
+        wanted = self._resolve(wish, found)
         if not wanted.is_met_by(found):
-            route = plan(wanted, found, self.options.source, self.options.daemon is not None, self.options.reinstall)
+            route = plan(wanted, found, wish.source, self.options.daemon is not None, self.options.reinstall)
             item.action = ACTIONS[route]
             self.changed = True
             if self.options.check:
-                item.identifier, item.version, item.source = wanted.identifier, wanted.version, self.options.source
+                item.identifier, item.version, item.source = wanted.identifier, wanted.version, wish.source
             else:
-                found = self._apply(item, route, wanted, found)
-        if found and not (self.options.check and item.action != "none"):
-            self._verify(item, found)
+                found = self._apply(item, route, wish, wanted, found)
         if found:
-            self._pin(item, found)
+            self._pin(item, wish, found)
 
     def _show(self, item: Item, found: Installed | None) -> None:
         item.identifier = found.identifier if found else ""
@@ -183,49 +200,53 @@ class Plugins:
 
     # What exactly is wanted
 
-    def _resolve(self, wanted: Wanted, found: Installed | None) -> Wanted:
+    def _resolve(self, wish: Wish, found: Installed | None) -> Wanted:
         """With version and checksum, unless what is there will do."""
         resolve = {"package": self._from_package, "github": self._from_github, "marketplace": self._from_marketplace}
-        return resolve[self.options.source](wanted, found)
+        return resolve[wish.source](wish, found)
 
-    def _from_package(self, wanted: Wanted, found: Installed | None) -> Wanted:
-        package = cast("Package", self.options.package)  # the module asks for one with source=package
+    def _from_package(self, wish: Wish, found: Installed | None) -> Wanted:
+        package = cast("Package", wish.package)  # the module asks for one with source=package
         if package.wanted.is_met_by(found) or self.options.check:
             return package.wanted
-        with open(package.path, "rb") as file:
-            content = file.read()
-        return self._upload(wanted.plugin, content)
+        try:
+            with open(package.path, "rb") as file:
+                content = file.read()
+        except OSError as exc:
+            raise PluginError(f"The package {package.path} cannot be read any more: {exc.strerror or exc}.") from exc
+        return self._upload(wish.wanted.plugin, content)
 
     def _upload(self, plugin: str, content: bytes) -> Wanted:
         """The daemon's own word on what the package is. It only keeps it."""
         name = f"{plugin.replace('/', '-')}.difypkg"
         return _named(self._patiently(lambda: self.console.plugins.upload(name, content)))
 
-    def _from_github(self, wanted: Wanted, found: Installed | None) -> Wanted:
-        meta = {"repo": self.options.repo, "version": self.options.release, "package": self.options.release_file}
+    def _from_github(self, wish: Wish, found: Installed | None) -> Wanted:
+        meta = {"repo": wish.repo, "version": wish.release, "package": wish.release_file}
         same = found and found.source == "github" and all(found.meta.get(key) == meta[key] for key in meta)
         if found and same:
             return Wanted(found.plugin, found.version, found.checksum)
         if self.options.check:
             # Only the daemon can say what the file holds, and that is a change.
-            return Wanted(wanted.plugin, self.options.release.lstrip("v"), "unknown")
+            return Wanted(wish.wanted.plugin, wish.release.lstrip("v"), "unknown")
         uploaded = _named(self._patiently(lambda: self.console.plugins.upload_github(*meta.values())))
-        if uploaded.plugin != wanted.plugin:
+        if uploaded.plugin != wish.wanted.plugin:
             raise PluginError(
-                f"{self.options.release_file} of {self.options.repo} {self.options.release} is {uploaded.text}, not "
-                f"{wanted.plugin}: correct plugin or release_file."
+                f"{wish.release_file} of {wish.repo} {wish.release} is {uploaded.text}, not "
+                f"{wish.wanted.plugin}: correct plugin or release_file."
             )
         return uploaded
 
-    def _from_marketplace(self, wanted: Wanted, found: Installed | None) -> Wanted:
-        if self.options.state == "present" and (wanted.is_met_by(found) or wanted.identifier):
+    def _from_marketplace(self, wish: Wish, found: Installed | None) -> Wanted:
+        wanted = wish.wanted
+        if wish.state == "present" and (wanted.is_met_by(found) or wanted.identifier):
             return wanted
         newest = self._newest(wanted.plugin)
-        if self.options.state == "present" and wanted.version:
+        if wish.state == "present" and wanted.version:
             same = newest is not None and newest.version == wanted.version
             return newest if newest and same else self.options.marketplace.find(wanted)
         newest = newest or self.options.marketplace.find(Wanted(wanted.plugin))
-        if self.options.state == "latest" and found and Wanted(found.plugin, found.version).order >= newest.order:
+        if wish.state == "latest" and found and Wanted(found.plugin, found.version).order >= newest.order:
             return Wanted(found.plugin, found.version, found.checksum)
         return newest
 
@@ -239,16 +260,16 @@ class Plugins:
 
     # Getting there
 
-    def _apply(self, item: Item, route: str, wanted: Wanted, found: Installed | None) -> Installed:
+    def _apply(self, item: Item, route: str, wish: Wish, wanted: Wanted, found: Installed | None) -> Installed:
         if route == "reinstall" and found:
             self._uninstall(found)
             time.sleep(SETTLE_SECONDS)
         if route == "daemon" and found:
-            task = self._upgrade_at_daemon(wanted, found)
+            task = self._upgrade_at_daemon(wish, wanted, found)
         elif route == "console" and found:
-            task = self._patiently(lambda: self._upgrade(wanted, found))
+            task = self._patiently(lambda: self._upgrade(wish, wanted, found))
         else:
-            task = self._patiently(lambda: self._install(wanted))
+            task = self._patiently(lambda: self._install(wish, wanted))
         if task:
             self._wait(item, task, wanted)
         listed = self._look().get(wanted.plugin)
@@ -259,26 +280,22 @@ class Plugins:
         self._show(item, listed)
         return listed
 
-    def _install(self, wanted: Wanted) -> str:
-        options = self.options
-        if options.source == "github":
-            return self.console.plugins.install_github(
-                wanted.identifier, options.repo, options.release, options.release_file
-            )
-        return self.console.plugins.install(wanted.identifier, options.source)
+    def _install(self, wish: Wish, wanted: Wanted) -> str:
+        if wish.source == "github":
+            return self.console.plugins.install_github(wanted.identifier, wish.repo, wish.release, wish.release_file)
+        return self.console.plugins.install(wanted.identifier, wish.source)
 
-    def _upgrade(self, wanted: Wanted, found: Installed) -> str:
-        options = self.options
-        if options.source == "github":
+    def _upgrade(self, wish: Wish, wanted: Wanted, found: Installed) -> str:
+        if wish.source == "github":
             return self.console.plugins.upgrade_github(
-                found.identifier, wanted.identifier, options.repo, options.release, options.release_file
+                found.identifier, wanted.identifier, wish.repo, wish.release, wish.release_file
             )
         return self.console.plugins.upgrade(found.identifier, wanted.identifier)
 
-    def _upgrade_at_daemon(self, wanted: Wanted, found: Installed) -> str:
+    def _upgrade_at_daemon(self, wish: Wish, wanted: Wanted, found: Installed) -> str:
         """The console upgrades a plugin only by the source that it came from. The daemon takes any package it has."""
         daemon = cast("PluginDaemon", self.options.daemon)  # plan() comes here with one only
-        if self.options.source == "marketplace":
+        if wish.source == "marketplace":
             content = self.options.marketplace.package(wanted, self.end)
             uploaded = self._upload(wanted.plugin, content)
             if uploaded != wanted:
@@ -326,9 +343,12 @@ class Plugins:
 
     # Is it really there
 
-    def _verify(self, item: Item, found: Installed) -> None:
-        if self.options.verify == "none":
+    def _verify(self, item: Item, wish: Wish) -> None:
+        found = self._installed.get(item.plugin)
+        if self.options.verify == "none" or (self.options.check and item.action != "none"):
             return
+        if found is None:
+            raise PluginError(not_listed(wish.wanted.text))
         item.verified = "listed"
         daemon = self.options.daemon
         # Only a plugin with a model provider can be asked without doing something.
@@ -341,7 +361,8 @@ class Plugins:
             self.changed = True
             if self.options.check:
                 return
-            found = self._apply(item, "reinstall", Wanted(found.plugin, found.version, found.checksum), found)
+            wanted = Wanted(found.plugin, found.version, found.checksum)
+            found = self._apply(item, "reinstall", wish, wanted, found)
             trouble = self._ask_process(daemon, found)
         if trouble:
             raise PluginError(f"{found.plugin} {found.version} is listed, but {daemon.explain(*trouble)}")
@@ -358,23 +379,23 @@ class Plugins:
 
     # Automatic upgrades
 
-    def _pin(self, item: Item, found: Installed) -> None:
+    def _pin(self, item: Item, wish: Wish, found: Installed) -> None:
         """Dify upgrades plugins of the marketplace by itself, those of models to the latest in newer releases."""
-        pin = found.plugin in self._exact if self.options.pin is None else self.options.pin
-        if found.source != "marketplace" and self.options.pin is None:
+        pin = wish.exact if wish.pin is None else wish.pin
+        if found.source != "marketplace" and wish.pin is None:
             return
         settings = self._patiently(lambda: self.console.plugins.auto_upgrade(found.category or "model"))
         if settings is None:
             return
         # An option that was not given takes no pin away.
-        new = settings if self.options.pin is None and not pin else pinned(settings, found.plugin, pin)
+        new = settings if wish.pin is None and not pin else pinned(settings, found.plugin, pin)
         if strategy_of(new, found.plugin) != strategy_of(settings, found.plugin):
             self.changed = True
             if not self.options.check:
                 self._patiently(lambda: self.console.plugins.set_auto_upgrade(new, found.category or "model"))
         item.auto_upgrade = strategy_of(new, found.plugin)
         item.pinned = item.auto_upgrade == "disabled"
-        undecided = self.options.pin is None and self.options.state == "present"
+        undecided = wish.pin is None and wish.state == "present"
         if undecided and item.action in ("installed", "reinstalled") and not item.pinned:
             self.warn(
                 f"Dify upgrades {found.plugin} by itself ({item.auto_upgrade}), so version {found.version} will not "
@@ -399,10 +420,10 @@ class Plugins:
                     raise
             time.sleep(POLL_SECONDS)
 
-    def _refusal(self, error: ConsoleError) -> str:
-        if error.kind == "marketplace" and self.options.source == "github":
-            return f"{error.message}. {GITHUB}"
-        return str(error)
+
+def _refusal(error: ConsoleError, wish: Wish) -> str:
+    advice = fetch_advice(error.message, wish.source)
+    return f"Dify cannot fetch the package: {error.message}. {advice}" if advice else str(error)
 
 
 def _named(identifier: str) -> Wanted:

@@ -11,7 +11,7 @@ import re
 
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["GITHUB", "clean", "explain_task", "no_plugins", "not_listed", "stuck", "unchanged"]
+__all__ = ["clean", "explain_task", "fetch_advice", "no_plugins", "not_listed", "stuck", "unchanged"]
 
 # Longest quotation of a foreign text.
 _QUOTE = 300
@@ -32,22 +32,22 @@ _TASKS = (
     (
         r"was not found in the (?:package registry|cache)|No solution found|No matching distribution",
         "",
-        "The package index lacks a dependency: point PIP_MIRROR_URL in dify_env at an index that has it, or use a "
-        "package that brings its wheels.",
+        "The package index lacks a dependency: point PIP_MIRROR_URL (dify_plugin_index) at an index that has it, or "
+        "add its wheels (dify_plugin_wheels).",
     ),
     (
         r"killed by timeout|context deadline exceeded|init process exited|failed too many times",
         "",
         "Installing the dependencies took too long or failed again and again; this daemon keeps the reason in its log: "
-        "read the log of plugin_daemon, see that the index in PIP_MIRROR_URL is reachable and fast, and raise "
-        "PLUGIN_PYTHON_ENV_INIT_TIMEOUT.",
+        "read the log of plugin_daemon, see that the index in PIP_MIRROR_URL (dify_plugin_index) is reachable and "
+        "fast, and raise PLUGIN_PYTHON_ENV_INIT_TIMEOUT.",
     ),
     (
         r"[Cc]onnection refused|dns error|failed to lookup|error sending request|[Cc]onnect(?:ion)? timed out"
         r"|[Ff]ailed to fetch|operation timed out|No route to host|Network is unreachable|[Cc]ould not connect",
         "",
-        "The plugin daemon cannot reach the package index: set PIP_MIRROR_URL in dify_env to one that it reaches, or "
-        "use a package that brings its wheels.",
+        "The plugin daemon cannot reach the package index: set PIP_MIRROR_URL (dify_plugin_index) to one that it "
+        "reaches, or give it the wheels (dify_plugin_wheels).",
     ),
     (
         r"create virtual environment|No interpreter found|failed to find python",
@@ -83,10 +83,29 @@ _TASKS = (
 )
 
 
-GITHUB = (
+_GITHUB = (
     "The api container cannot fetch the package from GitHub: see that repo, release and release_file are right and "
     "that the container reaches GitHub, or download the file and use source=package."
 )
+# (what Dify's API says of a package that it fetches itself, source or "" = any, what to do); the first match wins.
+_FETCHES = (
+    (r"Max file size reached", "", "Raise PLUGIN_MAX_PACKAGE_SIZE of api and plugin_daemon (dify_plugin_max_mb)."),
+    (r"Reached maximum retries|file not found", "github", _GITHUB),
+    (
+        r"file not found",
+        "marketplace",
+        "The marketplace that api asks, MARKETPLACE_API_URL (dify_marketplace_url), has no such package: correct the "
+        "version, or mirror it there.",
+    ),
+)
+
+
+def fetch_advice(message: str, source: str) -> str:
+    """What to do about a package that Dify's API did not get, "" where its own error says so."""
+    return next(
+        (advice for text, where, advice in _FETCHES if where in ("", source) and re.search(text, message)),
+        "",
+    )
 
 
 def clean(text: str) -> str:
@@ -160,5 +179,5 @@ def stuck(subject: str, seconds: float, status: str, message: str) -> str:
     return (
         f"The installation of {subject} is still {status or 'under way'}{said} after {seconds:.0f} s. It goes on in "
         "the plugin daemon, so run this again later with a longer deadline; if it never ends, the daemon cannot "
-        "reach its package index (PIP_MIRROR_URL) or was killed meanwhile: read its log."
+        "reach its package index (PIP_MIRROR_URL, dify_plugin_index) or was killed meanwhile: read its log."
     )

@@ -48,8 +48,15 @@ options:
   password:
     description:
       - Its password. It is sent once; a wrong one is never tried again, because the seventh locks the account.
+      - Without it the one that O(secrets_file) holds is used.
     type: str
-    required: true
+  secrets_file:
+    description:
+      - The file on the host in which M(llmops.stack.dify_env) keeps the secrets. E(ADMIN_PASSWORD) is taken from it
+        where O(password) is not given, and E(PLUGIN_DAEMON_KEY) where O(plugin_daemon_key) is not given, so that
+        neither leaves the host.
+      - A file that does not exist holds neither.
+    type: path
   session_file:
     description:
       - File on the host, in an existing directory, in which the modules of a run leave their session for each other, so
@@ -62,9 +69,13 @@ options:
     type: str
   plugins:
     description:
-      - Several plugins, each written like O(plugin).
+      - Several plugins with one login. An element is a name written like O(plugin), or a dictionary with the keys
+        C(plugin), C(plugin_version) (or C(version)), C(state), C(source), C(package), C(repo), C(release),
+        C(release_file) and C(pin), which mean what the options of that name do.
+      - O(state) and O(pin) hold for the elements that do not say otherwise.
+      - All elements are judged before anything is done. One whose installation fails does not keep the others back.
     type: list
-    elements: str
+    elements: raw
   plugin_version:
     description:
       - The exact version of O(plugin), as C(version) or C(version@checksum). An older one is a downgrade.
@@ -112,9 +123,9 @@ options:
   verify:
     description:
       - V(none) believes the list of plugins as it is.
-      - V(listed) is the same, and says so in the result.
-      - V(process) has each plugin with a model provider answer a call, through the plugin daemon. Plugins of other
-        kinds cannot be asked without doing something, and stay V(listed).
+      - V(listed) looks at the list once more after everything was done.
+      - V(process) has each plugin with a model provider answer a call, through the plugin daemon, after all of them
+        were installed. Plugins of other kinds cannot be asked without doing something, and stay V(listed).
     type: str
     choices: [none, listed, process]
     default: listed
@@ -128,12 +139,6 @@ options:
       - Value of E(PLUGIN_DAEMON_KEY). With it, or with O(secrets_file), the daemon's own upgrade is used where the
         console has none, which is the case for every plugin that came from a package.
     type: str
-  secrets_file:
-    description:
-      - The file on the host in which M(llmops.stack.dify_env) keeps the secrets. The key is taken from it where
-        O(plugin_daemon_key) is not given, so that it never leaves the host.
-      - A file that does not exist counts as no key.
-    type: path
   reinstall:
     description:
       - Whether a plugin may be uninstalled and installed again, where nothing else leads to the wanted state. That is
@@ -146,12 +151,12 @@ options:
       - Whether Dify's automatic upgrades leave the plugin alone. V(true) takes it out of them, V(false) back in.
       - Dify 1.7 and newer upgrade plugins of the marketplace by themselves; newer ones bring those with models to the
         latest version.
-      - Without this option a plugin of the marketplace is pinned if a version of it is given, and otherwise left as it
-        is, with a warning when it was installed or upgraded.
+      - Without this option a plugin of the marketplace is pinned if a version of it, or a package, is given, and
+        otherwise left as it is, with a warning when it was installed.
     type: bool
   deadline:
     description:
-      - Seconds after which an installation is not waited for any longer. It goes on in the plugin daemon.
+      - Seconds after which the installation of a plugin is not waited for any longer. It goes on in the plugin daemon.
     type: float
     default: 600
   process_timeout:
@@ -205,6 +210,21 @@ EXAMPLES = r"""
     source: package
     package: /srv/plugins/langgenius-ollama_0.1.0.difypkg
     secrets_file: /opt/dify/secrets.json
+
+- name: Have several with one login, with the owner's password that dify_env made
+  llmops.stack.dify_plugin:
+    email: admin@example.com
+    secrets_file: /opt/dify/secrets.json
+    verify: process
+    plugins:
+      - langgenius/ollama:0.1.0
+      - plugin: langgenius/openai_api_compatible
+        state: latest
+        pin: false
+      - source: package
+        package: /srv/plugins/example-tools_0.2.0.difypkg
+      - plugin: example/old
+        state: absent
 
 - name: Install from a release on GitHub
   llmops.stack.dify_plugin:
@@ -308,11 +328,11 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module 
     console_arguments,
     console_of,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins, Wish
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace
-from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import Wanted, parse_name, parse_version
-from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import Package, PackageError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import PackageError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_wishes import KEYS, WishError, wishes_of
 from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 from ansible_collections.llmops.stack.plugins.module_utils._urls import logins
 
@@ -324,8 +344,7 @@ class DifyPlugin:
         self.module = module
         self.params: dict[str, Any] = module.params
         self._validate()
-        self.package = self._package()
-        self.wanted = self._wanted()
+        self.wishes = self._wishes()
         self.daemon = self._daemon()
 
     def _validate(self) -> None:
@@ -337,58 +356,32 @@ class DifyPlugin:
         for name in ("deadline", "process_timeout"):
             if params[name] <= 0:
                 self.module.fail_json(msg=f"{name} must be greater than 0")
-        if params["plugins"] and (params["plugin_version"] or params["source"] != "marketplace"):
+        if params["plugins"] is not None and (params["plugin_version"] or params["source"] != "marketplace"):
             self.module.fail_json(
-                msg="plugin_version, source=package and source=github are about one plugin: use plugin, or write the "
-                "versions into plugins as author/name:version"
+                msg="plugin_version, source=package and source=github are about one plugin: use plugin, or write them "
+                "into the elements of plugins"
             )
-        if params["state"] == "latest" and params["source"] != "marketplace":
-            self.module.fail_json(msg="state=latest asks the marketplace, so it needs source=marketplace")
-        if params["source"] == "github" and params["plugin_version"]:
-            self.module.fail_json(msg="with source=github the release decides: leave plugin_version out")
 
-    def _package(self) -> Package | None:
-        if self.params["source"] != "package" or self.params["state"] == "absent":
-            return None
-        if not self.params["package"]:
-            self.module.fail_json(msg="source=package needs package, a .difypkg file on the managed host")
-        if not packages.HAS_YAML:
-            self.module.fail_json(msg=missing_required_lib("PyYAML"), exception=packages.YAML_IMPORT_ERROR)
-        try:
-            return packages.read_package(self.params["package"])
-        except PackageError as exc:
-            self.module.fail_json(msg=str(exc))
-        return None
-
-    def _wanted(self) -> list[Wanted]:
+    def _wishes(self) -> list[Wish]:
         params = self.params
-        names = params["plugins"] or [params["plugin"]]
-        if self.package and not params["plugin"]:
-            names = [self.package.wanted.plugin]
-        if names == [None]:
-            self.module.fail_json(msg="plugin or plugins must be given")
+        elements = params["plugins"]
         try:
-            wanted = [parse_name(name) for name in names]
-            if params["plugin_version"]:
-                version, checksum = parse_version(params["plugin_version"])
-                wanted = [Wanted(one.plugin, version, checksum) for one in wanted]
-        except ValueError as exc:
+            if elements is None:
+                return wishes_of([{key: params[key] for key in KEYS}])
+            return wishes_of(elements, state=params["state"], pin=params["pin"])
+        except (WishError, PackageError) as exc:
+            if isinstance(exc, PackageError) and not packages.HAS_YAML:
+                self.module.fail_json(msg=missing_required_lib("PyYAML"), exception=packages.YAML_IMPORT_ERROR)
             self.module.fail_json(msg=str(exc))
-        if params["state"] == "latest" and any(one.version for one in wanted):
-            self.module.fail_json(msg="state=latest takes no version: leave it out, or use state=present")
-        if len({one.plugin for one in wanted}) < len(wanted):
-            self.module.fail_json(msg="a plugin is listed twice, and there can be only one version of it")
-        if self.package and not wanted[0].is_met_by(self.package.wanted):
-            self.module.fail_json(
-                msg=f"{self.package.path} is {self.package.wanted.text}, expected was {wanted[0].text}: give the right "
-                "package, or correct plugin and plugin_version"
-            )
-        return wanted
+        return []
 
     def _daemon(self) -> PluginDaemon | None:
         secrets = secrets_of(self.module, self.params["secrets_file"])
         key = self.params["plugin_daemon_key"] or secrets.get("PLUGIN_DAEMON_KEY", "")
-        if self.params["verify"] == "process" and self.params["state"] != "absent" and not key:
+        asked = self.params["verify"] == "process" and any(one.state != "absent" for one in self.wishes)
+        # In check mode dify_env may not have written its file yet.
+        later = self.module.check_mode and self.params["secrets_file"]
+        if asked and not key and not later:
             self.module.fail_json(
                 msg="verify=process asks the plugin daemon, which takes a key: give plugin_daemon_key, or a "
                 "secrets_file that exists and holds PLUGIN_DAEMON_KEY"
@@ -398,27 +391,21 @@ class DifyPlugin:
     def run(self) -> None:
         params = self.params
         verify = (params["ca_path"] or True) if params["validate_certs"] else False
-        console = console_of(self.module)
         options = Options(
             marketplace=Marketplace(params["marketplace_url"], params["timeout"], verify),
-            state=params["state"],
-            source=params["source"],
-            package=self.package,
-            repo=params["repo"] or "",
-            release=params["release"] or "",
-            release_file=params["release_file"] or "",
             verify=params["verify"],
             reinstall=params["reinstall"],
-            pin=params["pin"],
             deadline=params["deadline"],
             process_timeout=params["process_timeout"],
             daemon=self.daemon,
             check=self.module.check_mode,
         )
+        console = console_of(self.module)
         plugins = Plugins(console, options, lambda text: self.module.warn(console.hide(text)))
         trouble = ""
         try:
-            plugins.run(self.wanted)
+            if self.wishes:
+                plugins.run(self.wishes)
         except (ConsoleError, PluginError, OSError) as exc:
             trouble = str(exc)
         self._exit(plugins, trouble)
@@ -443,7 +430,7 @@ def main() -> None:
         argument_spec={
             **console_arguments(),
             "plugin": {"type": "str"},
-            "plugins": {"type": "list", "elements": "str"},
+            "plugins": {"type": "list", "elements": "raw"},
             "plugin_version": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "latest", "absent"], "default": "present"},
             "source": {"type": "str", "choices": ["marketplace", "package", "github"], "default": "marketplace"},
@@ -455,17 +442,12 @@ def main() -> None:
             "verify": {"type": "str", "choices": ["none", "listed", "process"], "default": "listed"},
             "plugin_daemon_url": {"type": "str", "default": "http://127.0.0.1:5002"},
             "plugin_daemon_key": {"type": "str", "no_log": True},
-            "secrets_file": {"type": "path", "no_log": False},
             "reinstall": {"type": "bool", "default": False},
             "pin": {"type": "bool"},
             "deadline": {"type": "float", "default": 600},
             "process_timeout": {"type": "float", "default": 45},
         },
-        mutually_exclusive=[("plugin", "plugins"), ("plugins", "package")],
-        required_if=[
-            ("source", "package", ("plugin", "package"), True),
-            ("source", "github", ("plugin", "repo", "release", "release_file")),
-        ],
+        mutually_exclusive=[("plugins", name) for name in ("plugin", "package", "repo", "release", "release_file")],
         supports_check_mode=True,
     )
     DifyPlugin(module).run()

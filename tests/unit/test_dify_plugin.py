@@ -14,7 +14,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin a
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin_texts as texts
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_daemon import DaemonError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins, Wish
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_market import Marketplace, MarketplaceError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import (
@@ -26,6 +26,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names im
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import PackageError, read_package
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_plan import PlanError, pinned, plan, strategy_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_wishes import WishError, wishes_of
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json
 
 OLLAMA = "langgenius/ollama"
@@ -131,6 +132,60 @@ class TestPackage:
             read_package(str(path))
         with pytest.raises(PackageError, match="No such file"):
             read_package(str(tmp_path / "none"))
+
+
+class TestWishes:
+    def test_names_and_dictionaries_in_one_list(self, tmp_path: Path) -> None:
+        path = TestPackage().pack(tmp_path, {"manifest.yaml": MANIFEST})
+        github = {"source": "github", "repo": "o/r", "release": "v1", "release_file": "p.difypkg"}
+        found = wishes_of(
+            [
+                "other/one:1.0.0",
+                {"plugin": "other/two", "version": "0.2.0", "state": "", "package": None, "pin": "no"},
+                {"source": "package", "package": path},
+                {"plugin": "other/three", **github, "state": "present"},
+                {"plugin": "other/four", "source": "package", "state": "absent"},
+            ],
+            state="present",
+            pin=True,
+        )
+        assert [one.wanted for one in found] == [
+            Wanted("other/one", "1.0.0"),
+            Wanted("other/two", "0.2.0"),
+            Wanted(OLLAMA),
+            Wanted("other/three"),
+            Wanted("other/four"),
+        ]
+        assert [one.pin for one in found] == [True, False, True, True, True]
+        assert [one.exact for one in found] == [True, True, True, False, False]
+        assert found[2].package and found[2].package.wanted.version == "0.1.0"
+        assert (found[3].repo, found[3].release, found[3].release_file) == ("o/r", "v1", "p.difypkg")
+        assert wishes_of([]) == []
+
+    def test_the_state_of_the_list_is_that_of_its_elements(self) -> None:
+        found = wishes_of([OLLAMA, {"plugin": "other/one", "state": "present"}], state="latest")
+        assert [one.state for one in found] == ["latest", "present"]
+
+    @pytest.mark.parametrize(
+        ("element", "said"),
+        [
+            (17, "17 is neither the name of a plugin nor a dictionary"),
+            ({"plugin": OLLAMA, "versoin": "0.1.0"}, "versoin is no key of a plugin; there are plugin, plugin_version"),
+            ({"plugin": OLLAMA, "version": "1.0.0", "plugin_version": "1.0.0"}, "leave one out"),
+            ({"plugin": OLLAMA, "state": "gone"}, "state is gone, expected was one of present, latest, absent"),
+            ({"plugin": OLLAMA, "source": "pypi"}, "source is pypi, expected was one of marketplace"),
+            ({"plugin": OLLAMA, "repo": "o/r"}, "repo goes with source=github, and source is marketplace"),
+            ({"plugin": OLLAMA, "package": "/x"}, "package goes with source=package"),
+            ({"plugin": OLLAMA, "source": "github", "repo": "o/r"}, "source=github needs release, release_file"),
+            ({"version": "1.0.0"}, "a plugin has a name"),
+            ({"plugin": OLLAMA, "pin": "perhaps"}, "perhaps"),
+        ],
+    )
+    def test_what_cannot_be_meant(self, element: Any, said: str) -> None:
+        with pytest.raises(WishError, match=said):
+            wishes_of([element])
+        with pytest.raises(WishError, match=r"^Element 2 of plugins: "):
+            wishes_of(["other/one", element])
 
 
 class TestPlan:
@@ -328,9 +383,10 @@ class Go:
         self.changed = False
 
     def __call__(self, name: str = FULL, **options: Any) -> manager.Item:
+        of_one = {key: options.pop(key) for key in list(options) if key in Wish.__dataclass_fields__}
         options.setdefault("marketplace", Marketplace("http://127.0.0.1:1", 1))
         plugins = Plugins(self.console, Options(**options), lambda _text: None)
-        plugins.run([parse_name(name)])
+        plugins.run([Wish(parse_name(name), **of_one)])
         self.changed = plugins.changed
         return plugins.items[0]
 
@@ -420,6 +476,27 @@ class TestManager:
         assert "source=package" in item.error
         assert "MARKETPLACE_API_URL" not in item.error
 
+    @pytest.mark.parametrize(
+        ("source", "text", "said"),
+        [
+            ("marketplace", "file not found", "MARKETPLACE_API_URL (dify_marketplace_url), has no such package"),
+            ("marketplace", "Max file size reached", "Raise PLUGIN_MAX_PACKAGE_SIZE of api and plugin_daemon"),
+            ("github", "Max file size reached", "Raise PLUGIN_MAX_PACKAGE_SIZE of api and plugin_daemon"),
+            ("github", "file not found", "see that repo, release and release_file are right"),
+        ],
+    )
+    def test_a_package_that_dify_does_not_get(
+        self, console: FakeConsole, go: Go, source: str, text: str, said: str
+    ) -> None:
+        def refuse(*unused: str) -> str:
+            raise ConsoleError("invalid", text, 400, what="POST install")
+
+        for name in ("upload_github", "install"):
+            console.plugins.__dict__[name] = refuse
+        item = go(FULL, source=source, repo="o/r", release="v1", release_file="p.difypkg")
+        assert item.error.startswith(f"{OLLAMA} 0.1.0: Dify cannot fetch the package: {text}. ")
+        assert said in item.error
+
     def test_latest_never_goes_back_and_never_guesses(self, console: FakeConsole, go: Go) -> None:
         console.plugins.list = [entry("0.2.0", source="package")]
         console.plugins.newest = {OLLAMA: {"version": "0.1.0", "unique_identifier": FULL}}
@@ -441,11 +518,27 @@ class TestManager:
         console.plugins.settings = settings("latest", "exclude")
         assert (go().auto_upgrade, go.changed) == ("", False)
 
+    def test_a_package_is_one_version_and_pinned(self, console: FakeConsole, go: Go, tmp_path: Path) -> None:
+        package = read_package(TestPackage().pack(tmp_path, {"manifest.yaml": MANIFEST}))
+        console.plugins.list = [entry("0.1.0", package.wanted.checksum)]
+        console.plugins.settings = settings("latest", "exclude")
+        assert go(OLLAMA, source="package", package=package).pinned is True
+
+    def test_what_goes_while_another_is_installed_is_noticed(self, console: Any) -> None:
+        console.plugins.list = [entry("0.1.0", NEW)]
+        other = entry(plugin_id="other/one", plugin_unique_identifier=f"other/one:1.0.0@{NEW}", version="1.0.0")
+        console.plugins.tasks = [state("success", "installed", f"other/one:1.0.0@{NEW}")]
+        console.plugins.after = [{**other, "checksum": NEW}]
+        plugins = Plugins(console, Options(Marketplace("http://127.0.0.1:1", 1)), print)
+        plugins.run([Wish(parse_name(OLLAMA)), Wish(parse_name(f"other/one:1.0.0@{NEW}"))])
+        assert "the workspace does not list the plugin" in plugins.items[0].error
+        assert (plugins.items[1].error, plugins.items[1].verified) == ("", "listed")
+
     def test_one_that_fails_does_not_keep_the_others_back(self, console: Any) -> None:
         console.plugins.tasks = [state("failed", "x", f"other/one:1.0.0@{NEW}")]
         console.plugins.list = [entry("0.1.0", NEW)]
         plugins = Plugins(console, Options(Marketplace("http://127.0.0.1:1", 1)), print)
-        plugins.run([parse_name(f"other/one:1.0.0@{NEW}"), parse_name(OLLAMA)])
+        plugins.run([Wish(parse_name(f"other/one:1.0.0@{NEW}")), Wish(parse_name(OLLAMA))])
         assert [bool(one.error) for one in plugins.items] == [True, False]
         assert plugins.items[1].verified == "listed"
 
@@ -575,6 +668,10 @@ class TestModule:
             ({"plugin": "ollama"}, "is no name of a plugin"),
             ({"plugin": OLLAMA, "plugin_version": "v1"}, "no leading v"),
             ({"plugins": [OLLAMA], "plugin_version": "0.1.0"}, "use plugin"),
+            ({"plugins": [OLLAMA], "source": "github"}, "into the elements of plugins"),
+            ({"plugins": [OLLAMA], "plugin": OLLAMA}, "mutually exclusive"),
+            ({"plugins": [{"plugin": OLLAMA}, {"source": "package"}]}, "Element 2 of plugins: source=package needs"),
+            ({"plugins": [{"source": "package", "package": "/nowhere.difypkg"}]}, "cannot be read on the managed host"),
             ({"plugins": [OLLAMA, f"{OLLAMA}:0.1.0"]}, "listed twice"),
             ({"plugin": f"{OLLAMA}:0.1.0", "state": "latest"}, "takes no version"),
             ({"plugin": OLLAMA, "source": "package", "state": "latest", "package": "/x"}, "needs source=marketplace"),
@@ -590,6 +687,10 @@ class TestModule:
         account = {"url": "http://127.0.0.1:1", "email": "a@example.com", "password": "Passw0rd!x"}
         with pytest.raises(failed, match=said):
             run_module("dify_plugin", **{**account, **options})
+
+    def test_no_plugins_is_nothing_to_do(self, run_module: Any) -> None:
+        account = {"url": "http://127.0.0.1:1", "email": "a@example.com", "password": "Passw0rd!x"}
+        assert run_module("dify_plugin", **account, plugins=[])["changed"] is False
 
     def test_the_package_of_another_plugin(self, run_module: Any, failed: type[Exception], tmp_path: Path) -> None:
         path = TestPackage().pack(tmp_path, {"manifest.yaml": MANIFEST})

@@ -16,6 +16,7 @@ from standin.api import replies, settings
 
 TRIES = 3
 PAUSES = (0.5, 1.0, 2.0)
+RETRIED = (429, 500, 502, 503, 504)
 
 
 def base() -> str:
@@ -23,12 +24,24 @@ def base() -> str:
 
 
 def fetch(url: str) -> bytes:
+    """A package. What a proxy answers in its place, but for these statuses, is taken for one."""
+    limit = settings.number("PLUGIN_MAX_PACKAGE_SIZE", 15 * 1024 * 1024)
     for pause in PAUSES:
         try:
             with urllib.request.urlopen(url, timeout=30) as reply:
-                return bytes(reply.read())
+                content = bytes(reply.read(limit + 1))
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                raise replies.invalid("file not found") from None
+            if error.code not in RETRIED:
+                return bytes(error.read(limit))
         except (OSError, ValueError):
-            time.sleep(pause)
+            pass
+        else:
+            if len(content) > limit:
+                raise replies.invalid("Max file size reached")
+            return content
+        time.sleep(pause)
     raise replies.invalid(f"Reached maximum retries ({TRIES}) for URL {url}")
 
 
