@@ -121,5 +121,5 @@ def test_a_running_release_is_never_exchanged_by_the_way() -> None:
 
 
 def test_wishes_for_the_console_are_refused_in_the_same_round() -> None:
-    (sentence,) = refusals(facts(), wanted(console={"admin_email": "admin"}))
+    (sentence,) = refusals(facts(), wanted(console={"admin_email": "admin", "admin_name": "Admin"}))
     assert "dify_admin_email" in sentence
