@@ -21,7 +21,7 @@ from pathlib import Path
 
 import _host
 from _engine import run
-from _settings import CACHE, MACHINE, REPO, WORLD, WorldError, content_hash, step
+from _settings import CACHE, MACHINE, REPO, WORLD, WorldError, content_hash, say, step
 from _upstream import WWW, swapped
 
 FOLDER = WWW / "pypi"
@@ -83,7 +83,9 @@ def _fetch() -> None:
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="wheels-") as scratch:
         _pip(Path(scratch), MACHINE, "--no-deps", "--require-hashes", "--requirement", str(LOCK))
         CACHED.mkdir(exist_ok=True)
-        for path in Path(scratch).glob("*.whl"):
+        fetched = sorted(Path(scratch).glob("*.whl"))
+        say(f"{len(fetched)} wheels, {sum(path.stat().st_size for path in fetched) / 1e6:.0f} MB")
+        for path in fetched:
             path.replace(CACHED / path.name)
 
 
