@@ -59,6 +59,8 @@ class Item:
         self.action = "none"
         self.verified = False
         self.probe: dict[str, Any] = {}
+        self.capabilities: list[str] = []
+        self.context_length = 0
         self.healed: list[str] = []
         self.missing_bytes = 0
         self.error = ""
@@ -102,6 +104,8 @@ class Item:
             "action": self.action,
             "verified": self.verified,
             "probe": self.probe,
+            "capabilities": self.capabilities,
+            "context_length": self.context_length,
             "healed": self.healed,
             "missing_bytes": self.missing_bytes,
             **({"error": self.error} if self.error else {}),

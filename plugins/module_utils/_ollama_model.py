@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_item import (
     to_fetch,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_probe import probe
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_probe import capabilities, probe
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_progress import Progress
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_pull import Pull
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_registry import check_host
@@ -372,7 +373,13 @@ class Models:
         if self.options.verify == "probe":
             self.progress.start()
             self.progress.say(item.name.short, "probing", 0, 0)
-            item.probe = probe(self.api, item.name.short, self.options.probe_deadline)
+            item.probe, item.capabilities, item.context_length = probe(
+                self.api, item.name.short, self.options.probe_deadline
+            )
+        else:
+            # Nothing that was asked for depends on it.
+            with contextlib.suppress(ApiError):
+                item.capabilities = capabilities(self.api.show(item.name.short))
         item.verified = self.options.verify != "none"
 
     def _summary(self, items: list[Item], deferred: bool) -> dict[str, Any]:

@@ -7,10 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_api import ApiError, Ollama
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 
 _PROMPT = "Hello"
 # One proves life. Its time is booked on the prompt, though, so that a speed needs some more.
@@ -35,32 +37,60 @@ class ProbeError(Exception):
     """The model did not answer; the text says why and what to do."""
 
 
-def probe(api: Ollama, name: str, seconds: float) -> dict[str, Any]:
-    """Have the model answer once.
+class Probed(NamedTuple):
+    answer: dict[str, Any]  # kind (generate or embed), tokens, tokens_per_second, load_seconds
+    capabilities: list[str]
+    context_length: int  # what the server gave the model, 0 where it does not say
 
-    Returns:
-        kind (generate or embed), tokens, tokens_per_second, load_seconds.
+
+def capabilities(shown: dict[str, Any] | None, kind: str = "") -> list[str]:
+    """What the server says that a model can do; old versions say nothing, and then how it answered tells."""
+    said = (shown or {}).get("capabilities")
+    if isinstance(said, list) and said:
+        return [str(one) for one in said]
+    return {"embed": ["embedding"], "generate": ["completion"]}.get(kind, [])
+
+
+def probe(api: Ollama, name: str, seconds: float) -> Probed:
+    """Have the model answer once.
 
     Raises:
         ProbeError: No token came in time.
     """
     end = time.monotonic() + seconds
     try:
-        kinds = _kinds(api.show(name))
-        for kind in kinds[:-1]:
-            try:
-                return _ask(api, name, kind, end)
-            except ApiError as exc:
-                # The model is of the other kind.
-                if exc.status not in (400, 501):
-                    raise
-        return _ask(api, name, kinds[-1], end)
+        shown = api.show(name)
+        answer = _first(api, name, _kinds(shown), end)
+        return Probed(answer, capabilities(shown, str(answer["kind"])), _context_length(api, name))
     except ApiError as exc:
         advice = next((text for words, text in _ADVICE if words in exc.text), "")
         raise ProbeError(
             f"{name} is in the store but does not answer: {exc} "
             f"{advice or 'See what the server logged (journalctl -u ollama).'}"
         ) from exc
+
+
+def _first(api: Ollama, name: str, kinds: list[str], end: float) -> dict[str, Any]:
+    for kind in kinds[:-1]:
+        try:
+            return _ask(api, name, kind, end)
+        except ApiError as exc:
+            # The model is of the other kind.
+            if exc.status not in (400, 501):
+                raise
+    return _ask(api, name, kinds[-1], end)
+
+
+def _context_length(api: Ollama, name: str) -> int:
+    """Of the model as it is loaded: less than what it could take, and what a longer text is cut to in silence."""
+    wanted = parse(name).key
+    with contextlib.suppress(ApiError):
+        for model in api.ps():
+            with contextlib.suppress(BadName):
+                length = model.get("context_length")
+                if parse(str(model.get("name", ""))).key == wanted and isinstance(length, int):
+                    return length
+    return 0
 
 
 def _kinds(shown: dict[str, Any] | None) -> list[str]:

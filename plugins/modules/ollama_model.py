@@ -189,6 +189,18 @@ models:
         load_seconds:
           description: How long it took to load the model.
           type: float
+    capabilities:
+      description:
+        - What the server says that the model can do, such as V(completion), V(embedding), V(tools) and V(vision). Of an
+          old server that says nothing, V(completion) or V(embedding), by the way in which the model answered.
+        - Empty where the server was not asked, or there is nothing to tell.
+      type: list
+      elements: str
+    context_length:
+      description:
+        - How many tokens the loaded model takes, question and answer together; the server cuts what is longer, and says
+          nothing. V(0) without a probe, and where the server does not tell.
+      type: int
     healed:
       description: What was found damaged and put right, or would be in check mode.
       type: list
@@ -206,6 +218,8 @@ models:
       action: pulled
       verified: true
       probe: {kind: generate, tokens: 8, tokens_per_second: 61.3, load_seconds: 1.2}
+      capabilities: [completion, thinking]
+      context_length: 4096
       healed: []
       missing_bytes: 1117322768
 healed:

@@ -23,6 +23,8 @@ import _gguf
 Server = Any
 Run = Callable[..., dict[str, Any]]
 SERVERS = ("fake", "0.13.5", "0.17.4")
+# Of a server without a GPU that nobody told another one.
+CONTEXT = 4096
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -99,6 +101,7 @@ class TestPresent:
         assert model["digest"] == source.put("talk:latest", source.weights_of("talk:latest").read_bytes())
         assert model["probe"]["kind"] == "generate" and model["probe"]["tokens"] >= 1
         assert model["probe"]["tokens_per_second"] > 0 and model["probe"]["load_seconds"] > 0
+        assert model["capabilities"] == ["completion"] and model["context_length"] == CONTEXT
         assert done["bytes_transferred"] == size == registry.sent
         assert not here(server).folder.joinpath("manifests", registry.host).exists(), "the mirror's name is gone"
 
@@ -121,6 +124,18 @@ class TestPresent:
         source.put("embed:latest", _gguf.embedder())
         (model,) = run("embed")["models"]
         assert model["verified"] and model["probe"]["kind"] == "embed" and model["probe"]["tokens"] > 0
+        assert model["capabilities"] == ["embedding"] and model["context_length"] > 0
+
+    def test_what_a_model_can_do_is_known_without_a_probe(self, run: Run, server: Server, source: Models) -> None:
+        source.put("embed:latest", _gguf.embedder())
+        would = run("talk", "embed", check=True)["models"]
+        assert [(one["capabilities"], one["context_length"]) for one in would] == [([], 0), ([], 0)]
+        for verify in ("digest", "none"):
+            found = run("talk", "embed", verify=verify)["models"]
+            assert [one["capabilities"] for one in found] == [["completion"], ["embedding"]]
+            assert [one["context_length"] for one in found] == [0, 0]
+        (gone,) = run("talk", state="absent")["models"]
+        assert (gone["capabilities"], gone["context_length"]) == ([], 0)
 
     def test_unknown_model(self, run: Run, server: Server, failed: type[Exception]) -> None:
         with pytest.raises(failed, match=r"nothere:latest: 127.*has no model library/nothere:latest.*Check the name"):
@@ -342,3 +357,24 @@ def test_memory_file(run: Run, server: Server, source: Models) -> None:
     assert sorted(f"sha256-{sha}" for sha in known) == listing(server) and path.stat().st_mode & 0o777 == 0o644
     run("talk", state="absent")
     assert json.loads(path.read_text())["blobs"] == {}
+
+
+@pytest.mark.parametrize(("name", "capability"), [("talk", "completion"), ("embed", "embedding")])
+def test_a_server_that_does_not_say_what_a_model_can_do(
+    run_module: Run, tmp_path: pathlib.Path, source: Models, name: str, capability: str
+) -> None:
+    source.put("embed:latest", _gguf.embedder())
+    old = Fake(tmp_path / "old")
+    about = {"model_info": {"general.architecture": "bert" if name == "embed" else "llama"}}
+    old.script["/api/show"] = lambda _: about
+    listed = old.ps
+    old.script["/api/ps"] = lambda _: {
+        "models": [{"name": 7}, *({"name": one["name"], "context_length": "4k"} for one in listed()["models"])]
+    }
+    options = {"models_dir": str(old.models_dir), "bundle": str(source.folder), "verify": "probe"}
+    with old.running():
+        (model,) = run_module("ollama_model", name=name, url=old.url, **options)["models"]
+        assert (model["capabilities"], model["context_length"]) == ([capability], 0)
+        old.script["/api/show"] = lambda _: {**about, "error": "it is gone"}
+        (model,) = run_module("ollama_model", name=name, url=old.url, **{**options, "verify": "none"})["models"]
+        assert (model["capabilities"], model["context_length"], "error" in model) == ([], 0, False)

@@ -128,7 +128,7 @@ class Fake:
         return {"models": [self.described(name, one) for name, one in self.manifests().items()]}
 
     def ps(self) -> Event:
-        return {"models": [self.described(name, one) for name, one in self.loaded.items()]}
+        return {"models": [{**self.described(name, one), "context_length": 4096} for name, one in self.loaded.items()]}
 
     def described(self, name: str, manifest: Manifest) -> Event:
         return {"name": name, "model": name, "digest": manifest.sha, "size": manifest.size}
@@ -150,6 +150,7 @@ class Fake:
     def embed(self, body: dict[str, Any]) -> Event:
         if not self.embeds(body):
             raise Refused(501, "This server does not support embeddings.")
+        self.loaded.update([self.existing(body)])
         return {"embeddings": [[0.1, 0.2]], "prompt_eval_count": 3, "total_duration": 10**9, "load_duration": 5 * 10**8}
 
     def generate(self, body: dict[str, Any]) -> Event:
