@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -108,13 +109,15 @@ def _client() -> list[str]:
 
 
 def write(folder: Path, wheels: Iterable[Path]) -> None:
-    """files/<wheel>, and simple/ with a page for each package."""
+    """files/<wheel>, simple/ with a page for each package, and wheels.tar for a host that has no index at all."""
     pages: defaultdict[str, list[str]] = defaultdict(list)
     (folder / "files").mkdir(parents=True)
-    for wheel in wheels:
-        shutil.copyfile(wheel, folder / "files" / wheel.name)
-        address = f"../../files/{html.escape(wheel.name)}#sha256={_digest(wheel)}"
-        pages[normalized(wheel.name.split("-")[0])].append(_link(address, wheel.name))
+    with tarfile.open(folder / "wheels.tar", "w") as archive:
+        for wheel in wheels:
+            shutil.copyfile(wheel, folder / "files" / wheel.name)
+            archive.add(wheel, wheel.name)
+            address = f"../../files/{html.escape(wheel.name)}#sha256={_digest(wheel)}"
+            pages[normalized(wheel.name.split("-")[0])].append(_link(address, wheel.name))
     for name, links in pages.items():
         _page(folder / "simple" / name, links)
     _page(folder / "simple", [_link(f"{name}/", name) for name in sorted(pages)])

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import sys
+import tarfile
 import threading
 import urllib.parse
 import zipfile
@@ -132,6 +133,8 @@ def test_an_index_has_a_page_for_each_package(tmp_path: Path) -> None:
     found = tmp_path / "pypi" / "simple" / "zope-event" / address[1]
     assert found.read_bytes() == wheel.read_bytes()
     assert address[2] == _wheels._digest(wheel)
+    with tarfile.open(tmp_path / "pypi" / "wheels.tar") as archive:
+        assert archive.getnames() == [wheel.name]
 
 
 def test_a_lock_that_is_only_partly_cached_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
