@@ -5,29 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Callable
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_preflight import refusals, warnings
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_settings import settings
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import environment_lines
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import release_info
-
-
-def ollama_release_info(version: str, arch: str = "amd64", overlays: Iterable[str] = ()) -> dict[str, Any]:
-    try:
-        return release_info(str(version), arch, overlays)
-    except ValueError as error:
-        raise AnsibleFilterError(f"ollama_version: {error}") from error
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import plan
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan_changes import changes
 
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "ollama_release_info": ollama_release_info,
-            "ollama_settings": settings,
-            "ollama_refusals": refusals,
-            "ollama_warnings": warnings,
-            "ollama_environment_lines": environment_lines,
-        }
+        return {"ollama_plan": plan, "ollama_changes": changes}

@@ -21,7 +21,9 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, lookup_loader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.llmops.stack.plugins.filter.ollama import FilterModule
-from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts, _stack_facts_ollama
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import USER_HOME
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan_before import UNDO
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import (
     parse_environment,
     parse_environment_file,
@@ -37,21 +39,12 @@ NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
 SECRETS = "/etc/ollama/secrets.env"
 CONTAINER = "llmops-ollama-ollama-1"
 VERSION = "0.17.4"
-DECISIONS = (
-    "__ollama_install_needed",
-    "__ollama_firewall_needed",
-    "__ollama_firewall_left",
-    "__ollama_openings_needed",
-    "__ollama_note_needed",
-    "__ollama_configure_needed",
-    "__ollama_service_needed",
-    "__ollama_prune_needed",
-    "__ollama_container_needed",
-    "__ollama_settle_needed",
-)
+PARTS = ("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune")
 RULES = ((FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit"), (NFTABLES_DROPIN, "nftables_dropin"))
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
+PLANNED = trust_as_template("{{ __ollama_planned }}")
+COMPARED = trust_as_template("{{ __ollama_compared }}")
 Ask = Callable[..., Any]
 
 
@@ -112,9 +105,24 @@ def ask(plugins: None) -> Ask:
             **given,
             "ansible_facts": {"llmops_stack": facts},
         }
+        everything["__ollama_plan"] = Templar(loader=loader, variables=everything).template(PLANNED)
+        everything["__ollama_changes"] = COMPARED  # only where it is asked for: a plan with refusals is not compared
         return Templar(loader=loader, variables=everything).template(trust_as_template("{{ " + name + " }}"))
 
     return ask
+
+
+def to_do(ask: Ask, facts: dict[str, Any], **given: Any) -> list[str]:
+    """Parts of the role that have work to do."""
+    changes = ask("__ollama_changes", facts, **given)
+    parts = [part for part in PARTS if changes[part]]
+    assert changes["any"] is bool(parts)
+    return [*parts, *(["settle"] if ask("__ollama_settle_needed", facts, **given) else [])]
+
+
+def mark_of(rules: str) -> str:
+    (mark,) = re.findall(r"chain rules_([0-9a-f]{12}) ", rules)
+    return str(mark)
 
 
 def write(root: pathlib.Path, path: str, text: str) -> None:
@@ -127,11 +135,11 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     version = given.get("ollama_version", VERSION)
     facts = look(root)
     facts["gpus"] = list(gpus)
+    changes = ask("__ollama_changes", facts, **given)
+    texts = {**ask("__ollama_texts", facts, **given), **changes["texts"]}
     for path, text in ((UNIT, "unit"), (DROPIN, "dropin"), (SECRETS, "secrets"), *RULES):
-        write(root, path, ask(f"__ollama_{text}_text", facts, **given))
-    release = {"complete": True, "overlays": ask("__ollama_overlays", facts, **given), "checksums": {}}
-    stamp = ask("__ollama_stamp", facts, **given)
-    mark = ask("__ollama_firewall_mark", facts, **given)
+        write(root, path, texts[text])
+    release = {"complete": True, "overlays": ask("__ollama_plan.overlays", facts, **given), "checksums": {}}
     facts = look(
         root,
         active=True,
@@ -145,9 +153,9 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     facts["gpus"] = list(gpus)
     facts["ollama"]["user"]["exists"] = True
     facts["ollama"]["link"] = "/opt/ollama/current/bin/ollama"
-    facts["ollama"]["running_env"] = {"OLLAMA_LLMOPS_STAMP": stamp}
+    facts["ollama"]["running_env"] = {"OLLAMA_LLMOPS_STAMP": changes["stamp"]}
     facts["ollama"]["models_dir"].update(exists=True, owner="ollama")
-    facts["ollama"]["firewall"].update(table=mark, enabled=True)
+    facts["ollama"]["firewall"].update(table=mark_of(texts["firewall"]), enabled=True)
     return facts
 
 
@@ -158,20 +166,20 @@ def test_a_finished_host_needs_nothing(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     assert facts["ollama"]["unit"]["ours"]
     assert not facts["ollama"]["unit"]["edited"]
-    assert {name: ask(name, facts) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
-    assert ask("__ollama_refusals", facts) == []
-    assert ask("__ollama_remarks", facts) == []
+    assert to_do(ask, facts) == []
+    assert ask("__ollama_plan.refusals", facts) == []
+    assert ask("__ollama_changes.remarks", facts) == []
 
 
 def test_a_bare_host_needs_everything(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     for name in ("install", "firewall", "configure", "service"):
-        assert ask(f"__ollama_{name}_needed", facts) is True, name
-    assert ask("__ollama_packages", facts) == ["zstd", "nftables"]
-    assert ask("__ollama_packages", facts, ollama_version="0.13.5") == ["nftables"]
+        assert ask(f"__ollama_changes.{name}", facts) is True, name
+    assert ask("__ollama_changes.packages", facts) == ["zstd", "nftables"]
+    assert ask("__ollama_changes.packages", facts, ollama_version="0.13.5") == ["nftables"]
     facts["python"]["requests"] = ""
-    assert "python3-requests" in ask("__ollama_packages", facts)
-    assert ask("__ollama_refusals", facts) == []
+    assert "python3-requests" in ask("__ollama_changes.packages", facts)
+    assert ask("__ollama_plan.refusals", facts) == []
 
 
 @pytest.mark.parametrize(
@@ -190,10 +198,10 @@ def test_a_bare_host_needs_everything(ask: Ask, root: pathlib.Path) -> None:
 )
 def test_what_a_change_costs(ask: Ask, root: pathlib.Path, change: Any, restarts: bool, loads: bool) -> None:
     facts = finished(ask, root)
-    assert ask("__ollama_service_needed", facts, **change) is restarts
-    assert ask("__ollama_firewall_needed", facts, **change) is loads
+    assert ask("__ollama_changes.service", facts, **change) is restarts
+    assert ask("__ollama_changes.firewall", facts, **change) is loads
     again = finished(ask, root, **change)
-    assert {name: ask(name, again, **change) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    assert to_do(ask, again, **change) == []
 
 
 @pytest.mark.parametrize(
@@ -212,15 +220,15 @@ def test_what_a_change_costs(ask: Ask, root: pathlib.Path, change: Any, restarts
 def test_a_server_that_is_not_what_it_should_be(ask: Ask, root: pathlib.Path, change: dict[str, Any]) -> None:
     facts = finished(ask, root)
     facts["ollama"].update(change)
-    assert ask("__ollama_service_needed", facts) is True
+    assert ask("__ollama_changes.service", facts) is True
     assert ask("__ollama_restart_needed", facts) is not bool({"enabled", "current", "link"} & set(change))
 
 
 def test_a_table_that_was_flushed_is_loaded_again(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["firewall"]["table"] = ""
-    assert ask("__ollama_firewall_needed", facts) is True
-    assert ask("__ollama_service_needed", facts) is False
+    assert ask("__ollama_changes.firewall", facts) is True
+    assert ask("__ollama_changes.service", facts) is False
 
 
 def test_pins_are_compared_and_those_of_other_hosts_ignored(ask: Ask, root: pathlib.Path) -> None:
@@ -228,22 +236,22 @@ def test_pins_are_compared_and_those_of_other_hosts_ignored(ask: Ask, root: path
     name = "ollama-linux-amd64.tar.zst"
     facts["ollama"]["releases"][VERSION]["checksums"] = {name: "ab" * 32}
     pins = {name: "sha256:" + "AB" * 32, "ollama-linux-arm64.tar.zst": "cd" * 32}
-    assert ask("__ollama_release_ready", facts, ollama_checksums=pins) is True
-    assert ask("__ollama_release_ready", facts, ollama_checksums={name: "ff" * 32}) is False
+    assert ask("__ollama_changes.release_ready", facts, ollama_checksums=pins) is True
+    assert ask("__ollama_changes.release_ready", facts, ollama_checksums={name: "ff" * 32}) is False
 
 
 def test_a_home_is_written_in_one_way(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     for home in ("/opt/ollama/", "//opt//ollama"):
-        assert {name: ask(name, facts, ollama_home=home) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+        assert to_do(ask, facts, ollama_home=home) == []
 
 
 def test_old_versions_are_removed_when_there_are_too_many(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["releases"].update({"0.13.5": {}, "0.16.0": {}})
-    assert ask("__ollama_prune_needed", facts) is False
-    assert ask("__ollama_prune_needed", facts, ollama_version="0.18.0") is True
-    assert ask("__ollama_prune_needed", facts, ollama_keep=1) is True
+    assert ask("__ollama_changes.prune", facts) is False
+    assert ask("__ollama_changes.prune", facts, ollama_version="0.18.0") is True
+    assert ask("__ollama_changes.prune", facts, ollama_keep=1) is True
 
 
 # -- units that are not as this role wrote them ---------------------------------
@@ -255,11 +263,11 @@ def test_an_edited_unit_is_kept_and_told(ask: Ask, root: pathlib.Path) -> None:
     path.write_text(path.read_text().replace("RestartSec=3", "RestartSec=9"))
     edited = look(root)["ollama"]
     facts["ollama"].update(unit=edited["unit"], files=edited["files"])
-    assert {name: ask(name, facts) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
-    (remark,) = ask("__ollama_remarks", facts)
+    assert to_do(ask, facts) == []
+    (remark,) = ask("__ollama_changes.remarks", facts)
     assert "node1" in remark
     assert "edited by hand" in remark
-    assert ask("__ollama_configure_needed", facts, ollama_unit_replace=True) is True
+    assert ask("__ollama_changes.configure", facts, ollama_unit_replace=True) is True
 
 
 @pytest.mark.parametrize(
@@ -277,14 +285,14 @@ def test_an_edited_unit_that_would_not_work_is_refused(
     facts = finished(ask, root)
     (root / UNIT[1:]).write_text((root / UNIT[1:]).read_text().replace("RestartSec=3", "RestartSec=9"))
     facts["ollama"].update(unit=look(root)["ollama"]["unit"])
-    assert ask("__ollama_refusals", facts) == []
+    assert ask("__ollama_plan.refusals", facts) == []
     facts["ollama"]["models_dir"]["realpath"] = given.get("ollama_models_dir", "/usr/share/ollama/.ollama/models")
-    (sentence,) = ask("__ollama_refusals", facts, **given)
+    (sentence,) = ask("__ollama_plan.refusals", facts, **given)
     for said in (UNIT, word, "ollama_unit_replace"):
         assert said in sentence
-    assert ask("__ollama_refusals", facts, **given, ollama_unit_replace=True) == []
+    assert ask("__ollama_plan.refusals", facts, **given, ollama_unit_replace=True) == []
     facts["ollama"]["unit"].update(guarded=False, writable=["/"])
-    (sentence,) = ask("__ollama_refusals", facts)
+    (sentence,) = ask("__ollama_plan.refusals", facts)
     assert "without our firewall rules" in sentence
 
 
@@ -292,23 +300,23 @@ def test_a_unit_of_somebody_else_is_replaced_and_its_settings_told(ask: Ask, roo
     text = "[Unit]\nDescription=Ollama Service\n[Service]\nExecStart=/usr/local/bin/ollama serve\nUser=ollama\n"
     write(root, UNIT, text + 'Environment="PATH=/usr/bin"\nEnvironment="OLLAMA_KEEP_ALIVE=24h"\n')
     facts = look(root, active=True, enabled=True, server="0.13.5")
-    assert ask("__ollama_unit_in_the_way", facts) is True
-    assert ask("__ollama_configure_needed", facts) is True
-    assert ask("__ollama_unit_environment", facts) == ["OLLAMA_KEEP_ALIVE=24h"]
-    assert ask("__ollama_previous", facts) == "0.13.5"
+    assert ask("__ollama_plan.unit.in_the_way", facts) is True
+    assert ask("__ollama_changes.configure", facts) is True
+    assert ask("__ollama_plan.unit.environment", facts) == ["OLLAMA_KEEP_ALIVE=24h"]
+    assert ask("__ollama_changes.previous", facts) == "0.13.5"
 
 
 def test_drop_ins_of_the_operator_are_named(ask: Ask, root: pathlib.Path) -> None:
     write(root, f"{UNIT}.d/override.conf", "[Service]\nNice=5\n")
     facts = finished(ask, root)
-    assert any("override.conf" in remark for remark in ask("__ollama_remarks", facts))
-    assert {name: ask(name, facts) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    assert any("override.conf" in remark for remark in ask("__ollama_changes.remarks", facts))
+    assert to_do(ask, facts) == []
 
 
 def test_a_masked_unit_is_refused(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     facts["ollama"]["unit"].update(exists=True, masked=True)
-    (sentence,) = ask("__ollama_refusals", facts)
+    (sentence,) = ask("__ollama_plan.refusals", facts)
     assert "unmask" in sentence
 
 
@@ -316,13 +324,13 @@ def test_a_masked_unit_is_refused(ask: Ask, root: pathlib.Path) -> None:
 
 
 def test_the_marker_is_the_hash_of_what_follows(ask: Ask, root: pathlib.Path) -> None:
-    first, rest = ask("__ollama_unit_text", look(root)).split("\n", 1)
+    first, rest = ask("__ollama_changes.texts.unit", look(root)).split("\n", 1)
     assert first == f"# llmops.stack {hashlib.sha256(rest.encode()).hexdigest()}"
     assert rest.endswith("\n")
 
 
 def test_the_unit(ask: Ask, root: pathlib.Path) -> None:
-    unit = ask("__ollama_unit_text", look(root), ollama_models_dir="/srv/models")
+    unit = ask("__ollama_changes.texts.unit", look(root), ollama_models_dir="/srv/models")
     assert values_of(unit, "Service", "ExecStart") == ["/opt/ollama/current/bin/ollama serve"]
     assert values_of(unit, "Install", "WantedBy") == ["multi-user.target"]
     assert values_of(unit, "Service", "ReadWritePaths") == ["/usr/share/ollama /srv/models"]
@@ -335,21 +343,21 @@ def test_the_unit(ask: Ask, root: pathlib.Path) -> None:
 
 
 def test_the_server_does_not_start_without_the_rules(ask: Ask, root: pathlib.Path) -> None:
-    guard = values_of(ask("__ollama_unit_text", look(root)), "Service", "ExecStartPre")
+    guard = values_of(ask("__ollama_changes.texts.unit", look(root)), "Service", "ExecStartPre")
     assert any(line.startswith("+") and "nft list table inet llmops_ollama" in line for line in guard)
     for off in ({"ollama_firewall": "none"}, {"ollama_containers": False}):
-        unit = ask("__ollama_unit_text", look(root), **off)
+        unit = ask("__ollama_changes.texts.unit", look(root), **off)
         assert "nft" not in unit
         assert "ollama-firewall" not in unit
-        assert ask("__ollama_firewall_needed", look(root), **off) is False
+        assert ask("__ollama_changes.firewall", look(root), **off) is False
 
 
 def test_units_of_gpu_hosts(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     facts["gpus"] = [NVIDIA]
-    assert "nvidia-modprobe" in ask("__ollama_unit_text", facts)
+    assert "nvidia-modprobe" in ask("__ollama_changes.texts.unit", facts)
     facts["gpus"], facts["gpu"]["kfd"] = [AMD], True
-    unit = ask("__ollama_unit_text", facts)
+    unit = ask("__ollama_changes.texts.unit", facts)
     assert values_of(unit, "Service", "SupplementaryGroups") == ["105"]
     assert "nvidia-modprobe" not in unit
 
@@ -360,7 +368,7 @@ def test_systemd_understands_what_is_written(ask: Ask, root: pathlib.Path, tmp_p
     file = tmp_path / "source.service"
     facts = look(root)
     facts["gpus"] = [NVIDIA]
-    file.write_text(ask(f"__ollama_{text}_text", facts, ollama_env={"LLAMA_ARG_FIT": 'a "b" \\ 100%'}))
+    file.write_text(ask(f"__ollama_texts.{text}", facts, ollama_env={"LLAMA_ARG_FIT": 'a "b" \\ 100%'}))
     check = ask("__ollama_unit_check", facts).strip() % file
     subprocess.run(check, shell=True, check=True)
     file.write_text(file.read_text().replace("[Service]", "[Service]\nNoNewPrivilege=true"))
@@ -369,7 +377,7 @@ def test_systemd_understands_what_is_written(ask: Ask, root: pathlib.Path, tmp_p
 
 def test_settings_arrive_as_they_are(ask: Ask, root: pathlib.Path) -> None:
     odd = 'say "50%" \\ $HOME'
-    text = ask("__ollama_dropin_text", look(root), ollama_env={"LLAMA_ARG_FIT": odd}, ollama_keep_alive="30m")
+    text = ask("__ollama_changes.texts.dropin", look(root), ollama_env={"LLAMA_ARG_FIT": odd}, ollama_keep_alive="30m")
     env = parse_environment([text])
     assert env["LLAMA_ARG_FIT"] == odd
     assert env["OLLAMA_KEEP_ALIVE"] == "30m"
@@ -380,17 +388,17 @@ def test_settings_arrive_as_they_are(ask: Ask, root: pathlib.Path) -> None:
 def test_a_login_is_kept_apart(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     proxy = {"ollama_https_proxy": "http://me:pa\\55@proxy:3128", "ollama_keep_alive": "30m"}
-    assert ask("__ollama_secrets", facts, ollama_https_proxy="http://proxy:3128") == {}
-    assert ask("__ollama_secrets", facts, **proxy) == {"HTTPS_PROXY": proxy["ollama_https_proxy"]}
-    text = ask("__ollama_dropin_text", facts, **proxy)
+    assert ask("__ollama_plan.secrets", facts, ollama_https_proxy="http://proxy:3128") == {}
+    assert ask("__ollama_plan.secrets", facts, **proxy) == {"HTTPS_PROXY": proxy["ollama_https_proxy"]}
+    text = ask("__ollama_changes.texts.dropin", facts, **proxy)
     assert "55@" not in text
     assert "OLLAMA_KEEP_ALIVE=30m" in text
     assert values_of(text, "Service", "EnvironmentFile") == ["/etc/ollama/secrets.env"]
-    other = ask("__ollama_dropin_text", facts, **{**proxy, "ollama_https_proxy": "http://me:other@proxy:3128"})
+    other = ask("__ollama_changes.texts.dropin", facts, **{**proxy, "ollama_https_proxy": "http://me:other@proxy:3128"})
     assert other != text, "a new login is noticed, as files are compared and this one holds the stamp"
     secret = ask("lookup('ansible.builtin.template', 'secrets.env.j2')", facts, **proxy)
     assert parse_environment_file(secret) == {"HTTPS_PROXY": proxy["ollama_https_proxy"]}
-    assert "55@" not in str(ask("__ollama_remarks", facts, **proxy))
+    assert "55@" not in str(ask("__ollama_changes.remarks", facts, **proxy))
 
 
 @pytest.mark.parametrize(
@@ -408,8 +416,8 @@ def test_where_it_listens_and_is_asked(
     ask: Ask, root: pathlib.Path, given: dict[str, Any], bind: str, url: str
 ) -> None:
     facts = look(root)
-    assert (ask("__ollama_bind", facts, **given), ask("__ollama_url", facts, **given)) == (bind, url)
-    assert ask("__ollama_firewall_wanted", facts, **given) is (bind != "127.0.0.1")
+    assert (ask("__ollama_plan.bind", facts, **given), ask("__ollama_plan.url", facts, **given)) == (bind, url)
+    assert ask("__ollama_plan.firewall_wanted", facts, **given) is (bind != "127.0.0.1")
 
 
 def test_the_rules(ask: Ask, root: pathlib.Path) -> None:
@@ -451,36 +459,39 @@ def read(text: str) -> dict[str, str]:
 def test_a_file_that_was_lost_is_missed(ask: Ask, root: pathlib.Path, path: str) -> None:
     proxy: dict[str, Any] = {"ollama_https_proxy": "http://me:secret@proxy:3128"}
     facts = finished(ask, root, **proxy)
-    assert {name: ask(name, facts, **proxy) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
+    assert to_do(ask, facts, **proxy) == []
     facts["ollama"]["files"][path]["sha256"] = ""
     part = "configure" if path == SECRETS else "firewall"
-    assert ask(f"__ollama_{part}_needed", facts, **proxy) is True
+    assert ask(f"__ollama_changes.{part}", facts, **proxy) is True
 
 
 def test_rules_that_are_not_loaded_at_boot(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["firewall"]["enabled"] = False
-    assert ask("__ollama_firewall_needed", facts) is True
+    assert ask("__ollama_changes.firewall", facts) is True
     facts = finished(ask, root)
     facts["ollama"]["unit"]["reload"] = True
-    assert (ask("__ollama_service_needed", facts), ask("__ollama_restart_needed", facts)) == (True, False)
+    assert (ask("__ollama_changes.service", facts), ask("__ollama_restart_needed", facts)) == (True, False)
 
 
 def test_other_firewalls_let_the_same_sources_in(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["firewall"].update(ufw=True, firewalld=False)
-    assert ask("__ollama_openings_in", facts) == ["ufw"]
-    assert ask("__ollama_openings_needed", facts) is True
+    assert ask("__ollama_changes.openings_in", facts) == ["ufw"]
+    assert ask("__ollama_changes.openings", facts) is True
     to = "to any port 11434 proto tcp"
-    assert ask("__ollama_ufw_rules", facts, ollama_allow=["10.0.0.1"]) == [
+    assert ask("__ollama_changes.ufw_rules", facts, ollama_allow=["10.0.0.1"]) == [
         f"from 10.0.0.1 {to}",
         f"in on docker0 {to}",
         f"in on br-+ {to}",
     ]
     off = {"ollama_firewall": "none"}
-    assert (ask("__ollama_openings_needed", facts, **off), ask("__ollama_ufw_rules", facts, **off)) == (True, [])
+    assert (ask("__ollama_changes.openings", facts, **off), ask("__ollama_changes.ufw_rules", facts, **off)) == (
+        True,
+        [],
+    )
     facts["ollama"]["files"] = {}
-    assert ask("__ollama_openings_needed", facts, **off) is False, "nothing of ours is here any more"
+    assert ask("__ollama_changes.openings", facts, **off) is False, "nothing of ours is here any more"
 
 
 # A firewall for the script: its rules are lines of a file, and what it was called with is another.
@@ -577,9 +588,9 @@ def test_the_gpu_decides_what_is_fetched(
     facts = look(root)
     facts["gpus"] = gpus
     facts["gpu"].update(gpu)
-    assert ask("__ollama_gpu", facts, **given) == kind
-    assert ask("__ollama_overlays", facts, **given) == overlays
-    assert ask("__ollama_image", facts, **given) == f"ollama/ollama:{tag}"
+    assert ask("__ollama_plan.gpu", facts, **given) == kind
+    assert ask("__ollama_plan.overlays", facts, **given) == overlays
+    assert ask("__ollama_plan.image", facts, **given) == f"ollama/ollama:{tag}"
 
 
 # -- in a container -----------------------------------------------------------------
@@ -595,7 +606,7 @@ def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     facts["gpus"] = [NVIDIA]
     given = {"ollama_install": "container", "ollama_env": {"LLAMA_ARG_FIT": "a$b"}}
-    service = yaml.safe_load(ask("__ollama_compose_text", facts, **given))["services"]["ollama"]
+    service = yaml.safe_load(ask("__ollama_changes.texts.compose", facts, **given))["services"]["ollama"]
     assert service["image"] == f"ollama/ollama:{VERSION}"
     assert service["network_mode"] == "host"
     assert service["volumes"] == ["/usr/share/ollama/.ollama/models:/root/.ollama/models"]
@@ -603,7 +614,7 @@ def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
     assert "OLLAMA_MODELS" not in service["environment"]
     assert service["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
     facts["gpus"], facts["gpu"]["kfd"] = [AMD], True
-    service = yaml.safe_load(ask("__ollama_compose_text", facts, **given))["services"]["ollama"]
+    service = yaml.safe_load(ask("__ollama_changes.texts.compose", facts, **given))["services"]["ollama"]
     assert service["devices"] == ["/dev/kfd", "/dev/dri"]
     assert service["group_add"] == ["105"]
 
@@ -611,20 +622,20 @@ def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
 def test_a_container_that_is_as_it_should_be(ask: Ask, root: pathlib.Path) -> None:
     given = {"ollama_install": "container"}
     facts = look(root)
+    changes = ask("__ollama_changes", facts, **given)
+    texts = {**ask("__ollama_texts", facts, **given), **changes["texts"]}
     for path, text in (("/opt/ollama/compose.yaml", "compose"), *RULES):
-        write(root, path, ask(f"__ollama_{text}_text", facts, **given))
-    mark = ask("__ollama_firewall_mark", facts, **given)
-    stamp = ask("__ollama_compose_stamp", facts, **given)
-    running = {"name": CONTAINER, "running": True, "image": f"ollama/ollama:{VERSION}", "stamp": stamp}
+        write(root, path, texts[text])
+    running = {"name": CONTAINER, "running": True, "image": f"ollama/ollama:{VERSION}", "stamp": changes["stamp"]}
     facts = container(look(root, nft=True, server=VERSION, container=running))
     facts["ollama"]["models_dir"].update(exists=True, owner="root")
-    facts["ollama"]["firewall"].update(table=mark, enabled=True)
-    assert {name: ask(name, facts, **given) for name in DECISIONS} == dict.fromkeys(DECISIONS, False)
-    assert ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given) == []
-    assert ask("__ollama_container_needed", facts, **given, ollama_version="0.18.0") is True
+    facts["ollama"]["firewall"].update(table=mark_of(texts["firewall"]), enabled=True)
+    assert to_do(ask, facts, **given) == []
+    assert ask("__ollama_plan.refusals", facts, __ollama_engine_expected=True, **given) == []
+    assert ask("__ollama_changes.container", facts, **given, ollama_version="0.18.0") is True
     for change in ({"running": False}, {"stamp": "0" * 12}, {"image": "ollama/ollama:0.13.5"}):
         facts["ollama"]["container"] = {**running, **change}
-        assert ask("__ollama_container_needed", facts, **given) is True, change
+        assert ask("__ollama_changes.container", facts, **given) is True, change
 
 
 def test_what_a_container_was_made_from_is_on_it(ask: Ask, root: pathlib.Path) -> None:
@@ -633,8 +644,8 @@ def test_what_a_container_was_made_from_is_on_it(ask: Ask, root: pathlib.Path) -
     stamps = set()
     for change in ({}, {"ollama_keep_alive": "30m"}, {"ollama_models_dir": "/srv/models"}):
         given = {"ollama_install": "container", **change}
-        service = yaml.safe_load(ask("__ollama_compose_text", facts, **given))["services"]["ollama"]
-        assert service["labels"] == {"llmops.stamp": ask("__ollama_compose_stamp", facts, **given)}
+        service = yaml.safe_load(ask("__ollama_changes.texts.compose", facts, **given))["services"]["ollama"]
+        assert service["labels"] == {"llmops.stamp": ask("__ollama_changes.stamp", facts, **given)}
         stamps.add(service["labels"]["llmops.stamp"])
     assert len(stamps) == 3
 
@@ -666,17 +677,17 @@ def test_where_a_container_served_before(ask: Ask, root: pathlib.Path, kept: Any
 )
 def test_what_a_container_served_before(ask: Ask, root: pathlib.Path, container: Any, previous: str) -> None:
     """At another port than the wanted one nobody asks it."""
-    facts = look(root, container=container, server="")
-    assert ask("__ollama_previous", facts, ollama_install="container") == previous
+    facts = look(root, container={**container, "stamp": ""}, server="")
+    assert ask("__ollama_changes.previous", facts, ollama_install="container") == previous
     facts["ollama"]["server"] = "0.17.4"
-    assert ask("__ollama_previous", facts, ollama_install="container") == "0.17.4"
+    assert ask("__ollama_changes.previous", facts, ollama_install="container") == "0.17.4"
 
 
 def test_the_engine_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     given = {"ollama_install": "container"}
-    assert ask("__ollama_refusals", facts, **given) == []
-    assert "Docker Engine" in ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given)[0]
+    assert ask("__ollama_plan.refusals", facts, **given) == []
+    assert "Docker Engine" in ask("__ollama_plan.refusals", facts, __ollama_engine_expected=True, **given)[0]
 
 
 def test_the_nvidia_toolkit_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
@@ -685,29 +696,29 @@ def test_the_nvidia_toolkit_is_missed_only_where_it_should_be_there(ask: Ask, ro
     facts["gpus"] = [NVIDIA]
     facts["gpu"].update(nvidia_driver="580.95.05", uvm=True)
     given = {"ollama_install": "container", "ollama_gpu": "nvidia"}
-    assert ask("__ollama_refusals", facts, **given) == []
-    (sentence,) = ask("__ollama_refusals", facts, __ollama_engine_expected=True, **given)
+    assert ask("__ollama_plan.refusals", facts, **given) == []
+    (sentence,) = ask("__ollama_plan.refusals", facts, __ollama_engine_expected=True, **given)
     assert "Toolkit" in sentence
 
 
 def test_a_store_that_a_container_wrote_is_handed_over(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     facts["ollama"]["files"]["/opt/ollama/compose.yaml"] = {"sha256": "ab" * 32}
-    assert ask("__ollama_store_needed", facts) is True
-    assert ask("__ollama_service_needed", facts) is False
+    assert ask("__ollama_changes.store", facts) is True
+    assert ask("__ollama_changes.service", facts) is False
 
 
 def test_a_store_behind_a_link_may_be_written(ask: Ask, root: pathlib.Path) -> None:
     (root / "srv/models").mkdir(parents=True)
     (root / "usr/share/ollama/.ollama").mkdir(parents=True)
     (root / "usr/share/ollama/.ollama/models").symlink_to(root / "srv/models")
-    unit = ask("__ollama_unit_text", look(root))
+    unit = ask("__ollama_changes.texts.unit", look(root))
     assert values_of(unit, "Service", "ReadWritePaths") == ["/usr/share/ollama /srv/models"]
     assert values_of(unit, "Unit", "RequiresMountsFor") == ["/usr/share/ollama /srv/models"]
     facts = look(root)
     facts["ollama"]["models_dir"]["realpath"] = "/home/me/models"
-    assert "/home/me/models" in " ".join(ask("__ollama_refusals", facts))
-    assert ask("__ollama_refusals", facts, ollama_install="container") == []
+    assert "/home/me/models" in " ".join(ask("__ollama_plan.refusals", facts))
+    assert ask("__ollama_plan.refusals", facts, ollama_install="container") == []
 
 
 def test_a_check_run_gives_nothing_to_a_user_that_is_not_there(ask: Ask, root: pathlib.Path) -> None:
@@ -748,7 +759,7 @@ def test_a_check_run_gives_nothing_to_a_user_that_is_not_there(ask: Ask, root: p
     ids=str,
 )
 def test_refusals(ask: Ask, root: pathlib.Path, given: dict[str, Any], word: str) -> None:
-    assert word in " ".join(ask("__ollama_refusals", look(root), **given))
+    assert word in " ".join(ask("__ollama_plan.refusals", look(root), **given))
 
 
 def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path) -> None:
@@ -758,14 +769,14 @@ def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path
         f"mirror.internal:8080/github/ollama/ollama/releases/download/v{VERSION}"
     )
     assert ask("ollama_registry", facts, **mirror) == "http://mirror.internal:8080"
-    assert ask("__ollama_registry", facts, **mirror) == "mirror.internal:8080"
-    assert ask("__ollama_registry_insecure", facts, **mirror) is True
-    assert "secret" not in ask("__ollama_product", facts, **mirror)
+    assert ask("__ollama_plan.registry", facts, **mirror) == "mirror.internal:8080"
+    assert ask("__ollama_plan.registry_insecure", facts, **mirror) is True
+    assert "secret" not in ask("__ollama_plan.product", facts, **mirror)
     odd = {"stack_mirror": "https://me:p@ss@mirror.internal/below/it/"}
     assert ask("ollama_registry", facts, **odd) == "https://mirror.internal"
     assert ask("ollama_registry", facts) == ""
-    assert ask("__ollama_registry_insecure", facts) is False
-    assert ask("__ollama_registry_insecure", facts, ollama_registry="mirror.internal") is False
+    assert ask("__ollama_plan.registry_insecure", facts) is False
+    assert ask("__ollama_plan.registry_insecure", facts, ollama_registry="mirror.internal") is False
     assert ask("ollama_archive_url", facts) == f"https://github.com/ollama/ollama/releases/download/v{VERSION}"
 
 
@@ -789,28 +800,28 @@ NOTE = {"version": "0.13.5", "current": "0.13.5", "url": "http://127.0.0.1:11500
 )
 def test_what_is_noted_before_a_change(ask: Ask, root: pathlib.Path, change: dict[str, Any], needed: bool) -> None:
     facts = finished(ask, root)
-    assert ask("__ollama_note_needed", facts, **change) is needed
+    assert ask("__ollama_changes.note", facts, **change) is needed
     assert ask("__ollama_way_back", facts, **change) is False, "it is not noted yet"
     assert ask("__ollama_way_back", facts, **change, __ollama_noted={"changed": True}) is True
-    noted = ask("__ollama_note", facts, **change)
+    noted = ask("__ollama_changes.noted", facts, **change)
     assert noted["files"] == [UNIT, DROPIN, SECRETS, FIREWALL]
     assert (noted["version"], noted["current"], noted["url"]) == (VERSION, VERSION, "http://127.0.0.1:11434")
 
 
 def test_where_nothing_served_nothing_is_noted(ask: Ask, root: pathlib.Path) -> None:
-    assert ask("__ollama_note_needed", look(root)) is False
+    assert ask("__ollama_changes.note", look(root)) is False
     container = {"ollama_install": "container", "ollama_version": "0.18.0"}
-    assert ask("__ollama_note_needed", finished(ask, root), **container) is False
+    assert ask("__ollama_changes.note", finished(ask, root), **container) is False
 
 
 def test_a_run_that_was_ended_is_taken_up(ask: Ask, root: pathlib.Path) -> None:
     """Killed at any place: as far as anybody can see, all may be as it should be."""
     facts = finished(ask, root)
     facts["ollama"]["way_back"] = NOTE
-    assert ask("__ollama_note_needed", facts, ollama_keep_alive="30m") is False, "what served then is what counts"
-    assert ask("__ollama_note", facts, ollama_keep_alive="30m") == NOTE
-    assert ask("__ollama_previous", facts) == "0.13.5"
-    for name in ("service_needed", "way_back", "settle_needed"):
+    assert ask("__ollama_changes.note", facts, ollama_keep_alive="30m") is False, "what served then is what counts"
+    assert ask("__ollama_changes.noted", facts, ollama_keep_alive="30m") == NOTE
+    assert ask("__ollama_changes.previous", facts) == "0.13.5"
+    for name in ("changes.service", "way_back", "settle_needed"):
         assert ask(f"__ollama_{name}", facts) is True, name
     assert ask("__ollama_restart_needed", facts) is False
 
@@ -819,9 +830,9 @@ def test_the_link_may_have_been_switched_already(ask: Ask, root: pathlib.Path) -
     facts = finished(ask, root)
     facts["ollama"].update(server="0.13.5")
     facts["ollama"]["releases"]["0.13.5"] = {"complete": True, "overlays": [], "checksums": {}}
-    assert ask("__ollama_note", facts)["current"] == "0.13.5"
+    assert ask("__ollama_changes.noted", facts)["current"] == "0.13.5"
     facts["ollama"]["releases"]["0.13.5"]["complete"] = False
-    assert ask("__ollama_note", facts)["current"] == VERSION
+    assert ask("__ollama_changes.noted", facts)["current"] == VERSION
 
 
 @pytest.mark.parametrize(
@@ -841,10 +852,10 @@ def test_the_one_before_is_asked_where_it_was(ask: Ask, root: pathlib.Path, host
     facts = finished(ask, root)
     facts["ollama"]["running_env"]["OLLAMA_HOST"] = host
     facts["ollama"]["unit"]["environment"].pop("OLLAMA_HOST")
-    assert ask("__ollama_url_before", facts, ollama_port=9999) == url
+    assert ask("__ollama_changes.noted.url", facts, ollama_port=9999) == url
     facts["ollama"].update(running_env={})  # it does not run, so the files say where
     facts["ollama"]["unit"]["environment"]["OLLAMA_HOST"] = host
-    assert ask("__ollama_url_before", facts, ollama_port=9999) == url
+    assert ask("__ollama_changes.noted.url", facts, ollama_port=9999) == url
 
 
 @pytest.mark.parametrize(
@@ -877,22 +888,37 @@ def test_last_words_have_no_login(ask: Ask, root: pathlib.Path) -> None:
 
 
 def test_the_role_reads_as_it_runs() -> None:
-    tasks = yaml.safe_load((ROLE / "tasks/main.yml").read_text())
-    order = [task["ansible.builtin.include_tasks"].removesuffix(".yml") for task in tasks]
-    assert order == [
-        "preflight",
-        "install",
-        "remember",
-        "firewall",
-        "openings",
-        "configure",
-        "service",
-        "container",
-        "settle",
-        "prune",
-        "models",
-        "verify",
-    ]
+    def order(name: str) -> list[str]:
+        tasks = yaml.safe_load((ROLE / "tasks" / name).read_text())
+        return [
+            task.get("ansible.builtin.include_tasks", task.get("ansible.builtin.import_tasks")).removesuffix(".yml")
+            for task in tasks
+        ]
+
+    assert order("main.yml") == ["preflight", "change", "models", "answer"]
+    assert order("change.yml") == [
+        "install", "remember", "firewall", "openings", "configure", "service", "container", "settle", "prune"
+    ]  # fmt: skip
+
+
+def test_tasks_and_decisions_name_the_same_files(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root)
+    assert tuple(ask("__ollama_undo_paths", facts)) == UNDO
+    for name, path in (
+        ("unit_path", _stack_facts_ollama.UNIT),
+        ("dropin_path", f"{_stack_facts_ollama.UNIT}.d/{_stack_facts_ollama.DROPIN}"),
+        ("secrets_path", _stack_facts_ollama.SECRETS),
+        ("firewall_path", _stack_facts_ollama.FIREWALL),
+        ("firewall_unit_path", _stack_facts_ollama.FIREWALL_UNIT),
+        ("nftables_dropin_path", _stack_facts_ollama.NFTABLES_DROPIN),
+        ("way_back_path", _stack_facts_ollama.WAY_BACK),
+        ("firewall_table", _stack_facts_ollama.TABLE[1]),
+        ("user_home", USER_HOME),
+        ("container", CONTAINER),
+    ):
+        assert ask(f"__ollama_{name}", facts) == path, name
+    for text in ("firewall_unit", "nftables_dropin"):
+        assert f"exec nft -f {FIREWALL}" in ask(f"__ollama_texts.{text}", facts)
 
 
 def test_models_are_asked_for_in_one_way() -> None:
