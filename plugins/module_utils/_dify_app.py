@@ -131,12 +131,15 @@ class App:
                 "rename or delete the others in Dify."
             )
         app = self.apps.get(str(found[0]["id"])) if found else {}
-        if self.wish.state == "absent":
-            self._absent(app)
-        else:
-            self._present(app)
-        if not self.options.check:
-            self.record.save()
+        try:
+            if self.wish.state == "absent":
+                self._absent(app)
+            else:
+                self._present(app)
+        finally:
+            # Also where it broke off: what was made is one's own, and not somebody's work in the browser.
+            if not self.options.check:
+                self.record.save()
         return self.result
 
     # present

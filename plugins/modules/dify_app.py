@@ -65,7 +65,6 @@ options:
   name:
     description: The name of the app. It replaces the one in the DSL.
     type: str
-    required: true
   dsl:
     description:
       - The DSL, as text or as a mapping. Needed if the app is not there yet, and to change it.
@@ -102,6 +101,47 @@ options:
     description: Whether an app that somebody edited is set back to the DSL. Needs O(record).
     type: bool
     default: false
+  apps:
+    description:
+      - Several apps in one call, with one login. One that fails is named in the error, and the others are done all the
+        same.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: As O(name).
+        type: str
+        required: true
+      dsl:
+        description: As O(dsl).
+        type: raw
+      src:
+        description: As O(src).
+        type: path
+      state:
+        description: As O(state).
+        type: str
+        choices: [present, absent]
+        default: present
+      enable_api:
+        description: As O(enable_api).
+        type: bool
+        default: true
+      key:
+        description: As O(key).
+        type: bool
+        default: true
+      key_file:
+        description: As O(key_file).
+        type: path
+      return_key:
+        description: As O(return_key).
+        type: bool
+        default: false
+      overwrite:
+        description: As O(overwrite).
+        type: bool
+        default: false
   record:
     description:
       - A file on the managed host, made with mode 0600, in which the module remembers what it imported. It may be the
@@ -137,6 +177,20 @@ EXAMPLES = r"""
   register: probe
   no_log: true
 
+- name: Have several apps with one login
+  llmops.stack.dify_app:
+    email: admin@example.com
+    secrets_file: /opt/dify/secrets.json
+    record: /opt/dify/.llmops-models.json
+    apps:
+      - name: helpdesk
+        src: /srv/apps/helpdesk.yml
+        key_file: /opt/dify/helpdesk.key
+      - name: translator
+        src: /srv/apps/translator.yml
+        enable_api: false
+        key: false
+
 - name: Delete an app
   llmops.stack.dify_app:
     email: admin@example.com
@@ -149,42 +203,42 @@ RETURN = r"""
 action:
   description: What was done, or would be in check mode; V(none), V(created), V(updated) or V(deleted).
   type: str
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
 name:
   description: The name of the app.
   type: str
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
 id:
   description: Its id; empty where there is none.
   type: str
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
 mode:
   description: Its kind, for example V(chat) or V(workflow).
   type: str
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
   sample: chat
 enable_api:
   description: Whether it answers over the API.
   type: bool
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
 key_id:
   description: The id of its key; empty without O(key), and where one would be made in check mode.
   type: str
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
 api_key:
   description: The key.
   type: str
-  returned: with O(return_key), where there is one
+  returned: with O(name) and O(return_key), where there is one
 missing_plugins:
   description: What the DSL of an app that was just imported asks for and is not installed.
   type: list
   elements: str
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
 drift:
   description: One entry if somebody edited the app, or made it, by hand.
   type: list
   elements: dict
-  returned: when Dify was asked
+  returned: with O(name), when Dify was asked
   contains:
     key:
       description: What differs, V(content).
@@ -193,6 +247,9 @@ drift:
       description: Whether it was set back, or would be in check mode.
       type: bool
 """
+
+import dataclasses
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils._dify_app import (
@@ -203,62 +260,125 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_app import (
     Wish,
     needs_yaml,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console import NOT_STARTED, ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import console_arguments, console_of
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_record import Record
+
+ONE: dict[str, Any] = {
+    "dsl": {"type": "raw"},
+    "src": {"type": "path"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "enable_api": {"type": "bool", "default": True},
+    # The name of a switch: a key comes in by no option.
+    "key": {"type": "bool", "default": True, "no_log": False},
+    "key_file": {"type": "path", "no_log": False},
+    "return_key": {"type": "bool", "default": False, "no_log": False},
+    "overwrite": {"type": "bool", "default": False},
+}
+
+
+class DifyApp:
+    """Options in, one result for each app."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params: dict[str, Any] = module.params
+        self.wanted: list[dict[str, Any]] = self.params["apps"] or (
+            [{name: self.params[name] for name in ("name", *ONE)}] if self.params["name"] else []
+        )
+        self._validate()
+        self.console = console_of(module)
+        self.record = Record(self.params["record"] or "")
+
+    def _validate(self) -> None:
+        names = [one["name"] for one in self.wanted]
+        for name in names:
+            if names.count(name) > 1:
+                self.module.fail_json(msg=f"The app {name} is given twice.")
+        if (self.params["overwrite"] or any(one["overwrite"] for one in self.wanted)) and not self.params["record"]:
+            self.module.fail_json(
+                msg="overwrite needs record: without it nobody knows whether the app is as the DSL says."
+            )
+
+    def run(self) -> None:
+        try:
+            # At once: whatever is wrong with the address or the password is said once, and not for each app.
+            if not (self.module.check_mode and self.console.setup_status() == NOT_STARTED):
+                self.console.login()
+        except ConsoleError as exc:
+            self.module.fail_json(msg=self.console.hide(f"{self._named()}: {exc}"))
+        results = [self._one(wanted) for wanted in self.wanted]
+        before = {one["name"]: one.pop("before") for one in results}
+        after = {one["name"]: one.pop("after") for one in results}
+        errors = [f"{one['name']}: {one['error']}" for one in results if "error" in one]
+        changed = [one.pop("changed") for one in results]
+        result: dict[str, Any] = {"apps": results, "changed": any(changed)}
+        if self.params["name"]:
+            (single,) = results
+            single.pop("error", None)
+            result = {**single, "changed": any(changed)}
+            before, after = before[single["name"]], after[single["name"]]
+        if self.module._diff:
+            result["diff"] = {"before": before, "after": after}
+        if errors:
+            some = f"{len(errors)} of {len(results)} apps are not as wanted. " if len(errors) > 1 else ""
+            self.module.fail_json(msg=some + " ".join(errors), **result)
+        self.module.exit_json(**result)
+
+    def _named(self) -> str:
+        return ", ".join(one["name"] for one in self.wanted) or "No app"
+
+    def _one(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        names = ("name", "state", "enable_api", "key")
+        wish = Wish(**{name: wanted[name] for name in names}, key_file=wanted["key_file"] or "")
+        overwrite = self.params["overwrite"] or wanted["overwrite"]
+        app = App(self.console, self.record, Options(overwrite, self.module.check_mode, self.module.warn), wish)
+        try:
+            app.wish = dataclasses.replace(wish, dsl=self._dsl(wanted))
+            app.run()
+        except (AppError, ConsoleError, OSError) as exc:
+            app.result["error"] = self.console.hide(str(exc))
+        if any(not one["overwritten"] for one in app.result["drift"]):
+            self.module.warn(
+                f"The app {wish.name} was edited or made in the browser and is left alone; overwrite: true sets it "
+                "back to the DSL."
+            )
+        if wanted["return_key"] and app.token:
+            app.result["api_key"] = app.token
+        return app.result
+
+    def _dsl(self, wanted: dict[str, Any]) -> Any:
+        dsl = wanted["dsl"]
+        if wanted["src"]:
+            try:
+                with open(wanted["src"], encoding="utf-8") as file:
+                    dsl = file.read()
+            except (OSError, ValueError) as exc:
+                raise AppError(f"The DSL cannot be read from src: {exc}") from exc
+        if needs_yaml(dsl):
+            self.module.fail_json(msg=missing_required_lib("PyYAML"), exception=YAML_IMPORT_ERROR)
+        return dsl
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **console_arguments(),
-            "name": {"type": "str", "required": True},
-            "dsl": {"type": "raw"},
-            "src": {"type": "path"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "enable_api": {"type": "bool", "default": True},
-            # The name of a switch: a key comes in by no option.
-            "key": {"type": "bool", "default": True, "no_log": False},
-            "key_file": {"type": "path", "no_log": False},
-            "return_key": {"type": "bool", "default": False, "no_log": False},
-            "overwrite": {"type": "bool", "default": False},
+            "name": {"type": "str"},
+            **ONE,
+            "apps": {
+                "type": "list",
+                "elements": "dict",
+                "options": {"name": {"type": "str", "required": True}, **ONE},
+                "mutually_exclusive": [("dsl", "src")],
+            },
             "record": {"type": "path"},
         },
-        mutually_exclusive=[("dsl", "src")],
+        mutually_exclusive=[("dsl", "src"), ("name", "apps")],
+        required_one_of=[("name", "apps")],
         supports_check_mode=True,
     )
-    params = module.params
-    if params["overwrite"] and not params["record"]:
-        module.fail_json(msg="overwrite needs record: without it nobody knows whether the app is as the DSL says.")
-    dsl = params["dsl"]
-    if params["src"]:
-        try:
-            with open(params["src"], encoding="utf-8") as file:
-                dsl = file.read()
-        except (OSError, ValueError) as exc:
-            module.fail_json(msg=f"The DSL cannot be read from src: {exc}")
-    if needs_yaml(dsl):
-        module.fail_json(msg=missing_required_lib("PyYAML"), exception=YAML_IMPORT_ERROR)
-    console = console_of(module)
-    wish = Wish(params["name"], dsl, params["state"], params["enable_api"], params["key"], params["key_file"] or "")
-    app = App(
-        console, Record(params["record"] or ""), Options(params["overwrite"], module.check_mode, module.warn), wish
-    )
-    try:
-        result = app.run()
-    except (AppError, ConsoleError, OSError) as exc:
-        module.fail_json(msg=console.hide(f"{wish.name}: {exc}"))
-    if any(not one["overwritten"] for one in result["drift"]):
-        module.warn(
-            f"The app {wish.name} was edited or made in the browser and is left alone; overwrite: true sets it back to "
-            "the DSL."
-        )
-    before, after = result.pop("before"), result.pop("after")
-    if module._diff:
-        result["diff"] = {"before": before, "after": after}
-    if params["return_key"] and app.token:
-        result["api_key"] = app.token
-    module.exit_json(**result)
+    DifyApp(module).run()
 
 
 if __name__ == "__main__":

@@ -150,6 +150,16 @@ def test_a_publish_without_effect_is_an_error(dify: Dify, have: Have) -> None:
         have()
 
 
+def test_what_broke_off_is_still_ones_own(dify: Dify, have: Have) -> None:
+    dify.publishes = False
+    with pytest.raises(AppError):
+        have()
+    dify.publishes = True
+    done = have()
+    assert (done["action"], done["drift"]) == ("updated", [])
+    assert not have()["changed"]
+
+
 def test_missing_plugins_are_named(dify: Dify, have: Have, said: list[str]) -> None:
     dify.missing = ["langgenius/ollama:0.0.6@abc"]
     assert have()["missing_plugins"] == dify.missing

@@ -218,6 +218,53 @@ def test_another_kind_is_refused(desk: Desk) -> None:
     assert "is a chat and the DSL a workflow" in desk.run(dsl=dsl)["msg"]
 
 
+def test_several_in_one_call(desk: Desk) -> None:
+    closed = {"name": "closed", "dsl": desk.dsl(), "enable_api": False, "key": False}
+    apps = [{"name": "probe", "dsl": desk.dsl(), "key_file": str(desk.key_file)}, closed]
+
+    def run(check: bool = False, **options: Any) -> dict[str, Any]:
+        return desk.run(check=check, **{"name": None, "dsl": None, "apps": apps, **options})
+
+    foreseen = run(check=True)
+    assert foreseen["changed"] and [one["action"] for one in foreseen["apps"]] == ["created", "created"]
+    assert desk.apps() == []
+    done = run()
+    assert done["diff"] == foreseen["diff"]
+    assert [(one["name"], one["enable_api"], bool(one["key_id"])) for one in done["apps"]] == [
+        ("probe", True, True),
+        ("closed", False, False),
+    ]
+    for check in (True, False):
+        again = run(check=check)
+        assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"] == done["diff"]["after"]
+        assert [one["id"] for one in again["apps"]] == [one["id"] for one in done["apps"]]
+    desk.edit("Edited by hand.")
+    assert [one["drift"] for one in run()["apps"]] == [[{"key": "content", "overwritten": False}], []]
+    apps[0]["overwrite"] = True
+    assert [one["action"] for one in run()["apps"]] == ["updated", "none"]
+    gone = run(apps=[{"name": one["name"], "state": "absent"} for one in apps])
+    assert [one["action"] for one in gone["apps"]] == ["deleted", "deleted"]
+
+
+def test_the_app_that_fails_is_named_and_the_others_are_done(desk: Desk) -> None:
+    apps = [
+        {"name": "broken", "dsl": "a: [b"},
+        {"name": "probe", "dsl": desk.dsl()},
+        {"name": "lost", "src": str(desk.directory / "none.yml")},
+    ]
+    for check in (True, False):
+        result = desk.run(check=check, name=None, dsl=None, apps=apps)
+        assert result["failed"] and result["changed"]
+        assert result["msg"].startswith("2 of 3 apps are not as wanted. broken: The DSL is not valid YAML")
+        assert " lost: The DSL cannot be read from src" in result["msg"]
+        assert ["error" in one for one in result["apps"]] == [True, False, True]
+    assert len(desk.apps()) == 1
+    wrong = desk.run(password="An0ther-one", name=None, dsl=None, apps=apps[1:2] + apps[:1])
+    assert wrong["msg"].startswith(f"probe, broken: Dify refuses email and password of {EMAIL}. Correct email")
+    twice = desk.run(name=None, dsl=None, apps=apps[1:2] * 2)
+    assert twice["msg"] == "The app probe is given twice."
+
+
 def test_overwrite_needs_a_record(desk: Desk) -> None:
     assert "overwrite needs record" in desk.run(overwrite=True, record="")["msg"]
 
