@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_daemon import USER
@@ -161,6 +162,11 @@ def check_llm(look: Look) -> Result:
         return skipped(f"Not asked for (probe is {look.options.probe})")
     if look.options.read_only:
         return skipped("Not asked in check mode, because a chat leaves a conversation in Dify")
+    if not look.options.app_key:
+        return skipped(
+            f"There is no app key in {look.options.app_key_file}; dify_app makes one for a chat app and writes it "
+            "there (key_file), as role dify does for its dify_probe_app"
+        )
     body = {
         "inputs": {},
         "query": "Reply with the single word: ok",
@@ -172,11 +178,12 @@ def check_llm(look: Look) -> Result:
     }
     url = look.options.url.rstrip("/") + "/v1/chat-messages"
     headers = {"Authorization": "Bearer " + look.options.app_key}
+    began = time.monotonic()
     try:
         with look.http.stream("POST", url, look.cap(look.options.probe_timeout), headers, body) as stream:
             if "text/event-stream" not in stream.headers.get("Content-Type", ""):
                 return _refused_chat(look, stream)
-            return _read_chat(look, stream)
+            return _read_chat(look, stream, began)
     except HttpError as exc:
         if exc.kind in ("timeout_read", "timeout_total"):
             # The API goes on waiting for the model for 300 s and keeps a worker's slot: never ask again at once.
@@ -206,7 +213,13 @@ def _refused_chat(look: Look, stream: Stream) -> Result:
 def _chat_error(look: Look, status: int, data: dict[str, Any]) -> Result:
     code, message = str(data.get("code") or ""), str(data.get("message") or "")
     if status == 401:
-        return failed("Dify refuses the app key (HTTP 401)", "Make a new API key for the app and give it as app_key.")
+        file = look.options.app_key_file
+        return failed(
+            "Dify refuses the app key (HTTP 401)",
+            f"Run dify_app, or role dify, again: it writes a key that is valid into {file}."
+            if file
+            else "Make a new API key for the app and give it as app_key.",
+        )
     if status == 404:
         return failed(
             f"The chat is refused: {look.clean(message)}",
@@ -224,8 +237,9 @@ def _chat_error(look: Look, status: int, data: dict[str, Any]) -> Result:
     return failed(f"The chat failed: {look.clean(message) or code or f'HTTP {status}'}", _RESTART_API)
 
 
-def _read_chat(look: Look, stream: Stream) -> Result:
-    text, ended, tokens = "", False, None
+def _read_chat(look: Look, stream: Stream, began: float) -> Result:
+    text, ended = "", False
+    usage: dict[str, Any] = {}
     for _event, data in sse(stream.lines()):
         try:
             event = json.loads(data) if data else {}
@@ -237,7 +251,7 @@ def _read_chat(look: Look, stream: Stream) -> Result:
             text += str(event.get("answer") or "")
         if event.get("event") == "message_end":
             ended = True
-            tokens = ((event.get("metadata") or {}).get("usage") or {}).get("total_tokens")
+            usage = (event.get("metadata") or {}).get("usage") or {}
     if not ended:
         return failed(
             "The chat's stream ended before its end was announced",
@@ -245,10 +259,21 @@ def _read_chat(look: Look, stream: Stream) -> Result:
         )
     if not text.strip():
         return failed("The chat ended well but its answer is empty", EMPTY_ANSWER)
-    if tokens == 0:
+    if usage.get("total_tokens") == 0:
         return failed(
             "The chat's answer was cut: it has text, but no token was counted",
             "The model server failed during its answer and the plugin swallowed the error: read the model server's "
             "log; an app that asks no model cannot be used for this check.",
         )
-    return ok("Dify answered a chat through its app key")
+    return _measured(usage, time.monotonic() - began)
+
+
+def _measured(usage: dict[str, Any], seconds: float) -> Result:
+    """The speed is that of the whole answer, with all that Dify and a model that has to be loaded take."""
+    said = "Dify answered a chat through its app key"
+    tokens = int(usage.get("completion_tokens") or usage.get("total_tokens") or 0)
+    if not tokens:
+        return ok(f"{said}, in {seconds:.1f} s")
+    speed = round(tokens / max(seconds, 0.001), 2)
+    detail = f"{said}: {tokens} token{'s' if tokens > 1 else ''} in {seconds:.1f} s, {speed:.3g} tokens/s"
+    return ok(detail, tokens=tokens, tokens_per_second=speed)

@@ -36,6 +36,8 @@ class Options:
     probe: str = "none"
     probe_model: dict[str, Any] = field(default_factory=dict, repr=False)
     app_key: str = field(default="", repr=False)
+    # Where that key comes from, if from a file.
+    app_key_file: str = ""
     project: str = ""
     services: list[str] = field(default_factory=list)
     # Base URLs as Dify uses them.
@@ -66,6 +68,8 @@ class Result:
     because_of: str = ""
     # Asking again would do harm (a chat that hangs keeps a worker's slot), so the result stands.
     final: bool = False
+    # What else there is to tell, for machines.
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
         return {
@@ -74,11 +78,12 @@ class Result:
             "detail": self.detail,
             "advice": self.advice,
             "seconds": round(self.seconds, 3),
+            **self.measured,
         }
 
 
-def ok(detail: str) -> Result:
-    return Result("ok", detail)
+def ok(detail: str, **measured: Any) -> Result:
+    return Result("ok", detail, measured=measured)
 
 
 def skipped(detail: str) -> Result:
@@ -175,9 +180,11 @@ def _blocked_by(result: Result) -> str:
 
 
 def _timed(check: Check, look: Look) -> Result:
+    if check.name in look.proven:
+        return look.proven[check.name]
     began = time.monotonic()
     try:
-        result = look.proven.get(check.name) or check.run(look)
+        result = check.run(look)
     except Exception as exc:
         # The report about all the others is worth more than a traceback about an answer of a form nobody has seen yet.
         result = failed(

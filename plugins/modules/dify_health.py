@@ -85,9 +85,9 @@ options:
       - V(process) asks each of O(expect_plugins) and the plugin of O(probe_model) for a sign of life, or every plugin
         with a model provider where none is named. With some vendors' plugins this makes one call to the vendor.
       - V(model) lets O(probe_model) answer one short question, or embed one word, through its plugin.
-      - V(llm) asks through Dify itself, with O(app_key). It leaves one conversation of the user
-        C(llmops-health-check), and is not repeated after it hung, because each such call keeps a slot of the API's
-        worker.
+      - V(llm) asks through Dify itself, with O(app_key) or the one in O(app_key_file). It leaves one conversation of
+        the user C(llmops-health-check), and is not repeated after it hung, because each such call keeps a slot of the
+        API's worker.
     type: str
     choices: [none, process, model, llm]
     default: none
@@ -126,8 +126,14 @@ options:
         default: {}
   app_key:
     description:
-      - API key of a chat app in Dify. Needed with O(probe=llm).
+      - API key of a chat app in Dify. This or O(app_key_file) is needed with O(probe=llm).
     type: str
+  app_key_file:
+    description:
+      - File on the host with that key, as the O(llmops.stack.dify_app#module:key_file) of M(llmops.stack.dify_app)
+        writes it. The key never leaves the host.
+      - Where the file does not exist, V(llm) is skipped and says what makes one.
+    type: path
   project:
     description:
       - Compose project on this host whose containers must run, be healthy and not be restarting, and whose database
@@ -227,7 +233,7 @@ EXAMPLES = r"""
   llmops.stack.dify_health:
     url: http://dify.example.com
     probe: llm
-    app_key: "{{ dify_probe_key }}"
+    app_key_file: /opt/dify/probe.key
     fail: false
   register: health
 """
@@ -271,6 +277,16 @@ checks:
       description: How long it took.
       type: float
       sample: 0.012
+    tokens:
+      description: Tokens of the answer, of V(llm) only.
+      type: int
+      sample: 12
+    tokens_per_second:
+      description: >-
+        Tokens of the answer by the seconds from the question to its end, of V(llm) only. All that Dify and a model that
+        has to be loaded take counts.
+      type: float
+      sample: 8.4
 """
 
 import re
@@ -298,6 +314,20 @@ class DifyHealth:
         self._show_harmless_credentials()
         # A container's log may quote one of them, and the tail of a log may be part of a finding.
         self.secrets = secrets_of(module, self.params["secrets_file"])
+        self.app_key = self.params["app_key"] or self._kept_key(self.params["app_key_file"])
+
+    def _kept_key(self, path: str | None) -> str:
+        if not path:
+            return ""
+        try:
+            with open(path, encoding="utf-8") as file:
+                key = file.read().strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, ValueError) as exc:
+            self.module.fail_json(msg=f"app_key_file cannot be read: {exc}")
+        self.module.no_log_values.update({key} - {""})
+        return key
 
     def _show_harmless_credentials(self) -> None:
         credentials = (self.params["probe_model"] or {}).get("credentials") or {}
@@ -326,7 +356,8 @@ class DifyHealth:
             expect_providers=params["expect_providers"],
             probe=params["probe"],
             probe_model=model,
-            app_key=params["app_key"] or "",
+            app_key=self.app_key,
+            app_key_file=params["app_key_file"] or "",
             project=params["project"] or "",
             services=params["services"],
             model_servers=[url.rstrip("/") for url in params["model_servers"]],
@@ -402,6 +433,7 @@ def main() -> None:
                 },
             },
             "app_key": {"type": "str", "no_log": True},
+            "app_key_file": {"type": "path", "no_log": False},
             "project": {"type": "str"},
             "services": {"type": "list", "elements": "str", "default": []},
             "model_servers": {"type": "list", "elements": "str", "default": []},
@@ -415,7 +447,7 @@ def main() -> None:
             "ca_path": {"type": "path"},
             "fail": {"type": "bool", "default": True},
         },
-        required_if=[("probe", "model", ["probe_model"]), ("probe", "llm", ["app_key"])],
+        required_if=[("probe", "model", ["probe_model"]), ("probe", "llm", ["app_key", "app_key_file"], True)],
         supports_check_mode=True,
     )
     if not HAS_REQUESTS:

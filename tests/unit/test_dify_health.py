@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -748,7 +749,31 @@ def test_states_of_a_chat(stack: Stack, reply: Reply, found: str, advised: str) 
 def test_a_refused_app_key(stack: Stack) -> None:
     found, advice = failure(stack.check(app_key="app-wrong"), "llm")
     assert "401" in found
-    assert "app_key" in advice
+    assert "give it as app_key" in advice
+    _found, advice = failure(stack.check(app_key="app-wrong", app_key_file="/opt/dify/probe.key"), "llm")
+    assert advice == "Run dify_app, or role dify, again: it writes a key that is valid into /opt/dify/probe.key."
+
+
+@pytest.mark.parametrize(
+    ("usage", "words", "tokens"),
+    [
+        ({"completion_tokens": 12, "prompt_tokens": 30}, r": 12 tokens in 0\.[1-9] s, [0-9.]+ tokens/s", 12),
+        ({"completion_tokens": 1}, r": 1 token in 0\.[1-9] s, [0-9.]+ tokens/s", 1),
+        ({}, r": 42 tokens in 0\.[1-9] s, [0-9.]+ tokens/s", 42),
+        ({"total_tokens": None}, r", in 0\.[1-9] s", None),
+    ],
+)
+def test_how_fast_a_chat_was(stack: Stack, usage: dict[str, Any], words: str, tokens: int | None) -> None:
+    said = [web.message("Hello"), web.message_end(42, **usage)]
+    pieces = [f"data: {one}\n\n" for one in said]
+    stack.dify.chat = Reply(content_type="text/event-stream", pieces=pieces, pause=0.1)
+    # Also where it is not asked again for a second success in a row.
+    found = stack.check(deadline=10, interval=0.05, successes=2).results[-1].public()
+    assert re.fullmatch(rf"Dify answered a chat through its app key{words}\.", found["detail"])
+    assert 0.1 < found["seconds"] < 5
+    assert found.get("tokens") == tokens
+    if tokens:
+        assert tokens / found["seconds"] <= found["tokens_per_second"] <= 1.5 * tokens / found["seconds"]
 
 
 @pytest.mark.parametrize("pings", [0, 50])

@@ -59,7 +59,9 @@ def test_all_of_it(run: Run) -> None:
     assert result["changed"] is False
     assert result["version"] == "1.12.1"
     assert {one["name"]: one["status"] for one in result["checks"]}["llm"] == "ok"
-    assert all(set(one) == {"name", "status", "detail", "advice", "seconds"} for one in result["checks"])
+    keys = {"name", "status", "detail", "advice", "seconds"}
+    assert all(set(one) == keys for one in result["checks"][:-1])
+    assert set(result["checks"][-1]) == {*keys, "tokens", "tokens_per_second"}
     # Plugins take strings; and a word of a credential must not blank out a word of a sentence.
     assert sent["credentials"] == {
         "base_url": "http://ollama-host:11434",
@@ -80,6 +82,33 @@ def test_the_key_from_the_secrets_file(run: Run, tmp_path: Path) -> None:
         assert states["daemon_key"] == "ok"
         states = {one["name"]: one["status"] for one in run(secrets_file=str(tmp_path / "none"), **where)["checks"]}
         assert states["daemon_key"] == "skipped"
+
+
+def test_the_app_key_from_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "probe.key"
+    with Scripted(FakeDify()).running() as dify:
+        where = {"url": dify.url, "plugin_daemon_url": "http://127.0.0.1:1", "fail": False, "deadline": 0}
+        options = {**where, "probe": "llm", "app_key_file": str(file), "probe_model": MODEL}
+
+        def llm() -> dict[str, Any]:
+            (found,) = [one for one in run(**options)["checks"] if one["name"] == "llm"]
+            return found
+
+        with Scripted(FakeDaemon()).running() as daemon:
+            options.update(plugin_daemon_url=daemon.url, plugin_daemon_key=KEY, tenant_id=TENANT)
+            for content in (None, "\n"):
+                if content:
+                    file.write_text(content)
+                found = llm()
+                assert found["status"] == "skipped"
+                assert found["detail"].startswith(f"There is no app key in {file}; dify_app makes one")
+            assert not dify.asked("/v1/chat-messages")
+            file.write_text(APP_KEY + "\n")
+            assert llm()["status"] == "ok"
+            assert run(**options)["healthy"] is True
+    file.unlink()
+    file.mkdir()
+    assert "app_key_file cannot be read" in run(**options)["msg"]
 
 
 @pytest.mark.parametrize("content", ["not json", "[1]"])

@@ -19,8 +19,9 @@ def message(answer: str) -> str:
     return json.dumps({"event": "message", "task_id": "t", "answer": answer, "from_variable_selector": None})
 
 
-def message_end(tokens: int) -> str:
-    return json.dumps({"event": "message_end", "task_id": "t", "metadata": {"usage": {"total_tokens": tokens}}})
+def message_end(tokens: int, **usage: int) -> str:
+    usage = {"total_tokens": tokens, **usage}
+    return json.dumps({"event": "message_end", "task_id": "t", "metadata": {"usage": usage}})
 
 
 def chat_error(text: str, code: str = "completion_request_error") -> str:
