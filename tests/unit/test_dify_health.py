@@ -757,10 +757,10 @@ def test_a_refused_app_key(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("usage", "words", "tokens"),
     [
-        ({"completion_tokens": 12, "prompt_tokens": 30}, r": 12 tokens in 0\.[1-9] s, [0-9.]+ tokens/s", 12),
-        ({"completion_tokens": 1}, r": 1 token in 0\.[1-9] s, [0-9.]+ tokens/s", 1),
-        ({}, r": 42 tokens in 0\.[1-9] s, [0-9.]+ tokens/s", 42),
-        ({"total_tokens": None}, r", in 0\.[1-9] s", None),
+        ({"completion_tokens": 12, "prompt_tokens": 30}, r": 12 tokens in \d+\.\d s, [0-9.]+ tokens/s", 12),
+        ({"completion_tokens": 1}, r": 1 token in \d+\.\d s, [0-9.]+ tokens/s", 1),
+        ({}, r": 42 tokens in \d+\.\d s, [0-9.]+ tokens/s", 42),
+        ({"total_tokens": None}, r", in \d+\.\d s", None),
     ],
 )
 def test_how_fast_a_chat_was(stack: Stack, usage: dict[str, Any], words: str, tokens: int | None) -> None:
@@ -773,7 +773,7 @@ def test_how_fast_a_chat_was(stack: Stack, usage: dict[str, Any], words: str, to
     assert 0.1 < found["seconds"] < 5
     assert found.get("tokens") == tokens
     if tokens:
-        assert tokens / found["seconds"] <= found["tokens_per_second"] <= 1.5 * tokens / found["seconds"]
+        assert 0.9 * tokens < found["tokens_per_second"] * found["seconds"] < 2 * tokens
 
 
 @pytest.mark.parametrize("pings", [0, 50])
