@@ -15,8 +15,9 @@ from pathlib import Path
 import _gobuild
 import _host
 import _rootfs
+import _wheelprogram
 from _engine import docker, forget_older, image_exists
-from _images import Image
+from _images import Image, WheelProgram
 from _settings import IMAGES, LABEL, REPO, WorldError, content_hash, step, tree, tree_hash
 
 UPSTREAM = Image("upstream", "upstream")
@@ -26,7 +27,7 @@ GO_BUILDER = Image("go-builder", "go-builder", base="node-trixie")
 
 def check(images: Iterable[Image]) -> None:
     """Refuses a table in which an image comes before its base or a name is there twice."""
-    known = {"base", "node-trixie", "node-bookworm"}
+    known = {"base", "base-trixie", "node-trixie", "node-bookworm"}
     for image in images:
         if image.base not in known:
             raise WorldError(f"images.py: {image.name} is built on {image.base}, which no earlier entry makes")
@@ -72,7 +73,11 @@ class Builder:
         if image_exists(full):
             return full
         files = [(name, path) for name, path in tree(context)]
-        files += [(f"bin/{binary.name}", _gobuild.ensure(binary, self)) for binary in image.binaries]
+        for binary in image.binaries:
+            if isinstance(binary, WheelProgram):
+                files.append((f"bin/{binary.name}", _wheelprogram.ensure(binary)))
+            else:
+                files.append((f"bin/{binary.name}", _gobuild.ensure(binary, self)))
         for source in image.repo_files:
             files += [
                 (f"repo/{source}" if (REPO / source).is_file() else f"repo/{source}/{name}", path)

@@ -30,11 +30,23 @@ class GoBinary:
 
 
 @dataclass(frozen=True)
+class WheelProgram:
+    """A program out of a wheel of the same name, fetched once by pip into <cache>/bin/<name>-<version>."""
+
+    name: str  # "uv"
+    version: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.name}-{self.version}"
+
+
+@dataclass(frozen=True)
 class Image:
     """One image of the world, and the registry names it is served under.
 
     The build context is tests/world/images/<context>/ plus the files of `binaries`, each under its plain name
-    (GoBinary.name) in the context's folder `bin/`. Its Dockerfile starts with `ARG BASE` and `FROM ${BASE}`.
+    (the binary's) in the context's folder `bin/`. Its Dockerfile starts with `ARG BASE` and `FROM ${BASE}`.
     Two entries may share a context and differ in `args`; Docker's layer cache makes the second one cheap when the
     Dockerfile declares its version ARG last.
     """
@@ -43,7 +55,8 @@ class Image:
     context: str  # folder below tests/world/images
     tags: tuple[str, ...] = ()  # "langgenius/dify-api:1.12.1", "library/postgres:15-alpine"; none for a mere base
     args: Mapping[str, str] = field(default_factory=dict)  # --build-arg
-    base: str = "base"  # what ARG BASE names: base | node-trixie | node-bookworm | the name of an earlier entry
-    binaries: tuple[GoBinary, ...] = ()
+    # What ARG BASE names: base | base-trixie | node-trixie | node-bookworm | the name of an earlier entry.
+    base: str = "base"
+    binaries: tuple[GoBinary | WheelProgram, ...] = ()
     # Paths of the checkout, relative to its root, that are copied into the context's folder `repo/` as well.
     repo_files: tuple[str, ...] = ()

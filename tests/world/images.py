@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from _images import GoBinary, Image
+from _images import GoBinary, Image, WheelProgram
 from _settings import RELEASES, WorldError
 
 # Programs that Debian packages; their stock tags are the same in every release.
@@ -33,6 +33,8 @@ STAND_INS = {
     "langgenius/dify-agent-backend": "agent_backend",
     "langgenius/dify-agent-local-sandbox": "local_sandbox",
 }
+# What the plugin daemon builds its plugins' environments with.
+UV = WheelProgram("uv", "0.13.9")
 # The api image stopped running as root here; 1001 is also the owner that its storage needs.
 API_AS_1001 = (1, 10, 1)
 
@@ -96,4 +98,8 @@ def _stand_in(reference: str, program: str, tag: str) -> Image:
     args = {"STANDIN": program, "STANDIN_VERSION": tag.removesuffix("-local")}
     if program == "api" and version_key(tag) >= API_AS_1001:
         args["RUN_AS"] = "1001:1001"
-    return Image(name=f"{reference.split('/')[1].replace(':', '-')}", context="standin", tags=(reference,), args=args)
+    name = reference.split("/")[1].replace(":", "-")
+    if program == "plugin_daemon":
+        # Plugins want a newer Python than the other images have.
+        return Image(name, "standin", (reference,), args, base="base-trixie", binaries=(UV,))
+    return Image(name, "standin", (reference,), args)

@@ -8,7 +8,8 @@ set -e
 case "${STANDIN}" in
   api) ;;
   web | agent_backend | local_sandbox) exec python3 -m "standin.${STANDIN}" "$@" ;;
-  plugin_daemon) exec python3 -m standin.daemon "$@" ;;
+  # Plugins take a parent with the number 1 for one that has died, and end themselves.
+  plugin_daemon) exec tini -- python3 -m standin.daemon "$@" ;;
   sandbox) exec python3 -m standin.sandbox "$@" ;;
   *) echo "unknown STANDIN: ${STANDIN}" >&2; exit 64 ;;
 esac
