@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,8 @@ class Daemon:
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory / "daemon.log"
         self.storage.mkdir(parents=True)
+        self._index = directory / "index"
+        self._index.mkdir()
         self._faults = directory / "faults.json"
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,6 +95,10 @@ class Daemon:
             "PLUGIN_STORAGE_LOCAL_ROOT": str(self.storage),
             "PLUGIN_REMOTE_INSTALLING_ENABLED": "false",
             "FORCE_VERIFYING_SIGNATURE": "false",
+            # Packages that need something find an index with nothing in it.
+            "UV_PATH": shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"),
+            "PYTHON_INTERPRETER_PATH": sys.executable,
+            "PIP_MIRROR_URL": self._index.as_uri(),
         }
         return {name: value for name, value in {**found, **changes}.items() if value is not None}
 

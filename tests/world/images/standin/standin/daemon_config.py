@@ -13,7 +13,11 @@ from pathlib import Path
 from standin.daemon_versions import Generation
 
 # What the image sets and a compose file therefore leaves out.
-IMAGE_ENVIRONMENT = {"PLATFORM": "local", "PLUGIN_STORAGE_LOCAL_ROOT": "/app/storage"}
+IMAGE_ENVIRONMENT = {
+    "PLATFORM": "local",
+    "PLUGIN_STORAGE_LOCAL_ROOT": "/app/storage",
+    "UV_PATH": "/usr/local/bin/uv",
+}
 REQUIRED = (
     ("SERVER_KEY", "ServerKey"),
     ("DIFY_INNER_API_URL", "DifyInnerApiURL"),
@@ -58,6 +62,12 @@ class Config:
     third_party_keys: tuple[str, ...]
     remote_installing: bool
     launching_concurrent: int
+    uv: str
+    python: str
+    index: str
+    index_arguments: tuple[str, ...]
+    compile_arguments: tuple[str, ...]
+    env_init_seconds: float
     database: dict[str, str]
     default_database: str
     redis: dict[str, str | int | bool]
@@ -113,6 +123,12 @@ def load(env: Mapping[str, str], behaviour: Generation) -> Config:
         third_party_keys=_third_party_keys(env),
         remote_installing=is_true(env.get("PLUGIN_REMOTE_INSTALLING_ENABLED"), default=True),
         launching_concurrent=int(env.get("PLUGIN_LOCAL_LAUNCHING_CONCURRENT", "2")),
+        uv=env.get("UV_PATH", "uv"),
+        python=env.get("PYTHON_INTERPRETER_PATH", "/usr/bin/python3"),
+        index=env.get("PIP_MIRROR_URL", ""),
+        index_arguments=tuple(env.get("PIP_EXTRA_ARGS", "").split()),
+        compile_arguments=tuple(env.get("PYTHON_COMPILE_ALL_EXTRA_ARGS", "").split()),
+        env_init_seconds=float(env.get("PYTHON_ENV_INIT_TIMEOUT", "120")),
         database={
             "host": env["DB_HOST"],
             "port": env.get("DB_PORT", "5432"),

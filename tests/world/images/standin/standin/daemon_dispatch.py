@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from standin import daemon_protocol
 from standin.daemon_cache import RedisError
 from standin.daemon_database import DatabaseError
 from standin.daemon_http import (
@@ -80,17 +81,20 @@ class Dispatch:
             return refused
         if action.startswith("tool/") and self._behaviour.tool_checked_by_daemon:
             return EventStream(iter([error_object(-500, "tool declaration not found")]))
-        if self._behaviour.rejects_null_content:
-            data = {**data, "reject_null_content": True}
-        return EventStream(self._events(runtime, action, data, call))
+        if self._behaviour.rejects_null_content and _null_content(data):
+            # The daemon stops reading there and hands on what it has: an empty message, and nothing of what follows.
+            data = {**data, "prompt_messages": [{"role": ""}], "model_parameters": None}
+        return EventStream(self._events(runtime, action, str(parameters.get("user_id", "")), data, call))
 
-    def _events(self, runtime: Runtime, action: str, data: dict[str, Any], call: Call) -> Iterator[dict[str, Any]]:
+    def _events(
+        self, runtime: Runtime, action: str, user: str, data: dict[str, Any], call: Call
+    ) -> Iterator[dict[str, Any]]:
         try:
-            for event in runtime.call(action, data, self._registry.config.execution_timeout, call.gone):
+            for event in runtime.call(action, user, data, self._registry.config.execution_timeout, call.gone):
                 if event["event"] == "stream":
                     yield {"code": 0, "message": "success", "data": self._ordered(action, event["data"])}
                 elif event["event"] == "error":
-                    yield error_object(-500, dumps(event["data"]), "PluginInvokeError")
+                    yield error_object(-500, dumps(dict(sorted(event["data"].items()))), "PluginInvokeError")
                 elif event["event"] != "end":
                     yield error_object(
                         -500, "no proper instance" if event["event"] == "no_instance" else "killed by timeout"
@@ -100,11 +104,21 @@ class Dispatch:
             raise Abort(Reply(500, b"", SSE)) from error
 
     def _ordered(self, action: str, piece: dict[str, Any]) -> dict[str, Any]:
-        if action == "llm/invoke" and self._behaviour.prompt_messages_second:
-            return {"model": piece["model"], "prompt_messages": piece["prompt_messages"], **piece}
+        if action == "llm/invoke":
+            piece = daemon_protocol.chunk(piece)
+            if self._behaviour.prompt_messages_second:
+                return {"model": piece["model"], "prompt_messages": piece["prompt_messages"], **piece}
+            return piece
         if "credentials" in piece:
             return {**piece, "credentials": dict(sorted(piece["credentials"].items()))}
         return piece
+
+
+def _null_content(data: dict[str, Any]) -> bool:
+    messages = data.get("prompt_messages")
+    return isinstance(messages, list) and any(
+        isinstance(message, dict) and message.get("content") is None for message in messages
+    )
 
 
 def _validate(action: str, data: dict[str, Any]) -> Reply | None:

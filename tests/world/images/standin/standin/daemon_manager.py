@@ -107,7 +107,9 @@ class Manager:
         try:
             for pause in (*self._behaviour.init_pauses, None):
                 try:
-                    return daemon_environment.prepare(self._config, self._behaviour, identifier, package_file)
+                    return daemon_environment.prepare(
+                        self._config, self._behaviour, identifier, package_file, self._log
+                    )
                 except EnvironmentFailed as error:
                     self._log.write("ERROR", "setup_python_environment.go:241", "init environment failed", error=error)
                     if pause is None:

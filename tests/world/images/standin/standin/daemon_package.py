@@ -271,8 +271,8 @@ def _sources(plugin_id: str, version: str, provider_name: str) -> dict[str, str]
             ],
         },
     }
-    # Versions before 0.1.4 declared their dependencies in requirements.txt alone.
-    requirements = "dify_plugin>=0.2.0,<0.3.0\nnumpy~=2.1.3\n"
+    # A dependency would be installed, from an index.
+    requirements = "# Nothing: daemon_plugin runs in the daemon's own Python.\n"
     return {
         "manifest.yaml": yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True),
         f"provider/{name}.yaml": yaml.safe_dump(provider, sort_keys=False, allow_unicode=True),

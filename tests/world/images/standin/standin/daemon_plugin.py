@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plugin's process: what `python -m main` in a plugin's working path becomes.
+"""A light plugin for packages that install nothing: the Ollama plugin as it was recorded, without its SDK.
 
-One JSON object per line: requests on stdin, answers and heartbeats on stdout, like the real plugin SDK in kind though
-not in letter. It ends with its stdin, so that no plugin outlives its daemon.
+It speaks the SDK's protocol, so that the daemon cannot tell the two apart. It ends with its stdin, so that no plugin
+outlives its daemon. The fault "plugin" has more values here than the daemon itself knows (see faults.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from standin import daemon_ollama as ollama
-from standin import faults
+from standin import daemon_protocol, faults
 from standin.daemon_ollama import ModelError
 
 HEARTBEAT_SECONDS = 10.0
@@ -63,9 +63,6 @@ class Plugin:
 
     def answer(self, action: str, data: dict[str, Any]) -> Iterator[dict[str, Any]]:
         fault = faults.get("plugin", "plugin_daemon")
-        if fault == "hang":
-            time.sleep(10**6)
-        time.sleep(faults.seconds(fault))
         if action == "model/validate_provider_credentials":
             self._check_provider(data)
             yield {"result": True, "credentials": data.get("credentials") or {}}
@@ -231,14 +228,9 @@ def _messages(data: dict[str, Any]) -> list[dict[str, Any]]:
             "value_error",
         )
     for message in messages:
-        if message.get("role") not in ROLES:
-            raise _invalid(
-                1,
-                "prompt_messages.role\n  Input should be 'system', 'user', 'assistant' or 'tool' [type=enum, "
-                f"input_value='{message.get('role')}', input_type=str]",
-                "enum",
-            )
-        if message.get("content") is None and data.get("reject_null_content"):
+        if message.get("role") in ROLES:
+            continue
+        if data.get("model_parameters") is None:
             raise _invalid(
                 2,
                 "prompt_messages.role\n  Input should be 'system', 'user', 'assistant' or 'tool' [type=enum, "
@@ -247,6 +239,12 @@ def _messages(data: dict[str, Any]) -> list[dict[str, Any]]:
                 "[type=dict_type, input_value=None, input_type=NoneType]",
                 "dict_type",
             )
+        raise _invalid(
+            1,
+            "prompt_messages.role\n  Input should be 'system', 'user', 'assistant' or 'tool' [type=enum, "
+            f"input_value='{message.get('role')}', input_type=str]",
+            "enum",
+        )
     return [{"role": message["role"], "content": message.get("content") or ""} for message in messages]
 
 
@@ -272,28 +270,30 @@ class Speaker:
 
 
 def _serve(plugin: Plugin, speaker: Speaker, request: dict[str, Any]) -> None:
-    session = request["session"]
+    session, data = request["session_id"], request["data"]
+
+    def say(kind: str, content: dict[str, Any]) -> None:
+        speaker.say({"event": "session", "session_id": session, "data": {"type": kind, "data": content}})
+
     try:
-        for piece in plugin.answer(request["action"], request["data"]):
-            speaker.say({"session": session, "event": "stream", "data": piece})
-        speaker.say({"session": session, "event": "end"})
-    except ModelError as error:
-        args = {"description": error.message} if error.described else {}
-        data = {"args": args, "error_type": error.kind, "message": error.message}
-        speaker.say({"session": session, "event": "error", "data": data})
+        try:
+            for piece in plugin.answer(daemon_protocol.ROUTES[data["type"], data["action"]], data):
+                say("stream", piece)
+        except ModelError as error:
+            args = {"description": error.message} if error.described else {}
+            say("error", {"args": args, "error_type": error.kind, "message": error.message})
+        say("end", {})
     except BrokenPipeError:
         os._exit(0)
 
 
 def _beat(speaker: Speaker) -> None:
     while True:
-        speaker.say({"event": "heartbeat"})
+        speaker.say({"event": "heartbeat", "session_id": None, "data": {}})
         time.sleep(HEARTBEAT_SECONDS)
 
 
 def main() -> None:
-    if faults.get("plugin", "plugin_daemon") == "crashloop":
-        raise SystemExit(3)
     plugin = Plugin(Path.cwd())
     speaker = Speaker()
     threading.Thread(target=_beat, args=(speaker,), daemon=True).start()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import subprocess
@@ -16,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from standin import faults
-from standin.daemon_environment import PYTHON
+from standin import daemon_protocol, faults
+from standin.daemon_environment import PYTHON, own
 from standin.daemon_log import Log
 from standin.daemon_versions import Generation
 
@@ -65,12 +64,11 @@ class Runtime:
         """Start the process without waiting for it."""
         self._directory = directory
         self.prepared = True
-        environment = {
-            **os.environ,
-            "INSTALL_METHOD": "local",
-            "PYTHONPATH": PACKAGE_ROOT,
-            "STANDIN_FAULTS": str(faults.path()),
-        }
+        # Like the real daemon's, plugins get all of its environment, keys and passwords included.
+        environment = {**os.environ, "INSTALL_METHOD": "local"}
+        environment.pop("PYTHONPATH", None)
+        if own(directory):
+            environment.update({"PYTHONPATH": PACKAGE_ROOT, "STANDIN_FAULTS": str(faults.path())})
         with self._lock:
             if self.stopped or (self._process is not None and self._process.poll() is None):
                 return
@@ -91,6 +89,7 @@ class Runtime:
                 return
         self._last_beat = time.monotonic()
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        self.obey_fault()
 
     def wait_up(self, progress: Callable[[str], None]) -> None:
         """Until the first heartbeat; raises StartFailed."""
@@ -130,7 +129,9 @@ class Runtime:
         if faults.get("plugin", "plugin_daemon") in ("dead", "crashloop"):
             self._kill()
 
-    def call(self, action: str, data: Any, seconds: float, gone: Callable[[], bool]) -> Iterator[Event]:
+    def call(
+        self, action: str, user: str, data: dict[str, Any], seconds: float, gone: Callable[[], bool]
+    ) -> Iterator[Event]:
         """Events of one call: {"event": stream | error | end | no_instance | killed}. May raise Unprepared or Gone."""
         deadline = time.monotonic() + seconds
         self.obey_fault()
@@ -149,14 +150,17 @@ class Runtime:
         elif not self.alive:
             yield {"event": "no_instance"}
             return
-        yield from self._session(action, data, deadline, gone)
-
-    def _session(self, action: str, data: Any, deadline: float, gone: Callable[[], bool]) -> Iterator[Event]:
+        fault = faults.get("plugin", "plugin_daemon")
+        time.sleep(faults.seconds(fault))
         name = str(uuid.uuid4())
+        line = daemon_protocol.request(name, action, user, data)
+        yield from self._session(name, "" if fault == "hang" else line, deadline, gone)
+
+    def _session(self, name: str, line: str, deadline: float, gone: Callable[[], bool]) -> Iterator[Event]:
         events: queue.Queue[Event] = queue.Queue()
         self._sessions[name] = events
         try:
-            if not self._write({"session": name, "action": action, "data": data}) and not self._behaviour.dead_hangs:
+            if not self._write(line) and not self._behaviour.dead_hangs:
                 yield {"event": "no_instance"}
                 return
             while True:
@@ -176,11 +180,11 @@ class Runtime:
         finally:
             self._sessions.pop(name, None)
 
-    def _write(self, request: dict[str, Any]) -> bool:
+    def _write(self, line: str) -> bool:
         try:
             with self._lock:
                 assert self._process is not None and self._process.stdin is not None
-                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.write(line)
                 self._process.stdin.flush()
         except (OSError, ValueError):
             return False
@@ -191,11 +195,8 @@ class Runtime:
         errors = threading.Thread(target=self._collect, args=(process,), daemon=True)
         errors.start()
         for line in process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if event["event"] == "heartbeat":
+            kind, session, data = daemon_protocol.event(line)
+            if kind == "heartbeat":
                 self._last_beat = time.monotonic()
                 if not self._up.is_set():
                     self._failures = 0
@@ -209,9 +210,9 @@ class Runtime:
                         pid=process.pid,
                     )
                 continue
-            events = self._sessions.get(event["session"])
-            if events is not None:
-                events.put(event)
+            events = self._sessions.get(session)
+            if kind and events is not None:
+                events.put({"event": kind, "data": data})
         was_up = self._up.is_set()
         self._up.clear()
         process.wait()

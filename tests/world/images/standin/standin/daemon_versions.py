@@ -61,6 +61,10 @@ class Generation:
     init_lock: bool = False  # its package is in plugin_packages/; environments are built under a Redis lock
     init_pauses: tuple[float, ...] = (30.0, 30.0, 30.0, 30.0)  # between the tries to build an environment
     rebuilds_broken_venv: bool = False
+    verbose_installer: bool = False  # uv is told -vvv
+    installer_cache: bool = False  # ... and gets a UV_CACHE_DIR beside the environments
+    installs_projects: bool = False  # pyproject.toml comes before requirements.txt
+    frozen_lock: bool = False  # ... and its uv.lock is taken as it is
     dead_hangs: bool = True  # a call to a dead process gets no answer, else "no proper instance"
     unprepared: str = "hang"  # a call while the environment is not ready: hang, empty (HTTP 500), no_node
     no_node_text: str = "no available node, plugin not found"
@@ -104,6 +108,7 @@ _0_5_1 = replace(
     other_version_fails=False,
     uninstall_waits=True,
     needs_plugins_row=True,
+    verbose_installer=True,
     init_lock=True,
     init_pauses=(),
     dead_hangs=False,
@@ -113,7 +118,7 @@ _0_5_1 = replace(
     caches_installation=True,
     tool_checked_by_daemon=False,
 )
-_0_5_3 = replace(_0_5_1, json_not_found=True)
+_0_5_3 = replace(_0_5_1, json_not_found=True, installs_projects=True)
 _0_6_0 = replace(
     _0_5_3,
     migrates_itself=False,
@@ -127,6 +132,8 @@ _0_6_0 = replace(
     upgrade_drops_declaration=True,
     uninstall_unknown_ok=True,
     rebuilds_broken_venv=True,
+    installer_cache=True,
+    frozen_lock=True,
     rejects_null_content=True,
     missing_asset_empty=True,
     connect_error="user",
