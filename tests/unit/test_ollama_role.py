@@ -171,17 +171,6 @@ def test_a_finished_host_needs_nothing(ask: Ask, root: pathlib.Path) -> None:
     assert ask("__ollama_changes.remarks", facts) == []
 
 
-def test_a_bare_host_needs_everything(ask: Ask, root: pathlib.Path) -> None:
-    facts = look(root)
-    for name in ("install", "firewall", "configure", "service"):
-        assert ask(f"__ollama_changes.{name}", facts) is True, name
-    assert ask("__ollama_changes.packages", facts) == ["zstd", "nftables"]
-    assert ask("__ollama_changes.packages", facts, ollama_version="0.13.5") == ["nftables"]
-    facts["python"]["requests"] = ""
-    assert "python3-requests" in ask("__ollama_changes.packages", facts)
-    assert ask("__ollama_plan.refusals", facts) == []
-
-
 @pytest.mark.parametrize(
     ("change", "restarts", "loads"),
     [
@@ -204,54 +193,10 @@ def test_what_a_change_costs(ask: Ask, root: pathlib.Path, change: Any, restarts
     assert to_do(ask, again, **change) == []
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"active": False},
-        {"enabled": False},
-        {"current": "0.13.5"},
-        {"link": ""},
-        {"server": "0.13.5"},
-        {"running_env": {}},
-        {"running_env": {"OLLAMA_LLMOPS_STAMP": "0" * 12}},
-    ],
-    ids=str,
-)
-def test_a_server_that_is_not_what_it_should_be(ask: Ask, root: pathlib.Path, change: dict[str, Any]) -> None:
-    facts = finished(ask, root)
-    facts["ollama"].update(change)
-    assert ask("__ollama_changes.service", facts) is True
-    assert ask("__ollama_restart_needed", facts) is not bool({"enabled", "current", "link"} & set(change))
-
-
-def test_a_table_that_was_flushed_is_loaded_again(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["firewall"]["table"] = ""
-    assert ask("__ollama_changes.firewall", facts) is True
-    assert ask("__ollama_changes.service", facts) is False
-
-
-def test_pins_are_compared_and_those_of_other_hosts_ignored(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    name = "ollama-linux-amd64.tar.zst"
-    facts["ollama"]["releases"][VERSION]["checksums"] = {name: "ab" * 32}
-    pins = {name: "sha256:" + "AB" * 32, "ollama-linux-arm64.tar.zst": "cd" * 32}
-    assert ask("__ollama_changes.release_ready", facts, ollama_checksums=pins) is True
-    assert ask("__ollama_changes.release_ready", facts, ollama_checksums={name: "ff" * 32}) is False
-
-
 def test_a_home_is_written_in_one_way(ask: Ask, root: pathlib.Path) -> None:
     facts = finished(ask, root)
     for home in ("/opt/ollama/", "//opt//ollama"):
         assert to_do(ask, facts, ollama_home=home) == []
-
-
-def test_old_versions_are_removed_when_there_are_too_many(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["releases"].update({"0.13.5": {}, "0.16.0": {}})
-    assert ask("__ollama_changes.prune", facts) is False
-    assert ask("__ollama_changes.prune", facts, ollama_version="0.18.0") is True
-    assert ask("__ollama_changes.prune", facts, ollama_keep=1) is True
 
 
 # -- units that are not as this role wrote them ---------------------------------
@@ -311,13 +256,6 @@ def test_drop_ins_of_the_operator_are_named(ask: Ask, root: pathlib.Path) -> Non
     facts = finished(ask, root)
     assert any("override.conf" in remark for remark in ask("__ollama_changes.remarks", facts))
     assert to_do(ask, facts) == []
-
-
-def test_a_masked_unit_is_refused(ask: Ask, root: pathlib.Path) -> None:
-    facts = look(root)
-    facts["ollama"]["unit"].update(exists=True, masked=True)
-    (sentence,) = ask("__ollama_plan.refusals", facts)
-    assert "unmask" in sentence
 
 
 # -- what is written ------------------------------------------------------------
@@ -401,25 +339,6 @@ def test_a_login_is_kept_apart(ask: Ask, root: pathlib.Path) -> None:
     assert "55@" not in str(ask("__ollama_changes.remarks", facts, **proxy))
 
 
-@pytest.mark.parametrize(
-    ("given", "bind", "url"),
-    [
-        ({}, "0.0.0.0", "http://127.0.0.1:11434"),
-        ({"ollama_containers": False}, "127.0.0.1", "http://127.0.0.1:11434"),
-        ({"ollama_containers": False, "ollama_allow": ["10.0.0.1"]}, "0.0.0.0", "http://127.0.0.1:11434"),
-        ({"ollama_bind": "10.0.0.5", "ollama_port": 80}, "10.0.0.5", "http://10.0.0.5:80"),
-        ({"ollama_bind": "::"}, "[::]", "http://127.0.0.1:11434"),
-    ],
-    ids=str,
-)
-def test_where_it_listens_and_is_asked(
-    ask: Ask, root: pathlib.Path, given: dict[str, Any], bind: str, url: str
-) -> None:
-    facts = look(root)
-    assert (ask("__ollama_plan.bind", facts, **given), ask("__ollama_plan.url", facts, **given)) == (bind, url)
-    assert ask("__ollama_plan.firewall_wanted", facts, **given) is (bind != "127.0.0.1")
-
-
 def test_the_rules(ask: Ask, root: pathlib.Path) -> None:
     text = ask("__ollama_firewall_text", look(root), ollama_allow=["10.0.0.0/8", "fd00::7"])
     chain = re.sub(r"\s+", " ", text[text.index("chain ollama") :])
@@ -453,45 +372,6 @@ def test_rules_for_two_ports_until_the_new_one_has_answered(ask: Ask, root: path
 
 def read(text: str) -> dict[str, str]:
     return {"content": base64.b64encode(text.encode()).decode()}
-
-
-@pytest.mark.parametrize("path", [SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN])
-def test_a_file_that_was_lost_is_missed(ask: Ask, root: pathlib.Path, path: str) -> None:
-    proxy: dict[str, Any] = {"ollama_https_proxy": "http://me:secret@proxy:3128"}
-    facts = finished(ask, root, **proxy)
-    assert to_do(ask, facts, **proxy) == []
-    facts["ollama"]["files"][path]["sha256"] = ""
-    part = "configure" if path == SECRETS else "firewall"
-    assert ask(f"__ollama_changes.{part}", facts, **proxy) is True
-
-
-def test_rules_that_are_not_loaded_at_boot(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["firewall"]["enabled"] = False
-    assert ask("__ollama_changes.firewall", facts) is True
-    facts = finished(ask, root)
-    facts["ollama"]["unit"]["reload"] = True
-    assert (ask("__ollama_changes.service", facts), ask("__ollama_restart_needed", facts)) == (True, False)
-
-
-def test_other_firewalls_let_the_same_sources_in(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["firewall"].update(ufw=True, firewalld=False)
-    assert ask("__ollama_changes.openings_in", facts) == ["ufw"]
-    assert ask("__ollama_changes.openings", facts) is True
-    to = "to any port 11434 proto tcp"
-    assert ask("__ollama_changes.ufw_rules", facts, ollama_allow=["10.0.0.1"]) == [
-        f"from 10.0.0.1 {to}",
-        f"in on docker0 {to}",
-        f"in on br-+ {to}",
-    ]
-    off = {"ollama_firewall": "none"}
-    assert (ask("__ollama_changes.openings", facts, **off), ask("__ollama_changes.ufw_rules", facts, **off)) == (
-        True,
-        [],
-    )
-    facts["ollama"]["files"] = {}
-    assert ask("__ollama_changes.openings", facts, **off) is False, "nothing of ours is here any more"
 
 
 # A firewall for the script: its rules are lines of a file, and what it was called with is another.
@@ -565,41 +445,7 @@ def test_openings_are_made_kept_and_closed(ask: Ask, root: pathlib.Path, tmp_pat
     assert rules.read_text() == "somebody's own\n"
 
 
-# -- GPUs -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("gpus", "gpu", "given", "kind", "overlays", "tag"),
-    [
-        ([], {}, {}, "cpu", [], VERSION),
-        ([NVIDIA], {}, {}, "nvidia", [], VERSION),
-        ([{**NVIDIA, "driver": ""}], {}, {}, "cpu", [], VERSION),
-        ([AMD], {"kfd": True}, {}, "amd", ["rocm"], f"{VERSION}-rocm"),
-        ([AMD], {"kfd": False}, {}, "cpu", [], VERSION),
-        ([NVIDIA, AMD], {"kfd": True}, {}, "nvidia", [], VERSION),
-        ([NVIDIA], {}, {"ollama_gpu": "cpu"}, "cpu", [], VERSION),
-        ([], {"jetpack": "6"}, {}, "nvidia", ["jetpack6"], VERSION),
-        ([AMD], {"kfd": True}, {"ollama_overlays": []}, "amd", [], f"{VERSION}-rocm"),
-    ],
-)
-def test_the_gpu_decides_what_is_fetched(
-    ask: Ask, root: pathlib.Path, gpus: Any, gpu: Any, given: Any, kind: str, overlays: list[str], tag: str
-) -> None:
-    facts = look(root)
-    facts["gpus"] = gpus
-    facts["gpu"].update(gpu)
-    assert ask("__ollama_plan.gpu", facts, **given) == kind
-    assert ask("__ollama_plan.overlays", facts, **given) == overlays
-    assert ask("__ollama_plan.image", facts, **given) == f"ollama/ollama:{tag}"
-
-
 # -- in a container -----------------------------------------------------------------
-
-
-def container(facts: dict[str, Any]) -> dict[str, Any]:
-    facts["engine"]["running"] = True
-    facts["compose"]["version"] = "2.40.3"
-    return facts
 
 
 def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
@@ -617,25 +463,6 @@ def test_the_compose_file(ask: Ask, root: pathlib.Path) -> None:
     service = yaml.safe_load(ask("__ollama_changes.texts.compose", facts, **given))["services"]["ollama"]
     assert service["devices"] == ["/dev/kfd", "/dev/dri"]
     assert service["group_add"] == ["105"]
-
-
-def test_a_container_that_is_as_it_should_be(ask: Ask, root: pathlib.Path) -> None:
-    given = {"ollama_install": "container"}
-    facts = look(root)
-    changes = ask("__ollama_changes", facts, **given)
-    texts = {**ask("__ollama_texts", facts, **given), **changes["texts"]}
-    for path, text in (("/opt/ollama/compose.yaml", "compose"), *RULES):
-        write(root, path, texts[text])
-    running = {"name": CONTAINER, "running": True, "image": f"ollama/ollama:{VERSION}", "stamp": changes["stamp"]}
-    facts = container(look(root, nft=True, server=VERSION, container=running))
-    facts["ollama"]["models_dir"].update(exists=True, owner="root")
-    facts["ollama"]["firewall"].update(table=mark_of(texts["firewall"]), enabled=True)
-    assert to_do(ask, facts, **given) == []
-    assert ask("__ollama_plan.refusals", facts, __ollama_engine_expected=True, **given) == []
-    assert ask("__ollama_changes.container", facts, **given, ollama_version="0.18.0") is True
-    for change in ({"running": False}, {"stamp": "0" * 12}, {"image": "ollama/ollama:0.13.5"}):
-        facts["ollama"]["container"] = {**running, **change}
-        assert ask("__ollama_changes.container", facts, **given) is True, change
 
 
 def test_what_a_container_was_made_from_is_on_it(ask: Ask, root: pathlib.Path) -> None:
@@ -666,48 +493,6 @@ def test_where_a_container_served_before(ask: Ask, root: pathlib.Path, kept: Any
     assert ask("__ollama_compose_back_url", look(root), __ollama_compose_kept=kept) == url
 
 
-@pytest.mark.parametrize(
-    ("container", "previous"),
-    [
-        ({"running": True, "image": "ollama/ollama:0.13.5-rocm"}, "0.13.5"),
-        ({"running": True, "image": "mirror:5000/ollama/ollama:0.30.0-rc1"}, "0.30.0-rc1"),
-        ({"running": True, "image": "sha256:0123"}, ""),
-        ({"running": False, "image": "ollama/ollama:0.13.5"}, ""),
-    ],
-)
-def test_what_a_container_served_before(ask: Ask, root: pathlib.Path, container: Any, previous: str) -> None:
-    """At another port than the wanted one nobody asks it."""
-    facts = look(root, container={**container, "stamp": ""}, server="")
-    assert ask("__ollama_changes.previous", facts, ollama_install="container") == previous
-    facts["ollama"]["server"] = "0.17.4"
-    assert ask("__ollama_changes.previous", facts, ollama_install="container") == "0.17.4"
-
-
-def test_the_engine_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
-    facts = look(root)
-    given = {"ollama_install": "container"}
-    assert ask("__ollama_plan.refusals", facts, **given) == []
-    assert "Docker Engine" in ask("__ollama_plan.refusals", facts, __ollama_engine_expected=True, **given)[0]
-
-
-def test_the_nvidia_toolkit_is_missed_only_where_it_should_be_there(ask: Ask, root: pathlib.Path) -> None:
-    """site.yml looks before the role docker brings it, also where an engine runs already."""
-    facts = container(look(root))
-    facts["gpus"] = [NVIDIA]
-    facts["gpu"].update(nvidia_driver="580.95.05", uvm=True)
-    given = {"ollama_install": "container", "ollama_gpu": "nvidia"}
-    assert ask("__ollama_plan.refusals", facts, **given) == []
-    (sentence,) = ask("__ollama_plan.refusals", facts, __ollama_engine_expected=True, **given)
-    assert "Toolkit" in sentence
-
-
-def test_a_store_that_a_container_wrote_is_handed_over(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["files"]["/opt/ollama/compose.yaml"] = {"sha256": "ab" * 32}
-    assert ask("__ollama_changes.store", facts) is True
-    assert ask("__ollama_changes.service", facts) is False
-
-
 def test_a_store_behind_a_link_may_be_written(ask: Ask, root: pathlib.Path) -> None:
     (root / "srv/models").mkdir(parents=True)
     (root / "usr/share/ollama/.ollama").mkdir(parents=True)
@@ -732,34 +517,7 @@ def test_a_check_run_gives_nothing_to_a_user_that_is_not_there(ask: Ask, root: p
     assert ask("__ollama_store_known", facts, **there) is True
 
 
-# -- what is refused, and where things come from --------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "word"),
-    [
-        ({"ollama_keep_alive": "5 minutes"}, "ollama_keep_alive"),
-        ({"ollama_port": 99999}, "ollama_port"),
-        ({"ollama_bind": "http://0.0.0.0"}, "ollama_bind"),
-        ({"ollama_allow": ["nas.local"]}, "nas.local"),
-        ({"ollama_home": "/home/me/ollama"}, "ProtectHome"),
-        ({"ollama_user": "root"}, "root"),
-        ({"ollama_user": "-rf"}, "ollama_user"),
-        ({"ollama_user": "me:0"}, "ollama_user"),
-        ({"ollama_models_dir": "/srv/my models"}, "ollama_models_dir"),
-        ({"ollama_container_interfaces": ['docker0" accept; #']}, "ollama_container_interfaces"),
-        ({"ollama_models": ["llama3:8b@sha256:ab"]}, "ollama_models"),
-        ({"ollama_registry": "http://mirror/below"}, "ollama_registry"),
-        ({"ollama_bundle": "models"}, "ollama_bundle"),
-        ({"ollama_keep": -1}, "ollama_keep"),
-        ({"ollama_checksums": {"ollama-linux-amd64.tar.zst": "12"}}, "ollama_checksums"),
-        ({"ollama_version": "0.4.9"}, "0.5.0"),
-        ({"ollama_gpu": "nvidia"}, "ollama_gpu"),
-    ],
-    ids=str,
-)
-def test_refusals(ask: Ask, root: pathlib.Path, given: dict[str, Any], word: str) -> None:
-    assert word in " ".join(ask("__ollama_plan.refusals", look(root), **given))
+# -- where things come from ------------------------------------------------------------
 
 
 def test_one_variable_points_everything_at_a_mirror(ask: Ask, root: pathlib.Path) -> None:
@@ -808,12 +566,6 @@ def test_what_is_noted_before_a_change(ask: Ask, root: pathlib.Path, change: dic
     assert (noted["version"], noted["current"], noted["url"]) == (VERSION, VERSION, "http://127.0.0.1:11434")
 
 
-def test_where_nothing_served_nothing_is_noted(ask: Ask, root: pathlib.Path) -> None:
-    assert ask("__ollama_changes.note", look(root)) is False
-    container = {"ollama_install": "container", "ollama_version": "0.18.0"}
-    assert ask("__ollama_changes.note", finished(ask, root), **container) is False
-
-
 def test_a_run_that_was_ended_is_taken_up(ask: Ask, root: pathlib.Path) -> None:
     """Killed at any place: as far as anybody can see, all may be as it should be."""
     facts = finished(ask, root)
@@ -824,38 +576,6 @@ def test_a_run_that_was_ended_is_taken_up(ask: Ask, root: pathlib.Path) -> None:
     for name in ("changes.service", "way_back", "settle_needed"):
         assert ask(f"__ollama_{name}", facts) is True, name
     assert ask("__ollama_restart_needed", facts) is False
-
-
-def test_the_link_may_have_been_switched_already(ask: Ask, root: pathlib.Path) -> None:
-    facts = finished(ask, root)
-    facts["ollama"].update(server="0.13.5")
-    facts["ollama"]["releases"]["0.13.5"] = {"complete": True, "overlays": [], "checksums": {}}
-    assert ask("__ollama_changes.noted", facts)["current"] == "0.13.5"
-    facts["ollama"]["releases"]["0.13.5"]["complete"] = False
-    assert ask("__ollama_changes.noted", facts)["current"] == VERSION
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("0.0.0.0:11500", "http://127.0.0.1:11500"),
-        ("0.0.0.0", "http://127.0.0.1:11434"),
-        (":8080", "http://127.0.0.1:8080"),
-        ("http://0.0.0.0", "http://127.0.0.1:80"),
-        ("10.0.0.5:11434", "http://10.0.0.5:11434"),
-        ("[::]:11434", "http://127.0.0.1:11434"),
-        ("[fd00::7]:11435", "http://[fd00::7]:11435"),
-        ("", "http://127.0.0.1:11434"),
-    ],
-)
-def test_the_one_before_is_asked_where_it_was(ask: Ask, root: pathlib.Path, host: str, url: str) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["running_env"]["OLLAMA_HOST"] = host
-    facts["ollama"]["unit"]["environment"].pop("OLLAMA_HOST")
-    assert ask("__ollama_changes.noted.url", facts, ollama_port=9999) == url
-    facts["ollama"].update(running_env={})  # it does not run, so the files say where
-    facts["ollama"]["unit"]["environment"]["OLLAMA_HOST"] = host
-    assert ask("__ollama_changes.noted.url", facts, ollama_port=9999) == url
 
 
 @pytest.mark.parametrize(
@@ -899,6 +619,17 @@ def test_the_role_reads_as_it_runs() -> None:
     assert order("change.yml") == [
         "install", "remember", "firewall", "openings", "configure", "service", "container", "settle", "prune"
     ]  # fmt: skip
+
+
+def test_every_variable_reaches_the_decisions(ask: Ask, root: pathlib.Path) -> None:
+    """All but what only tells modules how long to wait and how much to prove."""
+    names = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
+    passed = set(ask("__ollama_variables", look(root)))
+    assert names - passed == {
+        "ollama_look", "ollama_verify", "ollama_download_timeout", "ollama_start_timeout", "ollama_pull_timeout",
+        "ollama_pull_stall", "ollama_probe_timeout",
+    }  # fmt: skip
+    assert passed - names == {"host", "engine_expected"}
 
 
 def test_tasks_and_decisions_name_the_same_files(ask: Ask, root: pathlib.Path) -> None:
