@@ -12,7 +12,7 @@ from node import DAEMON, MODEL, OLLAMA, PLUGIN, Owner, eventually, finished, gre
 def daemon_comes_back(owner: Owner, nothing_is_lost: None) -> Iterator[None]:
     yield
     switch("plugin_daemon", "start=")
-    on_node(f"docker start {DAEMON}")
+    on_node(f"docker restart --time 1 {DAEMON}")
     eventually("docker exec dify-api-1 curl -sf http://plugin_daemon:5002/health/check", 60)
     green(owner, "dify_plugin", plugin=PLUGIN)
 
@@ -30,15 +30,15 @@ def test_a_restart_is_waited_for(owner: Owner) -> None:
     assert not green(owner, "dify_model", model=MODEL, credentials=credentials, deadline=60).changed
 
 
-def test_the_role_waits_for_it() -> None:
+def test_the_role_waits_for_it(owner: Owner) -> None:
     away(10)
-    finished()
+    assert finished(owner).changed == 0
 
 
 def test_one_that_stays_away(owner: Owner) -> None:
     away(120)
     new = {"model": "another", "credentials": {"base_url": OLLAMA}}
     refused(owner, "dify_model", "plugin_daemon", deadline=4, **new)
-    run = play(dify_health_deadline=5)
+    run = play(owner, dify_health_deadline=5)
     assert run.status != 0
     says(run.message, "daemon", "plugin_daemon")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from node import MODEL, NODE, OLLAMA, Owner, finished, play, refused, says
+from node import MODEL, NODE, OLLAMA, Owner, finished, ollama, play, refused, says
 
 CREDENTIALS = {"base_url": OLLAMA, "mode": "chat", "context_size": "2048", "max_tokens": "512"}
 
@@ -37,14 +37,10 @@ class TestRefused:
 
     def test_one_model_on_two_nodes(self, owner: Owner) -> None:
         """The community edition uses one address; which one it is, is said."""
-        models = [{"name": MODEL, "capabilities": ["completion"], "context_length": 4096}]
-        nodes = [
-            {"name": NODE, "url": OLLAMA, "models": models},
-            {"name": "ollama-b", "url": "http://ollama-b:11434", "models": models},
-        ]
-        run = play("--check", dify_ollama_nodes=nodes)
-        said = " ".join(run.output.split())
-        says(said, MODEL, NODE, "ollama-b", "dify_models")
+        nodes = [ollama(owner), ollama(owner, "other", "http://other:11434")]
+        run = finished(owner, dify_ollama_nodes=nodes)
+        says(run.output, f"{MODEL} is on {NODE} and other: Dify asks {NODE}", "choose another one by dify_models")
+        assert run.changed == 0
 
 
 def test_changed_by_hand(owner: Owner) -> None:
@@ -53,14 +49,15 @@ def test_changed_by_hand(owner: Owner) -> None:
     given = owner.credentials(MODEL)["credentials"]["max_tokens"]
     owner.change_model(MODEL, max_tokens="77")
 
-    check = play("--check")
+    check = play(owner, "--check")
     assert check.status == 0, check.output[-8000:]
-    run = finished()
-    for said in (" ".join(shown.output.split()) for shown in (check, run)):
-        says(said, rf"{MODEL}: max_tokens is 77 in Dify, where {given} is wanted", "overwrite")
-    assert run.changed == 0
+    run = finished(owner)
+    says(
+        run.output, f"{MODEL}: max_tokens is 77 in Dify, where {given} is wanted", "dify_models_overwrite: true sets it"
+    )
+    assert check.changed == run.changed == 0
     assert owner.credentials(MODEL)["credentials"]["max_tokens"] == "77"
 
-    assert finished(dify_models_overwrite=True).changed == 1
+    assert finished(owner, dify_models_overwrite=True).changed == 1
     assert owner.belongings() == before
-    assert finished().changed == 0
+    assert finished(owner).changed == 0

@@ -7,7 +7,7 @@ from typing import Any
 from machine import ROOT, Machine, Run, environment
 
 __all__ = [
-    "CONTAINER", "INVENTORIES", "NODE", "ROOT", "Run",
+    "CONTAINER", "INVENTORIES", "MACHINE", "NODE", "ROOT", "Run",
     "containers", "environment", "files", "kill_when", "on_node", "play",
 ]  # fmt: skip
 
