@@ -19,7 +19,7 @@ def text(name: str, default: str = "") -> str:
 
 
 def number(name: str, default: int) -> int:
-    return int(os.environ.get(name) or default)
+    return int(float(os.environ.get(name) or default))  # 1.16 writes some seconds as 5.0
 
 
 def flag(name: str, default: bool = False) -> bool:
