@@ -30,6 +30,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_plan imp
     strategy_of,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_texts import (
+    ALREADY,
     clean,
     explain_task,
     fetch_advice,
@@ -331,6 +332,9 @@ class Plugins:
                 if status == "success":
                     return
                 if status == "failed":
+                    # An installation that an earlier run did not wait for was faster.
+                    if ALREADY in message and wanted.is_met_by(self._look().get(wanted.plugin)):
+                        return
                     raise PluginError(explain_task(wanted.text, message))
             if time.monotonic() + POLL_SECONDS > self.end:
                 raise PluginError(stuck(wanted.text, time.monotonic() - self.started, status, message))

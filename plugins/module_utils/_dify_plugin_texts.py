@@ -11,10 +11,11 @@ import re
 
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["clean", "explain_task", "fetch_advice", "no_plugins", "not_listed", "stuck", "unchanged"]
+__all__ = ["ALREADY", "clean", "explain_task", "fetch_advice", "no_plugins", "not_listed", "stuck", "unchanged"]
 
 # Longest quotation of a foreign text.
 _QUOTE = 300
+ALREADY = "perhaps it's already installed"
 # (pattern, what was found ("" = quote the text), what to do); the first match wins.
 _TASKS = (
     (
@@ -66,7 +67,7 @@ _TASKS = (
         "The host ran out of memory or disk during the installation: make room and run this again.",
     ),
     (
-        r"perhaps it's already installed",
+        ALREADY,
         "another version of the plugin is installed, and this daemon does not replace it by an installation",
         "Somebody installed it at the same moment: run this again.",
     ),

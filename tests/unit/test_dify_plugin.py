@@ -437,6 +437,16 @@ class TestManager:
         assert "cannot reach the package index" in item.error
         assert item.progress[0]["status"] == "failed"
 
+    def test_an_earlier_run_was_faster(self, console: FakeConsole, go: Go) -> None:
+        told = "failed to install plugin, perhaps it's already installed"
+        console.plugins.tasks = [state("running"), state("failed", told)]
+        console.plugins.after = [entry("0.1.0", NEW)]
+        assert (go().error, go().version) == ("", "0.1.0")
+        # The same words, and another version is there.
+        console.plugins.list, console.plugins.after = [], [entry()]
+        console.plugins.tasks = [state("failed", told)]
+        assert "another version of the plugin is installed" in go().error
+
     def test_an_uninstallation_that_does_nothing(self, console: FakeConsole, go: Go) -> None:
         console.plugins.list = [entry()]
         assert "lists it still" in go(OLLAMA, state="absent").error

@@ -57,11 +57,10 @@ class Pair:
         return identifier
 
 
-def ask_redis(instance: Instance, command: str) -> str:
-    """The first line of Redis's answer, in the instance's database; "" for a key that does not exist."""
-    host, port, password, number = (
-        instance.environment[f"REDIS_{name}"] for name in ("HOST", "PORT", "PASSWORD", "DB")
-    )
+def ask_redis(instance: Instance, command: str, number: str = "") -> str:
+    """The first line of Redis's answer, in the instance's database or another; "" for a key that does not exist."""
+    host, port, password = (instance.environment[f"REDIS_{name}"] for name in ("HOST", "PORT", "PASSWORD"))
+    number = number or instance.environment["REDIS_DB"]
     line = b""
     with socket.create_connection((host, int(port)), timeout=5) as sock, sock.makefile("rwb") as stream:
         for one in (f"AUTH {password}", f"SELECT {number}", command):
@@ -87,6 +86,7 @@ def running(
         ask_redis(instance, "FLUSHDB")  # locks and caches of the pair before
         daemon = None
         if DAEMONS[release]:
+            ask_redis(instance, "FLUSHDB", "0")  # the packages that the daemon before had
             daemon = harness.Daemon(DAEMONS[release], directory / "daemon", postgres, redis_server, free_port())
             stack.callback(daemon.close)
             instance.environment |= {"PLUGIN_DAEMON_URL": daemon.url, "PLUGIN_DAEMON_KEY": harness.KEY}

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import threading
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,79 +20,32 @@ import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console
 from console_pair import Pair
+from market import Market
 from standin import daemon_package
 from standin.daemon_package import pack
 
 OLLAMA = "langgenius/ollama"
 Run = Callable[..., dict[str, Any]]
+RELEASES = [release for release, daemon in console_pair.DAEMONS.items() if daemon]
 
 
-class Market:
-    """A marketplace with some versions of one plugin."""
-
-    def __init__(self) -> None:
-        self.packages: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                owner.asked.append(self.path)
-                path, _mark, query = self.path.partition("?")
-                wanted = urllib.parse.parse_qs(query).get("unique_identifier", [""])[0]
-                if path.endswith("/versions"):
-                    listed = [{"unique_identifier": one, "version": version_of(one)} for one in owner.packages]
-                    self._send(json.dumps({"code": 0, "data": {"versions": listed}}).encode())
-                elif wanted in owner.packages:
-                    self._send(owner.packages[wanted])
-                else:
-                    self.send_error(404)
-
-            def do_POST(self) -> None:
-                owner.asked.append(self.path)
-                self.rfile.read(int(self.headers["Content-Length"]))
-                author, name = OLLAMA.split("/")
-                newest = list(owner.packages)[-1:]
-                entries = [
-                    {"org": author, "name": name, "latest_version": version_of(one), "latest_package_identifier": one}
-                    for one in newest
-                ]
-                self._send(json.dumps({"code": 0, "data": {"plugins": entries}}).encode())
-
-            def _send(self, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *unused: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def offer(self, *versions: str) -> None:
-        self.packages = {daemon_package.read(data).identifier: data for data in map(content, versions)}
+def on(*releases: str) -> pytest.MarkDecorator:
+    """For what takes its time and is the same everywhere, or is not the same and needs a test of its own."""
+    return pytest.mark.parametrize("place", releases, indirect=True)
 
 
 def content(version: str, **options: Any) -> bytes:
     return pack(OLLAMA, version, **options)
 
 
-def version_of(identifier: str) -> str:
-    return identifier.split(":")[1].split("@")[0]
-
-
 @pytest.fixture(scope="module")
 def market() -> Iterator[Market]:
-    market = Market()
+    market = Market(OLLAMA)
     yield market
-    market.server.shutdown()
-    market.server.server_close()
+    market.close()
 
 
-@pytest.fixture(scope="module", params=[release for release, daemon in console_pair.DAEMONS.items() if daemon])
+@pytest.fixture(scope="module", params=RELEASES)
 def place(
     request: pytest.FixtureRequest,
     postgres: Any,
@@ -103,9 +54,8 @@ def place(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pair]:
     directory = tmp_path_factory.mktemp(f"plugin-{request.param}")
-    with console_pair.running(
-        request.param, postgres, redis_server, directory, 57, MARKETPLACE_API_URL=market.url
-    ) as pair:
+    addresses = {"MARKETPLACE_API_URL": market.url, "STANDIN_GITHUB_URL": market.url}
+    with console_pair.running(request.param, postgres, redis_server, directory, 57, **addresses) as pair:
         pair.set_up()
         yield pair
 
@@ -157,12 +107,6 @@ def runner(pair: Pair, market_url: str, capsys: pytest.CaptureFixture[str], fold
         return result
 
     return call
-
-
-def only_on(pair: Pair, release: str) -> None:
-    """For what takes its time and is the same everywhere."""
-    if pair.release != release:
-        pytest.skip(f"done on {release}")
 
 
 def silent(pair: Pair) -> bool:
@@ -244,17 +188,17 @@ def test_a_newer_package_is_no_upgrade_until_the_daemon_does_it(pair: Pair, run:
     assert run(source="package", package=newer)["changed"] is False
 
 
+@on("1.12.1")
 def test_without_the_key_an_upgrade_is_a_reinstallation_if_that_is_allowed(
     pair: Pair, run: Run, tmp_path: Path
 ) -> None:
-    only_on(pair, "1.12.1")
     run(source="package", package=file(tmp_path, "0.0.6"))
     done = run(source="package", package=file(tmp_path, "0.1.0"), secrets_file=None, reinstall=True)
     assert (done["plugins"][0]["action"], listed(pair)) == ("reinstalled", [("0.1.0", "package")])
 
 
 def test_the_marketplace_by_exact_version_and_by_the_latest(pair: Pair, run: Run, market: Market) -> None:
-    market.offer("0.0.6", "0.1.0")
+    market.offer(content("0.0.6"), content("0.1.0"))
     wanted = {"plugin": OLLAMA, "plugin_version": "0.0.6", "verify": "process"}
     assert run(check=True, **wanted)["plugins"][0]["action"] == "installed"
     done = run(**wanted)
@@ -282,11 +226,11 @@ def test_the_marketplace_by_exact_version_and_by_the_latest(pair: Pair, run: Run
     assert f"Dify upgrades {OLLAMA} by itself ({strategy}), so version 0.1.0 will not stay" in str(said)
 
 
+@on("1.16.0")
 def test_a_plugin_from_a_package_goes_to_a_version_of_the_marketplace(
     pair: Pair, run: Run, market: Market, tmp_path: Path
 ) -> None:
-    only_on(pair, "1.16.0")
-    market.offer("0.0.6", "0.1.0")
+    market.offer(content("0.0.6"), content("0.1.0"))
     run(source="package", package=file(tmp_path, "0.0.6"))
     done = run(plugin=OLLAMA, plugin_version="0.1.0", verify="process")
     assert (done["plugins"][0]["action"], listed(pair)) == ("upgraded", [("0.1.0", "package")])
@@ -294,16 +238,88 @@ def test_a_plugin_from_a_package_goes_to_a_version_of_the_marketplace(
 
 
 def test_a_marketplace_without_the_version_or_out_of_reach(pair: Pair, run: Run, market: Market) -> None:
-    only_on(pair, "1.16.0")
-    market.offer("0.0.6")
+    market.offer(content("0.0.6"))
     result = run(plugin=OLLAMA, plugin_version="9.9.9")
     assert f"has no version 9.9.9 of {OLLAMA}; it has 0.0.6" in result["msg"]
     result = run(plugin=OLLAMA, plugin_version="9.9.9", marketplace_url="http://127.0.0.1:1")
     assert "cannot be asked for the versions of langgenius/ollama" in result["msg"]
-    # The api container does not reach it: a whole identifier needs no look-up, and Dify says what is wrong.
-    result = run(plugin=f"{OLLAMA}:0.0.9@{'a' * 64}")
-    assert "MARKETPLACE_API_URL" in result["msg"]
+    assert "Set marketplace_url to a marketplace that the managed host reaches" in result["msg"]
+    # A whole identifier needs no look-up, and Dify says what is wrong.
+    lacking = run(plugin=f"{OLLAMA}:0.0.9@{'a' * 64}")
+    assert "file not found. The marketplace that api asks, MARKETPLACE_API_URL" in lacking["msg"]
+    market.status = 503
+    try:
+        asked, down = run(plugin=OLLAMA), run(plugin=f"{OLLAMA}:0.0.9@{'a' * 64}")
+    finally:
+        market.status = 200
+    assert "answered HTTP 503 when asked for the versions of langgenius/ollama. Set marketplace_url" in asked["msg"]
+    assert "Reached maximum retries (3) for URL" in down["msg"]
+    assert "point MARKETPLACE_API_URL (dify_marketplace_url) at a mirror that it reaches" in down["msg"]
     assert listed(pair) == []
+
+
+def test_several_plugins_with_one_login(
+    pair: Pair, run: Run, market: Market, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    logins: list[str] = []
+    log_in = Console._log_in
+
+    def counted(console: Console) -> None:
+        logins.append(console.url)
+        log_in(console)
+
+    monkeypatch.setattr(Console, "_log_in", counted)
+    market.offer(content("0.0.6"), content("0.1.0"))
+    market.release("o/third", "v2.0.0", "third.difypkg", pack("example/third", "2.0.0", provider="third"))
+    second = tmp_path / "second.difypkg"
+    second.write_bytes(pack("example/second", "1.0.0", provider="second"))
+    github = {"source": "github", "repo": "o/third", "release": "v2.0.0", "release_file": "third.difypkg"}
+    wanted: list[Any] = [
+        f"{OLLAMA}:0.0.6",
+        {"source": "package", "package": str(second)},
+        {"plugin": "example/third", **github, "state": ""},
+    ]
+    shared = {"session_file": str(tmp_path / "session"), "verify": "process"}
+    done = run(plugins=wanted, **shared)
+    assert done.get("msg", "") == ""
+    assert len(logins) == 1
+    assert [(one["plugin"], one["action"], one["source"], one["verified"]) for one in done["plugins"]] == [
+        (OLLAMA, "installed", "marketplace", "process"),
+        ("example/second", "installed", "package", "process"),
+        ("example/third", "installed", "github", "process"),
+    ]
+    for check in (True, False):
+        again = run(check=check, plugins=wanted, **shared)
+        assert (again["changed"], [one["verified"] for one in again["plugins"]]) == (False, ["process"] * 3)
+    assert len(logins) == 1
+    # One that cannot be had does not keep the others back, and the run fails with its reason alone.
+    market.status = 404
+    try:
+        mixed = run(plugins=[f"{OLLAMA}:0.1.0", {"plugin": "example/second", "state": "absent"}], **shared)
+    finally:
+        market.status = 200
+    assert mixed["failed"] is True
+    assert mixed["msg"].count(OLLAMA) == mixed["msg"].count("HTTP 404") == 1
+    assert [one["action"] for one in mixed["plugins"]] == ["none", "uninstalled"]
+    gone = run(plugins=[OLLAMA, "example/second", "example/third"], state="absent", **shared)
+    assert [one["action"] for one in gone["plugins"]] == ["uninstalled", "none", "uninstalled"]
+    assert len(logins) == 1
+    assert listed(pair) == []
+
+
+def test_a_release_on_github_and_the_next_one(pair: Pair, run: Run, market: Market) -> None:
+    for tag, version in (("v0.0.6", "0.0.6"), ("v0.1.0", "0.1.0")):
+        market.release("o/ollama", tag, "p.difypkg", content(version))
+    wanted = {"plugin": OLLAMA, "source": "github", "repo": "o/ollama", "release_file": "p.difypkg"}
+    done = run(release="v0.0.6", **wanted)
+    assert (done["plugins"][0]["action"], listed(pair)) == ("installed", [("0.0.6", "github")])
+    assert [run(check=check, release="v0.0.6", **wanted)["changed"] for check in (True, False)] == [False, False]
+    # The console has an upgrade for these: no key of the daemon is needed.
+    done = run(release="v0.1.0", **wanted, secrets_file=None)
+    assert (done["plugins"][0]["action"], listed(pair)) == ("upgraded", [("0.1.0", "github")])
+    assert run(release="v0.1.0", **wanted)["changed"] is False
+    lacking = run(release="v9", **wanted)
+    assert "file not found. The api container cannot fetch the package from GitHub" in lacking["msg"]
 
 
 def test_a_lost_file_is_found_and_put_back(pair: Pair, daemon: harness.Daemon, run: Run, tmp_path: Path) -> None:
@@ -362,6 +378,48 @@ def test_a_dependency_that_the_index_lacks(pair: Pair, run: Run, tmp_path: Path)
     assert (result["plugins"][0]["version"], listed(pair)) == ("", [])
 
 
+def test_dependencies_that_take_too_long(pair: Pair, daemon: harness.Daemon, run: Run, tmp_path: Path) -> None:
+    path = file(tmp_path, "0.1.5")
+    daemon.fault(install="fail:init process exited due to no activity for 120 seconds")
+    try:
+        result = run(source="package", package=path)
+    finally:
+        daemon.fault()
+    assert "Installing the dependencies took too long or failed again and again" in result["msg"]
+    assert "raise PLUGIN_PYTHON_ENV_INIT_TIMEOUT" in result["msg"]
+    # Slow, and the run gives up: it goes on, and the next run finds it.
+    daemon.fault(install="slow:4")
+    try:
+        result = run(source="package", package=path, deadline=2)
+    finally:
+        daemon.fault()
+    assert f"The installation of {OLLAMA} 0.1.5 is still " in result["msg"]
+    assert "It goes on in the plugin daemon, so run this again later with a longer deadline" in result["msg"]
+    later = run(source="package", package=path, verify="process")
+    assert later["plugins"][0]["verified"] == "process", later["msg"]
+    assert run(source="package", package=path)["changed"] is False
+
+
+@pytest.mark.parametrize("fault", ["dead", "crashloop"])
+def test_a_plugin_that_is_listed_and_dead(
+    pair: Pair, daemon: harness.Daemon, run: Run, fault: str, tmp_path: Path
+) -> None:
+    wanted = {"source": "package", "package": file(tmp_path, "0.0.6"), "verify": "process"}
+    run(**wanted)
+    daemon.fault(plugin=fault)
+    daemon.kill_plugins()
+    try:
+        result = run(**wanted, process_timeout=1.5)
+    finally:
+        daemon.fault()
+    assert result["failed"] is True
+    assert f"{OLLAMA} 0.0.6 is listed, but the plugin" in result["msg"]
+    assert "log of plugin_daemon" in result["msg"]
+    assert (result["changed"], result["plugins"][0]["verified"]) == (False, "listed")
+    daemon.restart()
+    assert run(**wanted)["plugins"][0]["verified"] == "process"
+
+
 def test_a_plugin_whose_program_ends_at_once_leaves_the_old_one(pair: Pair, run: Run, tmp_path: Path) -> None:
     run(source="package", package=file(tmp_path, "0.0.6"))
     broken = file(tmp_path, "0.1.3", replace={"main.py": "import sys\nsys.exit('boom')\n"})
@@ -376,16 +434,24 @@ def test_a_plugin_whose_program_ends_at_once_leaves_the_old_one(pair: Pair, run:
     assert run(plugin=OLLAMA, verify="process")["plugins"][0]["verified"] == "process"
 
 
-def test_signature_size_and_files_that_are_none(pair: Pair, daemon: harness.Daemon, run: Run, tmp_path: Path) -> None:
-    only_on(pair, "1.16.0")
+def test_signature_size_and_files_that_are_none(
+    pair: Pair, daemon: harness.Daemon, run: Run, market: Market, tmp_path: Path
+) -> None:
+    market.offer(content("0.0.9"))
     daemon.restart(FORCE_VERIFYING_SIGNATURE="true", MAX_PLUGIN_PACKAGE_SIZE="9000")
+    pair.instance.start(PLUGIN_MAX_PACKAGE_SIZE="1000")
     try:
         result = run(source="package", package=file(tmp_path, "0.0.6"))
-        assert "FORCE_VERIFYING_SIGNATURE" in result["msg"]
+        assert "bad signature" in result["msg"]
+        assert "set FORCE_VERIFYING_SIGNATURE to false (dify_plugin_signatures)" in result["msg"]
         large = file(tmp_path, "0.0.7", key=daemon_package.OFFICIAL_KEY, replace={"x.txt": _noise(20000)})
-        assert "PLUGIN_MAX_PACKAGE_SIZE" in run(source="package", package=large)["msg"]
+        assert "PLUGIN_MAX_PACKAGE_SIZE for api and plugin_daemon" in run(source="package", package=large)["msg"]
+        # What Dify itself fetches is measured by the api, too.
+        result = run(plugin=OLLAMA)
+        assert "Max file size reached. Raise PLUGIN_MAX_PACKAGE_SIZE of api and plugin_daemon" in result["msg"]
     finally:
         daemon.restart()
+        pair.instance.start()
     assert listed(pair) == []
     cut = tmp_path / "cut.difypkg"
     cut.write_bytes(content("0.0.6")[:400])
@@ -401,7 +467,6 @@ def _noise(size: int) -> str:
 def test_a_daemon_that_is_restarting_is_waited_for(
     pair: Pair, daemon: harness.Daemon, run: Run, tmp_path: Path
 ) -> None:
-    only_on(pair, "1.16.0")
     daemon.stop()
     back = threading.Timer(1.5, lambda: daemon.start(migrate=False))
     back.start()
@@ -413,7 +478,6 @@ def test_a_daemon_that_is_restarting_is_waited_for(
 def test_a_daemon_that_stays_away(
     pair: Pair, daemon: harness.Daemon, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only_on(pair, "1.7.2")
     monkeypatch.setattr(_dify_plugin, "RESTART_SECONDS", 0.5)
     daemon.stop()
     try:
@@ -424,13 +488,19 @@ def test_a_daemon_that_stays_away(
     assert pair.console().tenant_id not in result["msg"]
 
 
-def test_a_wrong_password(pair: Pair, run: Run) -> None:
-    only_on(pair, "1.16.0")
+def test_a_wrong_password_and_a_locked_account(pair: Pair, run: Run) -> None:
     result = run(plugin=OLLAMA, password="Wrong-passw0rd")
     assert "Nothing was tried again" in result["msg"]
     assert "Wrong-passw0rd" not in json.dumps(result)
     # A right login puts the counter of wrong ones back to zero.
     assert "failed" not in run(plugin=OLLAMA, state="absent")
+    faults = pair.instance.home / "faults.json"
+    faults.write_text('{"login": "locked"}')
+    try:
+        result = run(plugin=OLLAMA, state="absent")
+    finally:
+        faults.unlink()
+    assert "Seven wrong passwords lock an account for 24 hours. Wait, or delete the key" in result["msg"]
 
 
 def test_before_plugins(postgres: Any, redis_server: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
