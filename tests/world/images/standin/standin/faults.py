@@ -11,6 +11,8 @@ A key may be limited to one process of an image: "worker.start" beats "start" in
     api        500 | hang | slow:<s>  every request, /health included
     login      locked                 every login: 429, as for a day after seven wrong passwords
     web        500 | hang | slow:<s>
+    install    fail:<text> | slow:<s> the installer of a plugin's environment; too slow is killed, as a silent one is
+    plugin     dead | crashloop | hang | slow:<s>  every plugin; the light one can do more, see daemon_plugin.py
     migration  fail | slow:<s>        in the last revision of a run that has one
     head       <revision>             written as the database's head after a successful migration
 """
