@@ -25,6 +25,11 @@ INIT_PASSWORD = "init-pass-1"
 DAEMONS = {"0.15.3": "", "1.7.2": "0.2.0", "1.12.1": "0.5.3", "1.16.0": "0.6.3"}
 
 
+def on(*releases: str, fixture: str = "pair") -> pytest.MarkDecorator:
+    """A test for these releases alone: what it is about is only there, or the same everywhere and slow."""
+    return pytest.mark.parametrize(fixture, releases, indirect=True)
+
+
 class Pair:
     """`url` is Dify's, `model_url` the model server's; the owner exists after set_up()."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,12 +18,14 @@ import harness_daemon as harness
 import pytest
 from instance_api import CHAT, CREDENTIALS, Instance, interpreter
 from ports import free_port
+from standin import fake_ollama
 from standin.daemon_package import pack
 
 PAIRS = [("1.0.0", "0.0.3"), ("1.7.0", "0.2.0"), ("1.12.1", "0.5.3"), ("1.14.1", "0.6.3"), ("1.16.0", "0.6.3")]
 OWNER = {"email": "admin@example.com", "name": "Admin", "password": "Passw0rd!x"}
 BASE = "/console/api/workspaces/current"
 PROVIDER = f"{BASE}/model-providers/langgenius/ollama/ollama/models"
+MODEL = {"model": "llama3.2", "model_type": "llm"}
 DSL = """app: {name: probe, mode: chat, icon: x, icon_background: '#FFEAD5', description: ''}
 dependencies: []
 kind: app
@@ -176,3 +179,41 @@ def test_a_killed_plugin_process_comes_back(pair: Pair) -> None:
     assert "PluginDaemonInternalServerError: no proper instance" in dead.json["message"]
     assert pair.call("GET", f"{BASE}/model-providers")["data"][0]["custom_configuration"]["status"] == "active"
     assert until(lambda: pair.chat(key, "blocking").status == 200)
+
+
+@pytest.mark.parametrize("pair", [("1.12.1", "0.5.3"), ("1.16.0", "0.6.3")], indirect=True, ids=["1.12.1", "1.16.0"])
+def test_trouble_at_the_model_server_comes_back_as_recorded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.log_in()
+    pair.install()
+    pair.add_model("llama3.2")
+    key = pair.chat_key("llama3.2")
+
+    def asked() -> tuple[Any, dict[str, Any]]:
+        blocking, stream = pair.chat(key, "blocking"), pair.chat(key, "streaming")
+        assert (blocking.status, stream.status) == (400, 200)
+        (event,) = events(stream.body)
+        assert event["event"] == "error"
+        return blocking.json, event
+
+    monkeypatch.setitem(fake_ollama.REFUSED, "llama3.2", (404, "model 'llama3.2' not found"))
+    blocking, event = asked()
+    text = "[models] Error: API request failed with status code 404"
+    assert blocking["code"] == event["code"] == "invalid_param"
+    assert re.match(r"req_id: [0-9a-f]{10} PluginInvokeError: \{", blocking["message"])
+    assert json.loads(event["message"])["error_type"] == "InvokeError"
+    assert json.loads(event["message"])["message"].startswith(text)
+    # base_url where nobody listens: as of a server that only the host can reach.
+    pair.instance.postgres.query(
+        "UPDATE provider_model_credentials SET encrypted_config = replace(encrypted_config, %s, 'http://127.0.0.1:1')",
+        pair.model_url,
+        database=pair.instance.database,
+    )
+    blocking, event = asked()
+    assert blocking["code"] == event["code"] == "completion_request_error"
+    assert blocking["message"] == event["message"]
+    assert blocking["message"].startswith("[models] Server Unavailable Error, HTTPConnectionPool(host='127.0.0.1'")
+    assert "[Errno 111] Connection refused" in blocking["message"]
+    body = {**MODEL, "credentials": {**CREDENTIALS, "base_url": "http://127.0.0.1:1"}}
+    found = pair.call("POST", f"{PROVIDER}/credentials/validate", body)
+    assert found["result"] == "error"
+    assert found["error"].startswith("An error occurred during credentials validation: HTTPConnectionPool")

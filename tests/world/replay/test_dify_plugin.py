@@ -29,11 +29,6 @@ Run = Callable[..., dict[str, Any]]
 RELEASES = [release for release, daemon in console_pair.DAEMONS.items() if daemon]
 
 
-def on(*releases: str) -> pytest.MarkDecorator:
-    """For what takes its time and is the same everywhere, or is not the same and needs a test of its own."""
-    return pytest.mark.parametrize("place", releases, indirect=True)
-
-
 def content(version: str, **options: Any) -> bytes:
     return pack(OLLAMA, version, **options)
 
@@ -188,7 +183,7 @@ def test_a_newer_package_is_no_upgrade_until_the_daemon_does_it(pair: Pair, run:
     assert run(source="package", package=newer)["changed"] is False
 
 
-@on("1.12.1")
+@console_pair.on("1.12.1", fixture="place")
 def test_without_the_key_an_upgrade_is_a_reinstallation_if_that_is_allowed(
     pair: Pair, run: Run, tmp_path: Path
 ) -> None:
@@ -226,7 +221,7 @@ def test_the_marketplace_by_exact_version_and_by_the_latest(pair: Pair, run: Run
     assert f"Dify upgrades {OLLAMA} by itself ({strategy}), so version 0.1.0 will not stay" in str(said)
 
 
-@on("1.16.0")
+@console_pair.on("1.16.0", fixture="place")
 def test_a_plugin_from_a_package_goes_to_a_version_of_the_marketplace(
     pair: Pair, run: Run, market: Market, tmp_path: Path
 ) -> None:
