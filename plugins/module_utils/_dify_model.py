@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import ipaddress
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_model_plan as plan
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import NOT_STARTED, Console, ConsoleError
@@ -78,6 +81,8 @@ class Workspace:
                 item.result["error"] = self.console.hide(f"{wish.model}: {exc}")
             except ConsoleError as exc:
                 item.result["error"] = item.explain(exc)
+            if "error" in item.result:
+                item.settle()
             results.append(item.result)
         if not self.options.check:
             self.record.save()
@@ -134,6 +139,9 @@ class Item:
         self.wish = wish
         self.fields: list[Field] = []
         self.remembered: Remembered | None = None
+        # Whether something may have been changed, and whether an answer about credentials is still out.
+        self.written = False
+        self.asking = False
         self.key = ""
         self.result: dict[str, Any] = {
             "provider": wish.provider,
@@ -235,7 +243,7 @@ class Item:
         self._did("created")
         if self.options.check:
             return Found(self._masked(whole), "", self.wish.credential_name)
-        self.models.save(*self._names, whole, name=self.wish.credential_name)
+        self._save(whole, name=self.wish.credential_name)
         found = self._look()
         if found is not None and found.available and not found.current:
             # A model whose credential was deleted is still on the list, and takes a new one only when it is told to.
@@ -263,6 +271,7 @@ class Item:
         name = found.available[chosen]
         if self.options.check:
             return Found(self._values_of(chosen), chosen, name, found.available)
+        self.written = True
         self.models.switch(*self._names, chosen)
         again = self._look()
         if again is not None and again.current == chosen:
@@ -289,6 +298,7 @@ class Item:
             return None
         self._did("switched")
         if not self.options.check:
+            self.written = True
             self.models.switch(*self._names, mine)
         again = self._look(mine)
         if again is None or again.current != mine:
@@ -317,7 +327,7 @@ class Item:
                 "first."
             )
         whole = plan.body(found.values, write, self.fields)
-        self.models.save(*self._names, whole, found.current, found.name)
+        self._save(whole, found.current, found.name)
         again = self._look()
         if again is None:
             raise ModelError(f"Dify took new credentials for {self.wish.model} and has none: see the log of its api.")
@@ -330,6 +340,17 @@ class Item:
             )
         self._verify(again, write)
         return again
+
+    def _save(self, values: dict[str, str], credential_id: str = "", name: str = "") -> None:
+        self.asking = True
+        try:
+            self.models.save(*self._names, values, credential_id, name)
+        except ConsoleError as error:
+            # Dify refuses before it stores anything.
+            self.asking = not 400 <= error.status < 500
+            raise
+        self.asking = False
+        self.written = True
 
     def _verify(self, found: Found, written: Mapping[str, str]) -> None:
         wrong = plan.differences(written, found.values, self.fields, None)
@@ -344,6 +365,7 @@ class Item:
             return
         self._did("updated")
         if not self.options.check:
+            self.written = True
             self.models.enable(*self._names)
 
     def _default(self, created: bool) -> None:
@@ -357,6 +379,7 @@ class Item:
         if found != wanted and (free or self._may(Difference("default", self.wish.model, found[1], by_hand=True))):
             self._did("updated")
             self.result["default"] = True
+            self.written = not self.options.check
             if not self.options.check and not self.models.set_default(self.wish.model_type, *self._names[:2]):
                 raise ModelError(
                     f"Dify was told to make {self.wish.model} the default {self.wish.model_type} and still has "
@@ -387,6 +410,7 @@ class Item:
         self._did("deleted")
         if self.options.check:
             return
+        self.written = True
         self.models.delete(*self._names)
         if self._look() is not None:
             raise ModelError(f"Dify deleted {self.wish.model} and still has credentials of it.")
@@ -421,21 +445,63 @@ class Item:
                 hashes[key] = hashed(wanted[key])
         self.workspace.record.set(self.key, Remembered(values, hashes, found.current, old.is_default))
 
+    def settle(self) -> None:
+        """After an error: what was refused was not done."""
+        if not (self.written or self.asking or self.options.check):
+            self.result["changed"], self.result["action"] = False, "none"
+        self.result["after"] = self.result["after"] or self.result["before"]
+
     def explain(self, error: ConsoleError) -> str:
         """What a refusal means. The provider's own objection is named with the address that it tried."""
         _before, objection, text = error.message.partition(_PREFIX)
-        if error.kind == "server_error":
+        if objection:
+            said = self._objection(text)
+        elif error.kind == "server_error":
             # Dify says no more than 500, whatever is wrong behind it.
-            return (
+            said = (
                 f"{self.wish.model}: Dify could not ask its plugin (HTTP {error.status}). The plugin's process is dead "
                 "or still starting, plugin_daemon is down or has another PLUGIN_DAEMON_KEY than api, or PostgreSQL or "
                 "Redis is out of reach: see the logs of plugin_daemon and api."
             )
-        if not objection:
-            return self.workspace.console.hide(f"{self.wish.model}: {error}")
+        elif self.asking and error.code.startswith("timeout"):
+            said = (
+                f"{self.wish.model}: Dify tried the model{self._place} and did not answer in time. The plugin's "
+                "process is dead, of which older plugin daemons say nothing, or the model server hangs: read the log "
+                "of plugin_daemon and restart it, and ask the model server itself."
+            )
+        else:
+            said = f"{self.wish.model}: {error}"
+        if error.kind in _PASSING and self.options.deadline > 0:
+            said += f" It was tried again until the deadline of {self.options.deadline:g} s had passed."
+        return self.workspace.console.hide(said)
+
+    def _objection(self, text: str) -> str:
         found, advice = model_trouble(text)
-        base = str(self.wish.credentials.get("base_url") or "")
-        place = f" at {mask_urls(base)}" if base else ""
-        return self.workspace.console.hide(
-            f"The provider does not accept {self.wish.model}{place}: {(found or text[:300]).rstrip('. ')}. {advice}"
-        ).rstrip()
+        host = urlsplit(self._base).hostname or ""
+        if re.search(r"model\W.*not found|try pulling it", text, re.DOTALL):
+            found = "the model is not found there"
+            advice = "Correct its name, or pull the model there (ollama_models of that host)."
+        elif "cannot be reached" in found and _is_loopback(host):
+            advice = (
+                f"Dify asks from inside a container, and there {host} is that container: write "
+                "http://host.docker.internal:11434 for a model server on Dify's own host, never localhost, and let it "
+                "listen to containers (ollama_bind)."
+            )
+        said = (found or text[:300]).rstrip(". ")
+        return f"The provider does not accept {self.wish.model}{self._place}: {said}. {advice}".rstrip()
+
+    @property
+    def _base(self) -> str:
+        return str(self.wish.credentials.get("base_url") or "")
+
+    @property
+    def _place(self) -> str:
+        return f" at {mask_urls(self._base)}" if self._base else ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host in ("localhost", "0.0.0.0"):  # noqa: S104  # an address that somebody wrote, none that is listened on
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False

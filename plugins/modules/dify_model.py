@@ -219,7 +219,8 @@ models:
     action:
       description: >-
         What was done, or would be in check mode: V(none), V(created), V(updated), V(switched) (a stored credential is
-        in use again) or V(deleted).
+        in use again) or V(deleted). With RV(models[].error) it is V(none) where Dify refused, and else what may have
+        been done.
       type: str
     credential_id:
       description: The id of the credential in use; empty before Dify 1.8.
@@ -315,7 +316,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    wishes = [Wish(**one) for one in params["models"] or [{name: params[name] for name in ("model", *ONE)}]]
+    single = [{name: params[name] for name in ("model", *ONE)}] if params["model"] else []
+    wishes = [Wish(**one) for one in params["models"] or single]
     _refuse_contradictions(module, wishes)
     console = console_of(module)
     options = Options(params["overwrite"], module.check_mode, params["deadline"], module.warn)

@@ -200,6 +200,7 @@ class Dify:
         self.current = ""
         self.default_model = ("", "")
         self.broken: list[ConsoleError] = []  # raised by the next writes; all but "invalid" after they took effect
+        self.refuses = False  # each of them before it took effect
         self.forgets_secrets = False
         self.listed_without_credential = False
         self.switches = True
@@ -234,7 +235,7 @@ class Dify:
         return {"credentials": shown, "id": self.current, "name": one["name"], "available": available}
 
     def save(self, provider: str, model: str, kind: str, values: dict[str, str], one: str = "", name: str = "") -> None:
-        if self.broken and self.broken[0].kind == "invalid":
+        if self.broken and (self.refuses or self.broken[0].kind == "invalid"):
             raise self.broken.pop()
         self.sent.append(values)
         old = self.stored.get(one, {"values": {}})["values"]
@@ -304,6 +305,72 @@ def test_a_write_that_took_effect_in_spite_of_its_error_is_not_repeated(dify: Di
 def test_patience_ends(dify: Dify, have: Have) -> None:
     dify.broken = [ConsoleError("server_error", "Internal Server Error", 500)]
     assert "The plugin's process is dead or still starting" in have(deadline=0, base_url="u")["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "changed", "words"),
+    [
+        (
+            ConsoleError("invalid", "An error occurred during credentials validation: Connection refused", 400),
+            False,
+            "The provider does not accept m at http://127.0.0.1:1: the model server cannot be reached. Dify asks from "
+            "inside a container, and there 127.0.0.1 is that container: write http://host.docker.internal:11434 for a "
+            "model server on Dify's own host, never localhost, and let it listen to containers (ollama_bind).",
+        ),
+        (
+            ConsoleError(
+                "invalid",
+                "An error occurred during credentials validation: API request failed with status code 404: "
+                '{"error":"model \\"m\\" not found, try pulling it first"}',
+                400,
+            ),
+            False,
+            "The provider does not accept m at http://127.0.0.1:1: the model is not found there. Correct its name, or "
+            "pull the model there (ollama_models of that host).",
+        ),
+        (
+            ConsoleError("no_answer", "it does not answer within 310 s", code="timeout_read"),
+            True,
+            "m: Dify tried the model at http://127.0.0.1:1 and did not answer in time. The plugin's process is dead, "
+            "of which older plugin daemons say nothing, or the model server hangs: read the log of plugin_daemon and "
+            "restart it, and ask the model server itself.",
+        ),
+        (ConsoleError("forbidden", "You may not", 403), False, "m: You may not. The account may not do this: it takes"),
+    ],
+)
+def test_one_sentence_for_what_is_wrong_and_what_to_do(
+    dify: Dify, have: Have, error: ConsoleError, changed: bool, words: str
+) -> None:
+    dify.broken = [error]
+    dify.refuses = not changed
+    result = have(deadline=0, base_url="http://127.0.0.1:1")
+    assert result["error"].startswith(words)
+    # What was refused was not done; of what was not answered nobody knows.
+    assert (result["changed"], result["action"]) == (changed, "created" if changed else "none")
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("http://localhost:11434", "there localhost is that container"),
+        ("http://[::1]:11434", "there ::1 is that container"),
+        ("http://0.0.0.0:11434", "there 0.0.0.0 is that container"),
+        ("http://host.docker.internal:11434", "see that the model server listens there"),
+        ("http://10.0.0.5:11434", "see that the model server listens there"),
+    ],
+)
+def test_addresses_that_only_the_host_can_reach(dify: Dify, have: Have, url: str, advice: str) -> None:
+    dify.broken = [ConsoleError("invalid", f"{manager._PREFIX}NewConnectionError: [Errno 111] Connection refused", 400)]
+    assert advice in have(base_url=url)["error"]
+
+
+def test_how_long_it_was_tried_is_said(dify: Dify, have: Have) -> None:
+    dify.broken = [ConsoleError("daemon_down", "Failed to request plugin daemon", 400) for _ in range(500)]
+    dify.refuses = True
+    error = have(deadline=0.2, base_url="u")["error"]
+    assert error.endswith("It was tried again until the deadline of 0.2 s had passed.")
+    assert "plugin_daemon" in error
+    assert 2 < len(dify.broken) < 500
 
 
 def test_what_a_provider_says_is_told_without_the_secret(dify: Dify, have: Have) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import console_pair
 import pytest
 import yaml
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_console_models
 from console_pair import EMAIL, PASSWORD, Pair
 from console_run import RunModule, runner
 from standin.daemon_package import _sources
@@ -218,14 +219,15 @@ def test_what_the_provider_objects_to_comes_back_in_words(desk: Desk) -> None:
     assert refused["failed"]
     assert f"does not accept missing at {desk.pair.model_url}" in refused["msg"]
     assert "pull the model there" in refused["msg"]
-    # One that fails keeps no other from being done.
-    assert [one["action"] for one in refused["models"]] == ["created", "created"]
+    # One that fails keeps no other from being done, and is not said to be there.
+    assert [one["action"] for one in refused["models"]] == ["none", "created"]
+    assert ["error" in one for one in refused["models"]] == [True, False]
+    assert [bool(one) for one in refused["diff"]["after"].values()] == [False, True]
     assert desk.stored()["credentials"]
     closed = {"model": "other", "credentials": {"base_url": "http://127.0.0.1:1"}}
     unreachable = desk.run(closed)["msg"]
-    assert (
-        "at http://127.0.0.1:1: the model server cannot be reached. Model addresses are resolved inside" in unreachable
-    )
+    assert "at http://127.0.0.1:1: the model server cannot be reached. Dify asks from inside a container" in unreachable
+    assert "write http://host.docker.internal:11434" in unreachable
 
 
 def test_wishes_that_cannot_be_are_refused_before_dify_is_changed(desk: Desk) -> None:
@@ -281,6 +283,32 @@ class TestPlatform:
         finally:
             daemon.start(migrate=False)
         assert "llama3.2: " in failed["msg"] and "plugin_daemon" in failed["msg"]
+
+    def test_a_plugin_whose_process_is_dead(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Listed, and nobody answers: older daemons let Dify wait for ever, newer ones let it answer 500."""
+        daemon = desk.pair.daemon
+        assert daemon is not None
+        monkeypatch.setattr(_dify_console_models, "_VALIDATE_SECONDS", 3.0)
+        daemon.fault(plugin="dead")
+        try:
+            daemon.kill_plugins()
+            failed = desk.run({"model": "llama3.2"}, deadline=0)
+        finally:
+            daemon.fault()
+        assert "The plugin's process is dead" in failed["msg"] and "plugin_daemon" in failed["msg"]
+        # The daemon looks every five seconds; until then the platform is one that is starting.
+        done = desk.run({"model": "llama3.2"}, deadline=30)
+        assert not done.get("failed"), done["msg"]
+        assert len(desk.stored()["available"]) == (1 if desk.many else 0)
+
+    def test_one_plugin_process_dies_in_between_and_is_waited_for(self, desk: Desk) -> None:
+        if desk.pair.release == "1.7.2":
+            pytest.skip("its daemon answers nothing until the process is back, or for ever")
+        daemon = desk.pair.daemon
+        assert daemon is not None
+        daemon.kill_plugins()
+        done = desk.run({"model": "llama3.2"}, deadline=30)
+        assert (done.get("failed"), done["models"][0]["action"]) == (None, "created")
 
 
 class TestSecrets:

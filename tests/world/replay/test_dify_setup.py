@@ -74,6 +74,27 @@ def test_check_run_check_run_and_what_must_not_work(pair: Pair, run: RunModule, 
 
 
 @pytest.mark.parametrize("pair", ["0.15.3", "1.16.0"], indirect=True)
+def test_the_password_that_was_made_for_the_owner(pair: Pair, run: RunModule, tmp_path: Path) -> None:
+    secrets, session = tmp_path / "secrets.json", tmp_path / "run" / "session.json"
+    secrets.write_text(json.dumps({"INIT_PASSWORD": INIT_PASSWORD}))
+    options = {"url": pair.url, "email": EMAIL, "secrets_file": str(secrets), "session_file": str(session)}
+    assert run("dify_setup", check=True, **options)["step"] == "not_started"
+    assert "holds no ADMIN_PASSWORD" in run("dify_setup", **options)["msg"]
+    secrets.write_text(json.dumps({"INIT_PASSWORD": INIT_PASSWORD, "ADMIN_PASSWORD": PASSWORD}))
+    results = [run("dify_setup", check, **options) for check in (True, False, True, False)]
+    assert [one["changed"] for one in results] == [True, True, False, False]
+    assert session.parent.stat().st_mode & 0o777 == 0o700
+    # The next modules need no login and no password of their own.
+    session_only = pair.console(session_file=str(session))
+    assert session_only.workspace()["role"] == "owner" and not session_only.logged_in
+    for module, wish in (("dify_model", {"models": []}), ("dify_app", {"apps": []})):
+        assert not run(module, **options, **wish).get("failed")
+        none = {**options, "secrets_file": str(tmp_path / "none.json")}
+        assert "none.json holds no ADMIN_PASSWORD" in run(module, **none, **wish)["msg"]
+    assert not any(PASSWORD in json.dumps(one) for one in results)
+
+
+@pytest.mark.parametrize("pair", ["0.15.3", "1.16.0"], indirect=True)
 def test_the_seventh_wrong_password_is_told_from_the_others(pair: Pair, run: RunModule) -> None:
     owner = {"url": pair.url, "email": EMAIL, "password": PASSWORD}
     assert run("dify_setup", **owner, init_password=INIT_PASSWORD)["changed"] is True
@@ -87,10 +108,15 @@ def test_the_seventh_wrong_password_is_told_from_the_others(pair: Pair, run: Run
 
 @pytest.mark.parametrize("pair", ["1.12.1"], indirect=True)
 def test_the_log_of_ansible_holds_no_secret(pair: Pair, tmp_path: Path) -> None:
-    session, playbook = tmp_path / "session.json", tmp_path / "playbook.yml"
-    options = {"url": pair.url, "email": EMAIL, "password": PASSWORD, "init_password": INIT_PASSWORD}
-    task = {"name": "Owner", "llmops.stack.dify_setup": {**options, "session_file": str(session)}}
-    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}
+    session, playbook, file = (tmp_path / name for name in ("session.json", "playbook.yml", "secrets.json"))
+    file.write_text(json.dumps({"INIT_PASSWORD": INIT_PASSWORD, "ADMIN_PASSWORD": PASSWORD}))
+    options = {"url": pair.url, "email": EMAIL}
+    given = {"password": PASSWORD, "init_password": INIT_PASSWORD, "session_file": str(session)}
+    tasks = [
+        {"name": "Owner", "llmops.stack.dify_setup": {**options, **given}},
+        {"name": "Again", "llmops.stack.dify_setup": {**options, "secrets_file": str(file)}},
+    ]
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
     playbook.write_text(json.dumps([{**play, "vars": {"ansible_python_interpreter": sys.executable}}]))
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-vvv", "--diff", str(playbook)],
