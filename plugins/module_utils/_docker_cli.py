@@ -17,6 +17,8 @@ from typing import Any
 
 _LABEL = "com.docker.compose."
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|_KEY$|_KEY_|_URL$|_URI$|_DSN$", re.IGNORECASE)
+_PLAIN_URL = re.compile(r"https?://[^@?]*")
+_PLAIN_ADDRESS = re.compile(r"\S*_URL=[\w.-]+:\d{1,5}", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 _ASSIGNED = re.compile(
     r"(?i)\b([\w.-]*(?:password|passwd|secret|token|api[_-]?key)[\w.-]*[\"']?\s*[=:]\s*[\"']?)(?!\s)[^\s\"',}]+"
@@ -158,7 +160,10 @@ def secrets(containers: list[Container]) -> set[str]:
         value
         for one in containers
         for name, value in one.env.items()
-        if _SECRET_NAME.search(name) and len(value) >= 6 and not re.fullmatch(r"https?://[^@?]*", value)
+        if _SECRET_NAME.search(name)
+        and len(value) >= 6
+        and not _PLAIN_URL.fullmatch(value)
+        and not _PLAIN_ADDRESS.fullmatch(f"{name}={value}")
     }
 
 
