@@ -73,6 +73,9 @@ class Plugins:
             assert time.monotonic() < end, found
             time.sleep(0.5)
 
+    def fault(self, **values: str) -> None:
+        self.container.exec("sh", "-c", f"echo '{json.dumps(values)}' >/app/storage/.standin.json")
+
     def alive(self) -> str:
         return self.send(
             "dispatch/model/validate_provider_credentials", {"data": {"provider": "ollama", "credentials": {}}}
@@ -151,6 +154,12 @@ def test_a_plugin_lives_dies_and_comes_back(daemon: Plugins) -> None:
     daemon.until("no proper instance", deadline=5)
     daemon.until('"result":true')
     assert processes(container) != [process]
+
+    for fault in ("dead", "crashloop"):
+        daemon.fault(plugin=fault)
+        daemon.until("no proper instance", deadline=5)
+        daemon.fault()
+        daemon.until('"result":true', deadline=90)
 
     # What was built once needs no index any more.
     docker("stop", "--time", "1", daemon.index.name)

@@ -112,6 +112,13 @@ def test_a_silent_index_is_given_up(config: Config, silent_index: str) -> None:
     assert not (daemon_environment.directory(patient, identifier) / daemon_environment.MARKER).exists()
 
 
+def test_an_installer_that_is_slow_on_command_is_killed_like_a_silent_one(config: Config) -> None:
+    impatient = dataclasses.replace(config, env_init_seconds=0.1)
+    daemon_installer.silence(impatient, 0.05)
+    with pytest.raises(daemon_installer.InstallerFailed, match=r"no activity for 0\.1 seconds$"):
+        daemon_installer.silence(impatient, 5)
+
+
 def test_long_output_keeps_its_beginning_and_its_end() -> None:
     text = str(daemon_installer.refused("exit status 2", f"{'a' * 600}{'b' * 600}\n"))
     twice = "failed to install dependencies: failed to install dependencies"
