@@ -137,8 +137,8 @@ def test_only_a_requirement_asks_for_an_installer(tmp_path: Path, requirements: 
 def test_a_piece_is_passed_on_as_the_daemon_writes_it() -> None:
     """The SDK's own spelling of a piece, and of prices that came out of a multiplication."""
     usage = {"prompt_tokens": 1, "prompt_price": "0E-7", "total_price": "0.10", "latency": 0.5}
-    message = {"role": "assistant", "content": "Hello", "name": None, "tool_calls": []}
-    piece = {
+    message: dict[str, Any] = {"role": "assistant", "content": "Hello", "name": None, "tool_calls": []}
+    piece: dict[str, Any] = {
         "model": "m",
         "prompt_messages": [],
         "system_fingerprint": None,
