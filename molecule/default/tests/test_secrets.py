@@ -1,4 +1,4 @@
-"""No generated secret is in the -vvv log of the runs before this: check, install, no-op, check, verify."""
+"""No secret is in the -vvv log of the runs before this: check, install, no-op, check, verify."""
 
 from __future__ import annotations
 
@@ -52,3 +52,15 @@ def test_no_secret_is_in_it(host: Any, log: str) -> None:
     assert [name for name, value in secrets.items() if len(value) < 16] == []
     # Names only: pytest prints what it compares, and a secret must not end in the log of the test that guards it.
     assert sorted(name for name, value in secrets.items() if any(form in log for form in forms(value))) == []
+
+
+def test_no_key_token_or_cookie_is_in_it(host: Any, log: str) -> None:
+    """Those that the node keeps, and whatever else looks like one: a session of an earlier run is kept nowhere."""
+    kept = host.check_output("cat /opt/dify/.llmops-probe.key").strip()
+    assert kept.startswith("app-")
+    found = re.findall(r"\bapp-[A-Za-z0-9]{20,}|\beyJ[\w-]{10,}\.[\w-]+|(?:access|csrf|refresh)_token=[^*;\s]+", log)
+    assert len(found) == 0, f"{len(found)} of them, the first is {found[0][:12]}..."
+    assert "Bearer ey" not in log
+    sessions = host.check_output("find /run/llmops.stack -type f -exec cat {} + 2>/dev/null || true")
+    for number, value in enumerate(re.findall(r'"([\w.~-]{32,})"', sessions)):
+        assert not any(form in log for form in forms(value)), f"value {number} of a session file"
