@@ -11,6 +11,7 @@ waited for: it can succeed without effect, vanish, or stay for ever.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_plan imp
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_texts import (
     ALREADY,
+    PACKAGE_GONE,
     clean,
     explain_task,
     fetch_advice,
@@ -55,6 +57,10 @@ GONE_POLLS = 3
 
 class PluginError(Exception):
     """The wanted state was not reached; the text says why and what to do."""
+
+
+class _PackageGone(PluginError):
+    """The daemon has lost the package, and would take it again."""
 
 
 @dataclass(frozen=True)
@@ -210,12 +216,15 @@ class Plugins:
         package = cast("Package", wish.package)  # the module asks for one with source=package
         if package.wanted.is_met_by(found) or self.options.check:
             return package.wanted
+        return self._upload_file(package)
+
+    def _upload_file(self, package: Package) -> Wanted:
         try:
             with open(package.path, "rb") as file:
                 content = file.read()
         except OSError as exc:
             raise PluginError(f"The package {package.path} cannot be read any more: {exc.strerror or exc}.") from exc
-        return self._upload(wish.wanted.plugin, content)
+        return self._upload(package.wanted.plugin, content)
 
     def _upload(self, plugin: str, content: bytes) -> Wanted:
         """The daemon's own word on what the package is. It only keeps it."""
@@ -223,20 +232,23 @@ class Plugins:
         return _named(self._patiently(lambda: self.console.plugins.upload(name, content)))
 
     def _from_github(self, wish: Wish, found: Installed | None) -> Wanted:
-        meta = {"repo": wish.repo, "version": wish.release, "package": wish.release_file}
+        meta = _release_of(wish)
         same = found and found.source == "github" and all(found.meta.get(key) == meta[key] for key in meta)
         if found and same:
             return Wanted(found.plugin, found.version, found.checksum)
         if self.options.check:
             # Only the daemon can say what the file holds, and that is a change.
             return Wanted(wish.wanted.plugin, wish.release.lstrip("v"), "unknown")
-        uploaded = _named(self._patiently(lambda: self.console.plugins.upload_github(*meta.values())))
+        uploaded = self._upload_release(wish)
         if uploaded.plugin != wish.wanted.plugin:
             raise PluginError(
                 f"{wish.release_file} of {wish.repo} {wish.release} is {uploaded.text}, not "
                 f"{wish.wanted.plugin}: correct plugin or release_file."
             )
         return uploaded
+
+    def _upload_release(self, wish: Wish) -> Wanted:
+        return _named(self._patiently(lambda: self.console.plugins.upload_github(*_release_of(wish).values())))
 
     def _from_marketplace(self, wish: Wish, found: Installed | None) -> Wanted:
         wanted = wish.wanted
@@ -263,16 +275,16 @@ class Plugins:
 
     def _apply(self, item: Item, route: str, wish: Wish, wanted: Wanted, found: Installed | None) -> Installed:
         if route == "reinstall" and found:
+            self._bring(wish, wanted)
             self._uninstall(found)
             time.sleep(SETTLE_SECONDS)
         if route == "daemon" and found:
-            task = self._upgrade_at_daemon(wish, wanted, found)
+            call = functools.partial(self._upgrade_at_daemon, wish, wanted, found)
         elif route == "console" and found:
-            task = self._patiently(lambda: self._upgrade(wish, wanted, found))
+            call = functools.partial(self._upgrade, wish, wanted, found)
         else:
-            task = self._patiently(lambda: self._install(wish, wanted))
-        if task:
-            self._wait(item, task, wanted)
+            call = functools.partial(self._install, wish, wanted)
+        self._go(item, wish, wanted, call)
         listed = self._look().get(wanted.plugin)
         if listed is None:
             raise PluginError(not_listed(wanted.text))
@@ -280,6 +292,37 @@ class Plugins:
             raise PluginError(unchanged(wanted.text, listed.version))
         self._show(item, listed)
         return listed
+
+    def _go(self, item: Item, wish: Wish, wanted: Wanted, call: Callable[[], str]) -> None:
+        """Dify fetches nothing whose manifest the daemon still knows, also where its file was lost."""
+        try:
+            self._follow(item, wanted, call)
+            return
+        except _PackageGone:
+            pass
+        except ConsoleError as exc:
+            if exc.kind != "package_missing":
+                raise
+        self._bring(wish, wanted)
+        self._follow(item, wanted, call)
+
+    def _follow(self, item: Item, wanted: Wanted, call: Callable[[], str]) -> None:
+        task = self._patiently(call)
+        if task:
+            self._wait(item, task, wanted)
+
+    def _bring(self, wish: Wish, wanted: Wanted) -> None:
+        """Has the daemon keep the package. Nothing that it lists or knows is a proof that it still does."""
+        if wish.package:
+            uploaded = self._upload_file(wish.package)
+        elif wish.source == "github":
+            uploaded = self._upload_release(wish)
+        else:
+            uploaded = self._upload(wanted.plugin, self.options.marketplace.package(wanted, self.end))
+        if uploaded != wanted:
+            raise PluginError(
+                f"What came from {wish.source} is {uploaded.identifier}, expected was {wanted.identifier}."
+            )
 
     def _install(self, wish: Wish, wanted: Wanted) -> str:
         if wish.source == "github":
@@ -297,12 +340,7 @@ class Plugins:
         """The console upgrades a plugin only by the source that it came from. The daemon takes any package it has."""
         daemon = cast("PluginDaemon", self.options.daemon)  # plan() comes here with one only
         if wish.source == "marketplace":
-            content = self.options.marketplace.package(wanted, self.end)
-            uploaded = self._upload(wanted.plugin, content)
-            if uploaded != wanted:
-                raise PluginError(
-                    f"The marketplace sent {uploaded.identifier} when asked for {wanted.identifier}: correct it."
-                )
+            self._bring(wish, wanted)
         try:
             return daemon.upgrade(self.console.tenant_id, found, wanted)
         except DaemonError as exc:
@@ -335,7 +373,8 @@ class Plugins:
                     # An installation that an earlier run did not wait for was faster.
                     if ALREADY in message and wanted.is_met_by(self._look().get(wanted.plugin)):
                         return
-                    raise PluginError(explain_task(wanted.text, message))
+                    kind = _PackageGone if PACKAGE_GONE in message else PluginError
+                    raise kind(explain_task(wanted.text, message))
             if time.monotonic() + POLL_SECONDS > self.end:
                 raise PluginError(stuck(wanted.text, time.monotonic() - self.started, status, message))
             time.sleep(POLL_SECONDS)
@@ -428,6 +467,10 @@ class Plugins:
 def _refusal(error: ConsoleError, wish: Wish) -> str:
     advice = fetch_advice(error.message, wish.source)
     return f"Dify cannot fetch the package: {error.message}. {advice}" if advice else str(error)
+
+
+def _release_of(wish: Wish) -> dict[str, str]:
+    return {"repo": wish.repo, "version": wish.release, "package": wish.release_file}
 
 
 def _named(identifier: str) -> Wanted:

@@ -11,11 +11,23 @@ import re
 
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["ALREADY", "clean", "explain_task", "fetch_advice", "no_plugins", "not_listed", "stuck", "unchanged"]
+__all__ = [
+    "ALREADY",
+    "PACKAGE_GONE",
+    "clean",
+    "explain_task",
+    "fetch_advice",
+    "no_plugins",
+    "not_listed",
+    "stuck",
+    "unchanged",
+]
 
 # Longest quotation of a foreign text.
 _QUOTE = 300
 ALREADY = "perhaps it's already installed"
+# The folder of the daemon's storage with every package that was ever uploaded.
+PACKAGE_GONE = "plugin_packages/"
 # (pattern, what was found ("" = quote the text), what to do); the first match wins.
 _TASKS = (
     (

@@ -101,7 +101,8 @@ options:
     description:
       - A marketplace, or a mirror of one, that the managed host reaches.
       - It is asked only for the checksum of a version that is not the newest, and for the package where a plugin of
-        another source is to be replaced. Everything else Dify itself asks E(MARKETPLACE_API_URL) for.
+        another source is to be replaced, one is to be reinstalled, or the plugin daemon lost its file. Everything else
+        Dify itself asks E(MARKETPLACE_API_URL) for.
     type: str
     default: https://marketplace.dify.ai
   package:
@@ -143,7 +144,8 @@ options:
     description:
       - Whether a plugin may be uninstalled and installed again, where nothing else leads to the wanted state. That is
         an upgrade for which the daemon's key is missing, and a plugin that is listed and whose process never comes.
-      - Calls fail meanwhile, endpoints of the plugin are lost, and where the installation fails the plugin is gone.
+      - Calls fail meanwhile, endpoints of the plugin are lost, and where the installation fails the plugin is gone. The
+        package is brought to the plugin daemon first, and nothing is uninstalled where it cannot be had.
     type: bool
     default: false
   pin:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 import uuid
@@ -338,6 +339,31 @@ def test_a_lost_file_is_found_and_put_back(pair: Pair, daemon: harness.Daemon, r
     done = run(**{**wanted, "process_timeout": 1.5}, reinstall=True)
     assert (done["plugins"][0]["action"], done["plugins"][0]["verified"]) == ("reinstalled", "process")
     assert run(**wanted)["changed"] is False
+
+
+def test_a_storage_that_was_lost_is_filled_again(
+    pair: Pair, daemon: harness.Daemon, run: Run, market: Market, tmp_path: Path
+) -> None:
+    """Dify fetches no package whose manifest the daemon remembers: reinstalled by Dify alone, it would be gone."""
+    market.offer(content("0.0.6"))
+    wanted = {"plugin": OLLAMA, "plugin_version": "0.0.6", "verify": "process", "process_timeout": 1.5}
+    run(**wanted)
+    for folder in ("plugin", "plugin_packages"):
+        shutil.rmtree(daemon.storage / folder, ignore_errors=True)
+    daemon.restart()
+    out_of_reach = run(**wanted, reinstall=True, marketplace_url="http://127.0.0.1:1")
+    assert "cannot be asked for the package of langgenius/ollama 0.0.6" in out_of_reach["msg"]
+    # What cannot be had again is not taken away.
+    assert listed(pair) == [("0.0.6", "marketplace")]
+    done = run(**wanted, reinstall=True)
+    assert (done["plugins"][0]["action"], done["plugins"][0]["verified"]) == ("reinstalled", "process")
+    assert listed(pair) == [("0.0.6", "marketplace")]
+    # Removed, lost and wanted again.
+    run(plugin=OLLAMA, state="absent")
+    for folder in ("plugin", "plugin_packages"):
+        shutil.rmtree(daemon.storage / folder, ignore_errors=True)
+    again = run(**wanted)
+    assert again["plugins"][0]["verified"] == "process", again["msg"]
 
 
 def test_old_tasks_are_none_of_its_business(pair: Pair, daemon: harness.Daemon, run: Run, tmp_path: Path) -> None:
