@@ -23,6 +23,7 @@ EMAIL, NAME, PASSWORD = "admin@example.com", "Admin", "Passw0rd!x"
 INIT_PASSWORD = "init-pass-1"
 # Releases as they are paired with a daemon; 0.15.3 knows none.
 DAEMONS = {"0.15.3": "", "1.7.2": "0.2.0", "1.12.1": "0.5.3", "1.16.0": "0.6.3"}
+WITH_DAEMON = tuple(release for release, daemon in DAEMONS.items() if daemon)
 
 
 def on(*releases: str, fixture: str = "pair") -> pytest.MarkDecorator:

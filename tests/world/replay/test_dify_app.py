@@ -269,6 +269,6 @@ def test_overwrite_needs_a_record(desk: Desk) -> None:
     assert "overwrite needs record" in desk.run(overwrite=True, record="")["msg"]
 
 
-@console_pair.on(*(release for release, daemon in console_pair.DAEMONS.items() if daemon))
+@console_pair.on(*console_pair.WITH_DAEMON)
 def test_an_old_dsl_that_makes_dify_ask_the_marketplace(desk: Desk) -> None:
     assert "write version: 0.3.1 or newer" in desk.run(dsl=desk.dsl("0.1.5"))["msg"]

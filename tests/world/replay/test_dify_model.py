@@ -26,6 +26,7 @@ from standin.daemon_package import _sources
 SECRET = "sk-very-secret-4711"
 ROOT = Path(__file__).resolve().parents[3]
 LLM = ("ollama", "llama3.2", "llm")
+SEVERAL = ("1.12.1", "1.16.0")  # a model has one credential before 1.8
 
 
 def form_with_a_secret() -> dict[str, str | None]:
@@ -255,11 +256,7 @@ def test_a_wrong_password_is_sent_once(desk: Desk) -> None:
 
 
 class TestPlatform:
-    @pytest.fixture(autouse=True)
-    def with_a_daemon(self, pair: Pair) -> None:
-        if not pair.daemon:
-            pytest.skip("0.15.3 has no plugin daemon")
-
+    @console_pair.on(*console_pair.WITH_DAEMON)
     def test_a_daemon_that_is_starting_is_waited_for(self, desk: Desk) -> None:
         daemon = desk.pair.daemon
         assert daemon is not None
@@ -274,6 +271,7 @@ class TestPlatform:
         assert len(desk.stored()["available"]) == (1 if desk.many else 0)
         assert not desk.run({"model": "llama3.2"})["changed"]
 
+    @console_pair.on(*console_pair.WITH_DAEMON)
     def test_a_daemon_that_stays_away_is_named(self, desk: Desk) -> None:
         daemon = desk.pair.daemon
         assert daemon is not None
@@ -284,6 +282,7 @@ class TestPlatform:
             daemon.start(migrate=False)
         assert "llama3.2: " in failed["msg"] and "plugin_daemon" in failed["msg"]
 
+    @console_pair.on(*console_pair.WITH_DAEMON)
     def test_a_plugin_whose_process_is_dead(self, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         """Listed, and nobody answers: older daemons let Dify wait for ever, newer ones let it answer 500."""
         daemon = desk.pair.daemon
@@ -301,9 +300,9 @@ class TestPlatform:
         assert not done.get("failed"), done["msg"]
         assert len(desk.stored()["available"]) == (1 if desk.many else 0)
 
+    @console_pair.on(*SEVERAL)
     def test_one_plugin_process_dies_in_between_and_is_waited_for(self, desk: Desk) -> None:
-        if desk.pair.release == "1.7.2":
-            pytest.skip("its daemon answers nothing until the process is back, or for ever")
+        """Daemons before 0.5 answer nothing until the process is back, or for ever."""
         daemon = desk.pair.daemon
         assert daemon is not None
         daemon.kill_plugins()
@@ -312,11 +311,7 @@ class TestPlatform:
 
 
 class TestSecrets:
-    @pytest.fixture(autouse=True)
-    def with_a_secret(self, pair: Pair) -> None:
-        if not pair.daemon:
-            pytest.skip("Ollama has no secret in 0.15.3")
-
+    @console_pair.on(*console_pair.WITH_DAEMON)
     def test_no_secret_is_shown(self, desk: Desk) -> None:
         wish = {"model": "llama3.2", "credentials": {"base_url": desk.pair.model_url, "api_key": SECRET}}
         for check in (True, False):
@@ -328,9 +323,9 @@ class TestSecrets:
         failed = desk.run({**wish, "model": "missing"})
         assert failed["failed"] and SECRET not in json.dumps(failed)
 
+    @console_pair.on("1.7.2", "1.16.0")
     def test_a_log_with_all_details_shows_no_secret(self, desk: Desk) -> None:
-        if desk.pair.release not in ("1.7.2", "1.16.0"):
-            pytest.skip("one release with tokens and one with cookies are enough")
+        """One release with tokens and one with cookies."""
         account = {"url": desk.pair.url, "email": EMAIL, "password": PASSWORD, "session_file": str(desk.session)}
         model = {
             "model": "llama3.2",
@@ -358,6 +353,7 @@ class TestSecrets:
         hidden += [kept["bearer"], *kept["cookies"].values()]
         assert [one for one in hidden if one and one in log] == []
 
+    @console_pair.on(*console_pair.WITH_DAEMON)
     def test_a_new_secret_is_seen_behind_an_equal_mask(self, desk: Desk) -> None:
         values = {"base_url": desk.pair.model_url, "api_key": SECRET}
         desk.run({"model": "llama3.2", "credentials": values})
@@ -369,11 +365,7 @@ class TestSecrets:
 
 
 class TestSeveralCredentials:
-    @pytest.fixture(autouse=True)
-    def with_several(self, desk: Desk) -> None:
-        if not desk.many:
-            pytest.skip("one credential per model before 1.8")
-
+    @console_pair.on(*SEVERAL)
     def test_a_credential_of_another_name_is_taken_as_it_is(self, desk: Desk) -> None:
         desk.browser.models.save(*LLM, desk.pair.credentials)
         assert desk.stored()["name"] == "API KEY 1"
@@ -381,6 +373,7 @@ class TestSeveralCredentials:
         assert (found["changed"], found["drift"]) == (False, [])
         assert [one["credential_name"] for one in desk.stored()["available"]] == ["API KEY 1"]
 
+    @console_pair.on(*SEVERAL)
     def test_one_that_was_switched_by_hand_is_reported(self, desk: Desk) -> None:
         desk.run({"model": "llama3.2"})
         desk.browser.models.save(*LLM, {**desk.pair.credentials, "max_tokens": "99"}, name="by hand")
@@ -395,6 +388,7 @@ class TestSeveralCredentials:
         assert (told["models"][0]["action"], desk.stored()["name"]) == ("switched", "llmops.stack")
         assert len(desk.stored()["available"]) == 2
 
+    @console_pair.on(*SEVERAL)
     def test_a_model_taken_off_the_list_gets_no_second_copy(self, desk: Desk) -> None:
         desk.run({"model": "llama3.2"})
         off = {"model": "llama3.2", "model_type": "llm"}
@@ -406,9 +400,9 @@ class TestSeveralCredentials:
         assert (desk.stored()["name"], len(desk.stored()["available"])) == ("llmops.stack", 1)
         assert not desk.run({"model": "llama3.2"})["changed"]
 
+    @console_pair.on("1.16.0")
     def test_a_credential_stored_by_an_older_release_is_not_stored_again(self, desk: Desk) -> None:
-        if desk.pair.release != "1.16.0":
-            pytest.skip("types were renamed in 1.14")
+        """Types have other names since 1.14."""
         desk.run({"model": "llama3.2"})
         for table in ("provider_models", "provider_model_credentials"):
             desk.pair.instance.postgres.query(

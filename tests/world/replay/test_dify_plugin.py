@@ -27,7 +27,6 @@ from standin.daemon_package import pack
 
 OLLAMA = "langgenius/ollama"
 Run = Callable[..., dict[str, Any]]
-RELEASES = [release for release, daemon in console_pair.DAEMONS.items() if daemon]
 
 
 def content(version: str, **options: Any) -> bytes:
@@ -41,7 +40,7 @@ def market() -> Iterator[Market]:
     market.close()
 
 
-@pytest.fixture(scope="module", params=RELEASES)
+@pytest.fixture(scope="module", params=console_pair.WITH_DAEMON)
 def place(
     request: pytest.FixtureRequest,
     postgres: Any,
