@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,25 @@ class Result:
         return json.dumps({key: value for key, value in self.told.items() if key != "invocation"}, indent=1)[:4000]
 
 
-def ask(owner: Owner, module: str, *checks: bool, **options: Any) -> list[Result]:
-    """One task of a module on the node for each of these, in check mode or not."""
-    account = {} if module == "dify_health" else {"email": owner.email}
-    given = {"secrets_file": f"{HOME}/secrets.json", **account, **OPTIONS[module], **options}
-    steps = [{"module": f"llmops.stack.{module}", "options": given, "check": check} for check in checks]
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One task of a module."""
+
+    module: str
+    options: dict[str, Any]
+    check: bool = False
+
+
+def ask_all(owner: Owner, steps: Iterable[Step]) -> list[Result]:
+    """What the modules return on the node, one after the other, and none of it shows a secret, at -vvv either."""
+    given = []
+    for step in steps:
+        account = {} if step.module == "dify_health" else {"email": owner.email}
+        options = {"secrets_file": f"{HOME}/secrets.json", **account, **OPTIONS[step.module], **step.options}
+        given.append({"module": f"llmops.stack.{step.module}", "options": options, "check": step.check})
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "answers.json")
-        run = MACHINE.play("tests/scenarios/console/steps.yml", "-vvv", steps=steps, out=str(out))
+        run = MACHINE.play("tests/scenarios/console/steps.yml", "-vvv", steps=given, out=str(out))
         assert out.exists(), run.output[-6000:]
         assert "Traceback" not in run.output, run.output[-6000:]
         shows_no_secret(run.output)
@@ -79,7 +90,7 @@ def ask(owner: Owner, module: str, *checks: bool, **options: Any) -> list[Result
 
 
 def one(owner: Owner, module: str, check: bool = False, **options: Any) -> Result:
-    (only,) = ask(owner, module, check, **options)
+    (only,) = ask_all(owner, [Step(module, options, check)])
     return only
 
 
@@ -178,7 +189,3 @@ def logins() -> int:
 def probe_answers(owner: Owner) -> bool:
     """A chat goes the whole way: api, plugin daemon, the plugin's process, Ollama."""
     return ANSWER in chat(owner.url, on_node(f"cat {HOME}/.llmops-probe.key"))
-
-
-def eventually(script: str, seconds: int = 40) -> None:
-    on_node(f"timeout {seconds} sh -c 'until {script}; do sleep 0.3; done' >/dev/null 2>&1")

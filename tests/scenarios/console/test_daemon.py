@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from node import DAEMON, MODEL, OLLAMA, PLUGIN, Owner, eventually, finished, green, on_node, play, refused, says, switch
+from node import (
+    DAEMON,
+    MODEL,
+    NODE,
+    OLLAMA,
+    PLUGIN,
+    Owner,
+    finished,
+    green,
+    on_node,
+    play,
+    refused,
+    says,
+    switch,
+)
 
-
-@pytest.fixture(autouse=True)
-def daemon_comes_back(owner: Owner, nothing_is_lost: None) -> Iterator[None]:
-    yield
-    switch("plugin_daemon", "start=")
-    on_node(f"docker restart --time 1 {DAEMON}")
-    eventually("docker exec dify-api-1 curl -sf http://plugin_daemon:5002/health/check", 60)
-    green(owner, "dify_plugin", plugin=PLUGIN)
+pytestmark = pytest.mark.usefixtures("nothing_is_lost", "starts_at_once")
 
 
 def away(seconds: int) -> None:
@@ -22,23 +29,38 @@ def away(seconds: int) -> None:
     on_node(f"docker restart --time 1 {DAEMON}")
 
 
-def test_a_restart_is_waited_for(owner: Owner) -> None:
-    away(8)
+@pytest.fixture
+def starts_at_once(nothing_is_lost: None) -> Iterator[None]:
+    yield
+    switch("plugin_daemon", "start=")
+
+
+@pytest.fixture
+def stays_away(owner: Owner, starts_at_once: None) -> Iterator[None]:
+    away(600)
+    yield
+    switch("plugin_daemon", "start=")
+    on_node(f"docker restart --time 1 {DAEMON}")
     assert not green(owner, "dify_plugin", plugin=PLUGIN).changed
-    away(8)
-    credentials = {"base_url": OLLAMA}
-    assert not green(owner, "dify_model", model=MODEL, credentials=credentials, deadline=60).changed
+
+
+def test_a_restart_is_waited_for(owner: Owner) -> None:
+    away(5)
+    assert not green(owner, "dify_plugin", plugin=PLUGIN).changed
+    away(5)
+    assert not green(owner, "dify_model", model=MODEL, credentials={"base_url": OLLAMA}).changed
 
 
 def test_the_role_waits_for_it(owner: Owner) -> None:
-    away(10)
+    away(6)
     assert finished(owner).changed == 0
 
 
+@pytest.mark.usefixtures("stays_away")
 def test_one_that_stays_away(owner: Owner) -> None:
-    away(120)
+    """Given up after the time that is meant for it, half a minute with plugins; what is wrong is said."""
     new = {"model": "another", "credentials": {"base_url": OLLAMA}}
     refused(owner, "dify_model", "plugin_daemon", deadline=4, **new)
-    run = play(owner, dify_health_deadline=5)
+    run = play(owner)
     assert run.status != 0
-    says(run.message, "daemon", "plugin_daemon")
+    says(run.message, NODE, "plugin daemon", "plugin_daemon", "Run site.yml again")

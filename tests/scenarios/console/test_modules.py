@@ -7,7 +7,7 @@ from typing import Any
 
 import database
 import pytest
-from node import HOME, MACHINE, MODEL, OLLAMA, PLUGIN, Owner, Result, ask, green, on_node, one, probe_answers
+from node import HOME, MACHINE, MODEL, OLLAMA, PLUGIN, Owner, Result, Step, ask_all, green, on_node, one, probe_answers
 from owner import PROVIDER, chat
 
 KEY = "/root/console-tests.key"
@@ -27,7 +27,8 @@ CREDENTIALS = {"base_url": OLLAMA, "mode": "chat", "context_size": "2048", "max_
 
 def does(owner: Owner, module: str, **options: Any) -> Result:
     """What the run returned, after it was seen that only the first run has something to do."""
-    check, run, check_again, run_again = results = ask(owner, module, True, False, True, False, **options)
+    steps = [Step(module, options, check) for check in (True, False, True, False)]
+    check, run, check_again, run_again = results = ask_all(owner, steps)
     assert not any(result.failed for result in results), results
     assert [result.changed for result in results] == [True, True, False, False], results
     assert check.told["diff"]["before"] == run.told["diff"]["before"]
@@ -128,8 +129,8 @@ def test_setup_of_what_has_an_owner(owner: Owner) -> None:
 
 
 def test_health_asks_through_dify(owner: Owner) -> None:
-    options = {"probe": "llm", "app_key_file": f"{HOME}/.llmops-probe.key", "expect_plugins": [PLUGIN], "deadline": 30}
-    answer = one(owner, "dify_health", **options)
+    asked = {"probe": "llm", "app_key_file": f"{HOME}/.llmops-probe.key", "expect_plugins": [PLUGIN], "project": "dify"}
+    answer = one(owner, "dify_health", **asked)
     assert not answer.failed, answer
     (llm,) = [check for check in answer.told["checks"] if check["name"] == "llm"]
     assert llm["status"] == "ok"
