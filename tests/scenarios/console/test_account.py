@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from node import Owner, Step, ask_all, green, logins, on_node, play, refused, says
+from node import HOME, Owner, Step, ask_all, green, logins, on_node, play, refused, says
 
 WRONG = "not-the-password-1"
 pytestmark = pytest.mark.usefixtures("nothing_is_lost")
@@ -25,15 +25,22 @@ def forget_attempts(owner: Owner) -> None:
     on_node(f"{redis} login_error_rate_limit:{owner.email}")
 
 
+@pytest.fixture
+def secrets_come_back() -> Iterator[None]:
+    on_node(f"cp -p {HOME}/secrets.json /root/secrets.json")
+    yield
+    on_node(f"mv /root/secrets.json {HOME}/secrets.json")
+
+
+@pytest.mark.usefixtures("secrets_come_back")
 def test_wrong_password(owner: Owner) -> None:
-    """The whole role: one attempt, and the run ends there."""
+    """The whole role: one attempt, and the run ends there; what the node keeps is still what opens its Dify."""
     before = logins()
     run = play(owner, dify_admin_password=WRONG)
     assert run.status != 0
     says(run.message, "refuses email and password of", "Correct email or password", "Nothing was tried again")
     assert logins() - before == 1
     assert WRONG not in run.output
-    # What the role keeps is still what opens Dify.
     assert not green(owner, "dify_setup").changed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from machine import ROOT, Machine, Run, environment
@@ -11,7 +12,8 @@ __all__ = [
     "containers", "environment", "files", "kill_when", "on_node", "play",
 ]  # fmt: skip
 
-MACHINE = Machine("dify1", "default")
+# Another node that has the same variables will do, too.
+MACHINE = Machine(os.environ.get("LLMOPS_NODE", "dify1"), "default")
 NODE, CONTAINER, INVENTORIES = MACHINE.name, MACHINE.container, MACHINE.inventories
 on_node, play, kill_when = MACHINE.on, MACHINE.play, MACHINE.kill_when
 
