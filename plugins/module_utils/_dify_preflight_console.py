@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import parse_name, parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_given import WishError, given_of
 
 __all__ = ["console_refusals"]
 
@@ -20,13 +20,6 @@ _EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
 _PASSWORD = re.compile(r"(?=.*[a-zA-Z])(?=.*\d).{8,}")
 _NAME_LENGTH = 30
 
-_PLUGIN_KEYS = ("plugin", "version", "source", "package", "repo", "release", "release_file", "state", "pin")
-_PLUGIN_NEEDS = {
-    "marketplace": ("plugin",),
-    "package": ("package",),
-    "github": ("plugin", "repo", "release", "release_file"),
-}
-_PLUGIN_STATES = ("present", "latest", "absent")
 _MODEL_KEYS = ("model", "provider", "model_type", "credentials", "credential_name", "default", "state")
 _MODEL_TYPES = ("llm", "text-embedding", "rerank", "speech2text", "tts", "moderation")
 _APP_KEYS = ("name", "dsl", "src", "state", "enable_api", "key", "key_file", "overwrite")
@@ -75,55 +68,16 @@ def _plugins(entries: Iterable[Any]) -> list[str]:
     names: list[str] = []
     for number, entry in enumerate(entries, 1):
         where = f"dify_plugins, entry {number}"
-        if isinstance(entry, str):
-            problem, name = _plugin_text(entry)
-        elif isinstance(entry, Mapping):
-            problem, name = _plugin(entry)
-        else:
-            problem, name = "is neither a text like langgenius/ollama:0.1.0 nor a mapping", ""
-        if problem:
-            found.append(f"{where}: {problem}.")
-        elif name in names:
+        try:
+            given = given_of(entry)
+        except WishError as error:
+            found.append(f"{where}: {error}.")
+            continue
+        name = given.wanted.plugin if given.wanted else given.package
+        if name in names:
             found.append(f"{where}: {name} is given twice. A workspace has one version of a plugin; keep one entry.")
-        names.append(name or where)
+        names.append(name)
     return found
-
-
-def _plugin_text(text: str) -> tuple[str, str]:
-    try:
-        return "", parse_name(text).plugin
-    except ValueError as error:
-        return str(error), ""
-
-
-def _plugin(entry: Mapping[str, Any]) -> tuple[str, str]:
-    """What is wrong, and the name by which entries are told apart."""
-    problem = _unknown(entry, _PLUGIN_KEYS)
-    source = entry.get("source") or (
-        "package" if entry.get("package") else "github" if entry.get("repo") else "marketplace"
-    )
-    if not problem and source not in _PLUGIN_NEEDS:
-        problem = f"source is '{source}'; it must be {_or(_PLUGIN_NEEDS)}"
-    state = entry.get("state", "present")
-    if not problem and state not in _PLUGIN_STATES:
-        problem = f"state is '{state}'; it must be {_or(_PLUGIN_STATES)}"
-    if not problem:
-        needs = _PLUGIN_NEEDS[source] if state != "absent" or not entry.get("plugin") else ("plugin",)
-        missing = [key for key in needs if not entry.get(key)]
-        if missing:
-            problem = f"source {source} needs {_and(missing)}, too"
-    version = entry.get("version")
-    if not problem and version:
-        if not isinstance(version, str):
-            problem = f"version {version} is a number to YAML, which loses zeros; write it in quotes"
-        else:
-            try:
-                parse_version(version)
-            except ValueError as error:
-                problem = str(error)
-    if problem or not entry.get("plugin"):
-        return problem, str(entry.get("package") or "")
-    return _plugin_text(str(entry["plugin"]))
 
 
 def _models(entries: Iterable[Any]) -> list[str]:

@@ -94,9 +94,9 @@ options:
       - V(marketplace) lets Dify fetch it from its marketplace, E(MARKETPLACE_API_URL) of the API container.
       - V(package) takes O(package).
       - V(github) lets Dify fetch O(release_file) of O(release) of O(repo).
+      - Without this option it follows from what is given, O(package) or O(repo), and is else V(marketplace).
     type: str
     choices: [marketplace, package, github]
-    default: marketplace
   marketplace_url:
     description:
       - A marketplace, or a mirror of one, that the managed host reaches.
@@ -358,10 +358,10 @@ class DifyPlugin:
         for name in ("deadline", "process_timeout"):
             if params[name] <= 0:
                 self.module.fail_json(msg=f"{name} must be greater than 0")
-        if params["plugins"] is not None and (params["plugin_version"] or params["source"] != "marketplace"):
+        if params["plugins"] is not None and (params["plugin_version"] or params["source"]):
             self.module.fail_json(
-                msg="plugin_version, source=package and source=github are about one plugin: use plugin, or write them "
-                "into the elements of plugins"
+                msg="plugin_version and source are about one plugin: use plugin, or write them into the elements of "
+                "plugins"
             )
 
     def _wishes(self) -> list[Wish]:
@@ -435,7 +435,7 @@ def main() -> None:
             "plugins": {"type": "list", "elements": "raw"},
             "plugin_version": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "latest", "absent"], "default": "present"},
-            "source": {"type": "str", "choices": ["marketplace", "package", "github"], "default": "marketplace"},
+            "source": {"type": "str", "choices": ["marketplace", "package", "github"]},
             "marketplace_url": {"type": "str", "default": "https://marketplace.dify.ai"},
             "package": {"type": "path"},
             "repo": {"type": "str"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names im
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_package import PackageError, read_package
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_plan import PlanError, pinned, plan, strategy_of
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_wishes import WishError, wishes_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight_console import console_refusals
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json
 
 OLLAMA = "langgenius/ollama"
@@ -134,16 +136,18 @@ class TestPackage:
             read_package(str(tmp_path / "none"))
 
 
+GITHUB = {"repo": "o/r", "release": "v1", "release_file": "p.difypkg"}
+
+
 class TestWishes:
     def test_names_and_dictionaries_in_one_list(self, tmp_path: Path) -> None:
         path = TestPackage().pack(tmp_path, {"manifest.yaml": MANIFEST})
-        github = {"source": "github", "repo": "o/r", "release": "v1", "release_file": "p.difypkg"}
         found = wishes_of(
             [
                 "other/one:1.0.0",
                 {"plugin": "other/two", "version": "0.2.0", "state": "", "package": None, "pin": "no"},
-                {"source": "package", "package": path},
-                {"plugin": "other/three", **github, "state": "present"},
+                {"package": path},
+                {"plugin": "other/three", **GITHUB, "state": "present"},
                 {"plugin": "other/four", "source": "package", "state": "absent"},
             ],
             state="present",
@@ -169,16 +173,29 @@ class TestWishes:
     @pytest.mark.parametrize(
         ("element", "said"),
         [
-            (17, "17 is neither the name of a plugin nor a dictionary"),
+            (17, "17 is neither the name of a plugin, as in"),
             ({"plugin": OLLAMA, "versoin": "0.1.0"}, "versoin is no key of a plugin; there are plugin, plugin_version"),
             ({"plugin": OLLAMA, "version": "1.0.0", "plugin_version": "1.0.0"}, "leave one out"),
             ({"plugin": OLLAMA, "state": "gone"}, "state is gone, expected was one of present, latest, absent"),
             ({"plugin": OLLAMA, "source": "pypi"}, "source is pypi, expected was one of marketplace"),
-            ({"plugin": OLLAMA, "repo": "o/r"}, "repo goes with source=github, and source is marketplace"),
-            ({"plugin": OLLAMA, "package": "/x"}, "package goes with source=package"),
+            ({"plugin": OLLAMA, "source": ["package"]}, "source is .'package'., expected was a text"),
+            ({"plugin": OLLAMA, "repo": "o/r"}, "source=github needs release, release_file"),
+            (
+                {"plugin": OLLAMA, "repo": "o/r", "source": "marketplace"},
+                "repo goes with source=github, and source is marketplace",
+            ),
+            ({"plugin": OLLAMA, "package": "/x", "source": "github"}, "package goes with source=package"),
+            ({"package": "/x", "repo": "o/r"}, "repo goes with source=github, and source is package"),
+            ({"package": "/x", "state": "latest"}, "state=latest asks the marketplace, and source is package"),
+            ({"package": "/x", "state": "absent"}, "only a package says it itself"),
+            ({"plugin": f"{OLLAMA}:1.0.0", "state": "latest"}, "state=latest takes no version"),
+            ({"plugin": f"{OLLAMA}:1.0.0", **GITHUB}, "the release decides: leave the version out"),
+            ({"plugin": OLLAMA, "version": "1.0.0", **GITHUB}, "the release decides: leave the version out"),
+            ({"plugin": OLLAMA, "version": "v1"}, "no leading v"),
+            ({"plugin": OLLAMA, "version": 0.1}, "write it in quotes"),
             ({"plugin": OLLAMA, "source": "github", "repo": "o/r"}, "source=github needs release, release_file"),
             ({"version": "1.0.0"}, "a plugin has a name"),
-            ({"plugin": OLLAMA, "pin": "perhaps"}, "perhaps"),
+            ({"plugin": OLLAMA, "pin": "perhaps"}, "pin is .perhaps., expected was true or false"),
         ],
     )
     def test_what_cannot_be_meant(self, element: Any, said: str) -> None:
@@ -186,6 +203,9 @@ class TestWishes:
             wishes_of([element])
         with pytest.raises(WishError, match=r"^Element 2 of plugins: "):
             wishes_of(["other/one", element])
+        # The role says the same, before it touches anything.
+        (sentence,) = console_refusals({"plugins": [element]})
+        assert re.search(said, sentence)
 
 
 class TestPlan:
@@ -674,7 +694,7 @@ class TestModule:
         ("options", "said"),
         [
             ({"url": "dify.example.com", "plugin": OLLAMA}, "url must begin with http"),
-            ({}, "plugin or plugins must be given"),
+            ({}, "plugin is missing: a plugin has a name"),
             ({"plugin": "ollama"}, "is no name of a plugin"),
             ({"plugin": OLLAMA, "plugin_version": "v1"}, "no leading v"),
             ({"plugins": [OLLAMA], "plugin_version": "0.1.0"}, "use plugin"),
@@ -684,7 +704,10 @@ class TestModule:
             ({"plugins": [{"source": "package", "package": "/nowhere.difypkg"}]}, "cannot be read on the managed host"),
             ({"plugins": [OLLAMA, f"{OLLAMA}:0.1.0"]}, "listed twice"),
             ({"plugin": f"{OLLAMA}:0.1.0", "state": "latest"}, "takes no version"),
-            ({"plugin": OLLAMA, "source": "package", "state": "latest", "package": "/x"}, "needs source=marketplace"),
+            (
+                {"plugin": OLLAMA, "source": "package", "state": "latest", "package": "/x"},
+                "asks the marketplace, and source is package",
+            ),
             ({"plugin": OLLAMA, "source": "package"}, "source=package needs package"),
             ({"source": "package", "package": "/nowhere.difypkg"}, "cannot be read on the managed host"),
             ({"plugin": OLLAMA, "source": "github", "repo": "o/r"}, "release"),
