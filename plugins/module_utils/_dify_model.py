@@ -385,9 +385,16 @@ class Item:
                     f"Dify was told to make {self.wish.model} the default {self.wish.model_type} and still has "
                     f"{self.models.default(self.wish.model_type)[1] or 'none'}."
                 )
-        entry = self.workspace.record.get(self.key)
-        if self.result["default"] and entry is not None and not self.options.check:
-            self.workspace.record.set(self.key, dataclasses.replace(entry, is_default=True))
+        if self.result["default"] and not self.options.check:
+            self._remember_default()
+
+    def _remember_default(self) -> None:
+        """There is one default of a type, so no other model is remembered as it any more."""
+        record = self.workspace.record
+        for key in record.defaults():
+            if key != self.key and key.split(" ")[1] == self.wish.model_type:
+                record.set_default(key, False)
+        record.set_default(self.key, True)
 
     # absent
 

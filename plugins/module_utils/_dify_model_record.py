@@ -80,6 +80,14 @@ class Record:
     def set(self, name: str, model: Remembered | None) -> None:
         self.put(name, None if model is None else dataclasses.asdict(model))
 
+    def defaults(self) -> list[str]:
+        return [name for name in self._known if (self.entry(name) or {}).get("is_default")]
+
+    def set_default(self, name: str, is_default: bool) -> None:
+        entry = self.entry(name)
+        if entry is not None:
+            self.put(name, {**entry, "is_default": is_default})
+
     def save(self) -> None:
         if not self._changed:
             return

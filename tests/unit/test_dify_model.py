@@ -176,6 +176,17 @@ def test_the_record_is_written_only_when_it_says_something_new(tmp_path: pathlib
     assert json.loads(path.read_text()) == {}
 
 
+def test_models_that_are_defaults_are_found_beside_apps(tmp_path: pathlib.Path) -> None:
+    one = record.Record(str(tmp_path / "models.json"))
+    one.put("app llm bot", {"app_id": "1"})
+    one.set("p llm a", record.Remembered({}, is_default=True))
+    one.set("p llm b", record.Remembered({}))
+    assert one.defaults() == ["p llm a"]
+    one.set_default("p llm a", False)
+    one.set_default("p llm unknown", True)
+    assert one.defaults() == [] and one.get("p llm a") == one.get("p llm b") and one.entry("p llm unknown") is None
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"m": 1}'])
 def test_a_damaged_record_remembers_nothing(tmp_path: pathlib.Path, content: str) -> None:
     path = tmp_path / "models.json"

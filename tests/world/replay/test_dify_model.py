@@ -185,6 +185,10 @@ def test_a_default_that_is_new_in_the_inventory_is_set(desk: Desk) -> None:
     moved = desk.run({"model": "first"}, {"model": "llama3.2", "default": True})
     assert (moved["changed"], moved["drift"]) == (True, [])
     assert desk.browser.models.default("llm")[1] == "llama3.2"
+    # And back: what was the default once is nobody's choice in the browser now.
+    back = desk.run({"model": "first", "default": True}, {"model": "llama3.2"})
+    assert (back["changed"], back["drift"]) == (True, [])
+    assert desk.browser.models.default("llm")[1] == "first"
 
 
 def test_an_embedding_is_its_own_default(desk: Desk) -> None:
