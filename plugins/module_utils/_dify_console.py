@@ -67,7 +67,6 @@ class Console:
         verify: bool | str = True,
         timeout: float = 30.0,
         session_file: str = "",
-        keep_session: bool = True,
     ) -> None:
         self.url = url.rstrip("/")
         self.email = email
@@ -87,7 +86,7 @@ class Console:
         self._cookies: dict[str, str] = {}
         self._refused: ConsoleError | None = None
         self._workspaces: list[dict[str, Any]] = []
-        self._file = SessionFile(session_file, keep_session) if session_file else None
+        self._file = SessionFile(session_file) if session_file else None
 
     # What answers
 
@@ -215,8 +214,7 @@ class Console:
             else:
                 self._refused = error
             raise
-        if self._file:
-            self._file.write(self._identity(), self._password, {"bearer": self._bearer, "cookies": self._cookies})
+        self._keep()
 
     def _login_error(self, error: ConsoleError) -> ConsoleError:
         if error.kind == "invalid" and not self.has("base64_password"):
@@ -230,6 +228,13 @@ class Console:
         if error.kind in words:
             return ConsoleError(error.kind, words[error.kind], error.status, error.code)
         return error
+
+    def _keep(self) -> None:
+        """For the next module of the run. The refresh token stays here: it would be good for 30 days, not an hour."""
+        if self._file:
+            names = (self._cookie("access_token"), self._cookie("csrf_token"))
+            cookies = {name: self._cookies[name] for name in names if name in self._cookies}
+            self._file.write(self._identity(), self._password, {"bearer": self._bearer, "cookies": cookies})
 
     def _identity(self) -> str:
         return f"{self.url} {self.email}"
@@ -270,7 +275,7 @@ class Console:
         return {"X-CSRF-Token": self._cookies.get(self._cookie("csrf_token"), "")}
 
     def _renew(self) -> bool:
-        """A new session for one that has run out: by its refresh token, or by the password if it was not sent yet."""
+        """A new session for one that has run out: by its refresh token, by the password where that was not sent yet."""
         answer = None
         if self.has("cookie_login"):
             if self._cookies.get(self._cookie("refresh_token")):
@@ -279,6 +284,7 @@ class Console:
             answer = self._exchange("POST", "refresh-token", json={"refresh_token": self._refresh_token})
         if answer is not None and answer.status == 200:
             self._learn_tokens(answer)
+            self._keep()
             return True
         if self.logged_in:
             return False

@@ -48,7 +48,7 @@ def password_of(module: AnsibleModule) -> str:
 
 
 def console_of(module: AnsibleModule) -> Console:
-    """The client for a module with these arguments. In check mode a session that is kept is used and none is kept."""
+    """The client for a module with these arguments. In check mode, too, it leaves its session to the next module."""
     params = module.params
     if not HAS_REQUESTS:
         module.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
@@ -69,7 +69,6 @@ def console_of(module: AnsibleModule) -> Console:
         verify=(params["ca_path"] or True) if params["validate_certs"] else False,
         timeout=params["timeout"],
         session_file=params["session_file"] or "",
-        keep_session=not module.check_mode,
     )
 
 

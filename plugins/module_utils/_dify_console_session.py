@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
+
+from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 
 __all__ = ["Requests", "SessionFile"]
 
@@ -47,9 +48,8 @@ class Requests(Protocol):
 class SessionFile:
     """One login per run and host: the session of the first module serves the next ones. Only its owner can read it."""
 
-    def __init__(self, path: str, keep: bool) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.keep = keep
 
     @staticmethod
     def _mark(identity: str, password: str, salt: str) -> str:
@@ -67,15 +67,9 @@ class SessionFile:
         return kept["session"] if right and isinstance(kept.get("session"), dict) else {}
 
     def write(self, identity: str, password: str, session: dict[str, Any]) -> None:
-        if not self.keep:
-            return
         salt = secrets.token_hex(16)
         kept = {"salt": salt, "mark": self._mark(identity, password, salt), "session": session}
         # A place that cannot be written costs the next module a login and is no reason to fail.
         with contextlib.suppress(OSError):
-            folder = os.path.dirname(self.path) or "."
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=folder, prefix=".console-")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(kept, file)
-            os.replace(name, self.path)
+            os.makedirs(os.path.dirname(self.path) or ".", mode=0o700, exist_ok=True)
+            write_atomically(self.path, json.dumps(kept), 0o600)

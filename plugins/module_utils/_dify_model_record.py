@@ -13,11 +13,11 @@ import dataclasses
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 
 _ROUNDS = 100_000
 
@@ -91,16 +91,7 @@ class Record:
     def save(self) -> None:
         if not self._changed:
             return
-        # mkstemp makes it 0600, and the rename makes it whole.
-        handle, new = tempfile.mkstemp(dir=os.path.dirname(self.path) or ".", prefix=".llmops-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self._known, file, indent=1, sort_keys=True)
-                file.write("\n")
-            os.replace(new, self.path)
-        except OSError:
-            os.unlink(new)
-            raise
+        write_atomically(self.path, json.dumps(self._known, indent=1, sort_keys=True) + "\n", 0o600)
         self._changed = False
 
 

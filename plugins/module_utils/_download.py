@@ -99,7 +99,7 @@ def write_atomically(path: str, text: str, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(os.path.dirname(path))
+        sync_folder(os.path.dirname(path) or ".")
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)

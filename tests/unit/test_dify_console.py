@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import pathlib
 import time
 from typing import Any
@@ -277,6 +278,28 @@ def test_a_session_file_serves_its_account_only_and_is_private(tmp_path: pathlib
         assert len(server.asked("/console/api/login")) == 3
 
 
+@pytest.mark.parametrize(("version", "prefix"), [("1.9.1", ""), ("1.16.0", ""), ("1.16.0", "__Host-")])
+def test_a_session_file_holds_nothing_that_opens_another_session(
+    tmp_path: pathlib.Path, version: str, prefix: str
+) -> None:
+    file = tmp_path / "run" / "session"
+    with Scripted(FakeConsole(owner=EMAIL, version=version, prefix=prefix)).running() as server:
+        first = client(server, session_file=str(file))
+        first.login()
+        assert first._refresh_token or f"{prefix}refresh_token" in first._cookies
+        session = json.loads(file.read_text())["session"]
+        assert sorted(session["cookies"]) == (
+            [] if session["bearer"] else [f"{prefix}access_token", f"{prefix}csrf_token"]
+        )
+        assert (first._refresh_token or "refresh_token") not in file.read_text()
+        # Once it has run out, the next module knows its way in by its password only.
+        second = client(server, session_file=str(file))
+        second._restore()
+        assert second._renew() and second.logged_in
+        assert not server.asked("/console/api/refresh-token")
+        assert [one.name for one in file.parent.iterdir()] == ["session"]
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"mark": 1, "salt": 2}', '{"mark": "a", "salt": "b", "session": []}']
 )
@@ -286,9 +309,6 @@ def test_a_broken_session_file_is_worth_a_login(tmp_path: pathlib.Path, content:
     with Scripted(FakeConsole(owner=EMAIL)).running() as server:
         assert client(server, session_file=str(file)).workspace()["id"] == TENANT
         assert client(server, session_file=str(tmp_path / "no" / "such" / "folder")).workspace()["id"] == TENANT
-        none_kept = tmp_path / "none"
-        client(server, session_file=str(none_kept), keep_session=False).login()
-    assert not none_kept.exists()
 
 
 def test_the_default_model_is_set_again_where_the_first_call_has_no_effect() -> None:
