@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import PROVIDER, node_notes, url_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import PROVIDER, default_models, node_notes
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import since
 
 __all__ = ["bootstrap", "default_plugins", "failure", "probe_dsl"]
@@ -31,26 +31,30 @@ _STEPS = {
 
 def default_plugins(models: Iterable[Mapping[str, Any]]) -> list[str]:
     """The plugin that brings the provider of the models, where they are of Ollama."""
-    return [_OLLAMA_PLUGIN] if any(url_of(one) for one in models) else []
+    wanted = (one for one in models if isinstance(one, Mapping) and one.get("state") != "absent")
+    brought = (PROVIDER, f"{_OLLAMA_PLUGIN}/{PROVIDER}")
+    return [_OLLAMA_PLUGIN] if any(str(one.get("provider") or PROVIDER) in brought for one in wanted) else []
 
 
 def bootstrap(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """C(plugins), C(models) and C(apps) for one call of each module, C(probe_model), and C(notes) in sentences.
+    """C(plugins), C(models) and C(apps) for one call of each module, C(notes) in sentences, and as they were given
+    C(nodes) and C(model_servers).
 
     Args:
-        wanted: C(version), C(plugins), C(models), C(apps), C(overwrite), C(nodes), C(probe), C(probe_app),
+        wanted: C(version), C(plugins), C(models), C(apps), C(overwrite), C(nodes), C(model_servers), C(probe_app),
             C(probe_model) and C(probe_key_file).
     """
     version = str(wanted["version"])
     has_plugins = since(version, "plugin_daemon")
     plugins = [_plugin(one) for one in wanted["plugins"]]
     models = [dict(one) for one in wanted["models"]]
-    notes = node_notes(wanted["nodes"], models)
+    nodes = [dict(one) for one in wanted["nodes"]]
+    notes = node_notes(nodes, models)
     if not has_plugins:
         extra = [_called(one) for one in plugins if _called(one).partition(":")[0] != _OLLAMA_PLUGIN]
         if extra:
             notes.append(f"Dify {version} has no plugins, so {', '.join(extra)} waits for a release from 1.0 on.")
-    asked = _probe_model(models, str(wanted["probe_model"])) if wanted["probe_app"] else None
+    asked = _probe_model(models, nodes, str(wanted["probe_model"])) if wanted["probe_app"] else None
     apps = [dict(one) for one in wanted["apps"]]
     if asked:
         dsl = probe_dsl(str(wanted["probe_app"]), asked, has_plugins)
@@ -61,7 +65,8 @@ def bootstrap(wanted: Mapping[str, Any]) -> dict[str, Any]:
         "plugins": plugins if has_plugins else [],
         "models": models,
         "apps": apps,
-        "probe_model": asked["model"] if asked else "",
+        "nodes": nodes,
+        "model_servers": list(wanted["model_servers"]),
         "notes": notes,
     }
 
@@ -77,12 +82,17 @@ def _called(entry: str | Mapping[str, Any]) -> str:
     return entry if isinstance(entry, str) else str(entry.get("plugin") or entry.get("package") or entry.get("repo"))
 
 
-def _probe_model(models: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
-    """The one of this name, which may be in Dify without being among the models; the first that chats without one."""
+def _probe_model(models: list[dict[str, Any]], nodes: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    """The one of this name, which may be in Dify without being among the models; the first that chats without one.
+
+    None leaves the app as it is: the first that chats may be one that this run did not ask.
+    """
     chatting = [one for one in models if one.get("model_type", "llm") == "llm" and one.get("state") != "absent"]
-    if not name:
-        return chatting[0] if chatting else None
-    return next((one for one in chatting if one["model"] == name), {"model": name})
+    if name:
+        return next((one for one in chatting if one["model"] == name), {"model": name})
+    if models == default_models(nodes):
+        chatting = [one for one in chatting if one["default"]]
+    return chatting[0] if chatting else None
 
 
 def probe_dsl(app: str, model: Mapping[str, Any], has_plugins: bool) -> dict[str, Any]:

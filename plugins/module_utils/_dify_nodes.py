@@ -16,7 +16,15 @@ from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 
-__all__ = ["PROVIDER", "default_models", "kind_of", "model_servers", "node_notes", "ollama_nodes", "url_of"]
+__all__ = [
+    "PROVIDER",
+    "default_models",
+    "kind_of",
+    "model_servers",
+    "node_notes",
+    "ollama_nodes",
+    "url_of",
+]
 
 PROVIDER = "ollama"
 _OWN_URL = "http://host.docker.internal"
@@ -29,18 +37,34 @@ _KEPT = ("name", "capabilities", "context_length", "probe")
 def ollama_nodes(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], host: str) -> list[dict[str, Any]]:
     """The Ollama hosts as Dify on C(host) reaches them: the host's own first, then in the order of C(hosts).
 
-    A host that sets C(dify_ollama_nodes) itself keeps that.
+    Where a host sets C(dify_ollama_nodes) itself, that says which and in what order. What it leaves out about an
+    Ollama host is what this run has seen of it.
     """
+    hosts = list(hosts)
     given = hostvars[host].get("dify_ollama_nodes")
     if given:
-        return list(given)
-    hosts = list(hosts)
+        return [
+            _merged(one, _node(one["name"], hostvars[one["name"]], one["name"] == host))
+            if one.get("name") in hosts
+            else dict(one)
+            for one in given
+        ]
     ordered = [name for name in hosts if name == host] + [name for name in hosts if name != host]
     return [_node(name, hostvars[name], own=name == host) for name in ordered]
 
 
+def _merged(given: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    if given.get("models") is None:
+        return {**seen, **given, "models": seen["models"]}
+    known = {_key(str(one["name"])): one for one in seen["models"]}
+    return {
+        **seen,
+        **given,
+        "models": [{**known.get(_key(str(one["name"])), {}), **one} for one in given["models"]],
+    }
+
+
 def _node(name: str, found: Mapping[str, Any], own: bool) -> dict[str, Any]:
-    address = _OWN_URL if own else f"http://{_bracketed(str(found.get('ansible_host') or name))}"
     results = next((found[key].get("models") for key in _RESULTS if isinstance(found.get(key), Mapping)), None) or []
     asked = {_key(one["name"]): {key: one[key] for key in _KEPT if key in one} for one in results if "error" not in one}
     context = int(found.get("ollama_context_length") or 0)
@@ -50,7 +74,15 @@ def _node(name: str, found: Mapping[str, Any], own: bool) -> dict[str, Any]:
         if model.get("capabilities") is not None and not model.get("context_length") and context:
             model = {**model, "context_length": context}
         models.append(model)
-    return {"name": name, "url": f"{address}:{int(found.get('ollama_port') or _PORT)}", "models": models}
+    return {"name": name, "url": _address(name, found, own), "models": models}
+
+
+def _address(name: str, found: Mapping[str, Any], own: bool) -> str:
+    """As Dify's containers reach it."""
+    if found.get("ollama_url"):
+        return str(found["ollama_url"]).rstrip("/")
+    server = _OWN_URL if own else f"http://{_bracketed(str(found.get('ansible_host') or name))}"
+    return f"{server}:{int(found.get('ollama_port') or _PORT)}"
 
 
 def _bracketed(address: str) -> str:
@@ -86,12 +118,15 @@ def default_models(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every model of every node, once, as M(llmops.stack.dify_model) takes them; the first of each type is its default.
 
     The first node that is to hold a model is the one that Dify asks, also where this run looks only at another one:
-    whatever a run is limited to, the address stays.
+    whatever a run is limited to, the address stays. So does the default: a model that this run did not ask may be the
+    first of its type, and none that comes after it is called the default.
     """
     models: list[dict[str, Any]] = []
+    first_known = True
     for node, model in _first_holders(nodes):
         kind = kind_of(model)
         if not kind:
+            first_known = False
             continue
         models.append(
             {
@@ -99,7 +134,7 @@ def default_models(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "provider": PROVIDER,
                 "model_type": kind,
                 "credentials": _credentials(str(node["url"]), model, kind),
-                "default": all(one["model_type"] != kind for one in models),
+                "default": first_known and all(one["model_type"] != kind for one in models),
             }
         )
     return models
@@ -150,7 +185,8 @@ def node_notes(nodes: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
     if unknown:
         notes.append(
             "Left in Dify as they are, because this run did not learn from Ollama what they can do: "
-            f"{', '.join(unknown)}. Run site.yml with neither --tags nor --limit and with ollama_verify: probe, or "
+            f"{', '.join(unknown)}. No model that comes after them becomes the default or that of the last check. Run "
+            "site.yml with neither --tags nor --limit and with ollama_verify: probe, or "
             "describe them in dify_models."
         )
     return notes

@@ -21,14 +21,14 @@ def summary(seen: Mapping[str, Any]) -> list[str]:
     Args:
         seen: C(host), C(url), C(home), C(engine), C(compose) (versions), C(email), C(health) (result of
             M(llmops.stack.dify_health)), C(plugins), C(models), C(apps) (results of the modules of these names, empty
-            where they did not run), C(wanted) (of the filter dify_bootstrap) and C(nodes).
+            where they did not run), and C(wanted) (of the filter dify_bootstrap).
     """
     health = seen["health"]
     lines = [f"Dify {health['version']} on {seen['host']} is healthy.", f"URL: {seen['url']}", *_owner(seen)]
     if seen.get("engine"):
         lines.append(f"Engine {seen['engine']}, Compose {seen['compose']}")
     lines += _plugins(seen["plugins"].get("plugins") or [])
-    lines += _models(seen["models"].get("models") or [], list(seen["nodes"]), seen["wanted"]["models"])
+    lines += _models(seen["models"].get("models") or [], seen["wanted"]["nodes"], seen["wanted"]["models"])
     lines += _apps(seen["apps"].get("apps") or [], {one["name"]: one for one in seen["wanted"]["apps"]})
     lines += [f"Note: {note}" for note in [*_notes(seen), *(seen["wanted"]["notes"] if seen["email"] else [])]]
     return [*lines, *(f"{one['status']:7} {one['name']:14} {one['detail']}" for one in health["checks"])]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_bootstrap import bootstrap, failure
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import default_models
 from ansible_collections.llmops.stack.plugins.module_utils._dify_summary import summary
 
 CHAT: dict[str, Any] = {
@@ -26,6 +27,7 @@ def plan(**changes: Any) -> dict[str, Any]:
         "models": [EMBEDDING, CHAT],
         "apps": [],
         "nodes": [],
+        "model_servers": [],
         "overwrite": False,
         "probe_app": "llmops-health-check",
         "probe_model": "",
@@ -43,7 +45,7 @@ def test_the_probes_app_asks_the_first_model_that_chats(version: str, provider: 
     (app,) = made["apps"]
     assert app["name"] == "llmops-health-check" and app["key_file"] == "/opt/dify/.llmops-probe.key"
     assert app["dsl"]["model_config"]["model"]["provider"] == provider
-    assert app["dsl"]["model_config"]["model"]["name"] == made["probe_model"] == "deepseek-r1:1.5b"
+    assert app["dsl"]["model_config"]["model"]["name"] == "deepseek-r1:1.5b"
     # Files of 0.1.5 and older have Dify ask its marketplace.
     assert app["dsl"]["version"] == "0.3.1" and app["dsl"]["dependencies"] == []
     json.dumps(app)
@@ -54,12 +56,26 @@ def test_the_probes_model_can_be_chosen_and_need_not_be_ours() -> None:
     asked = plan(models=[CHAT, other], probe_model="gpt")["apps"][0]["dsl"]["model_config"]["model"]
     assert (asked["provider"], asked["name"]) == ("langgenius/openai/openai", "gpt")
     assert "num_predict" not in asked["completion_params"]
-    assert plan(models=[], probe_model="by-hand")["probe_model"] == "by-hand"
+    by_hand = plan(models=[], probe_model="by-hand")["apps"][0]["dsl"]["model_config"]["model"]
+    assert (by_hand["provider"], by_hand["name"]) == ("langgenius/ollama/ollama", "by-hand")
 
 
 def test_without_a_model_that_chats_or_without_a_name_there_is_no_probe() -> None:
     assert plan(models=[EMBEDDING])["apps"] == plan(probe_app="")["apps"] == []
-    assert plan(models=[{**CHAT, "state": "absent"}])["probe_model"] == ""
+    assert plan(models=[{**CHAT, "state": "absent"}])["apps"] == []
+
+
+def test_a_limited_run_does_not_move_the_probe() -> None:
+    known = {"name": "b:latest", "capabilities": ["completion"]}
+    later = {"name": "gpu2", "url": "http://gpu2:11434", "models": [known]}
+    first = {"name": "gpu1", "url": "http://gpu1:11434", "models": [{"name": "a:latest"}]}
+    nodes = [first, later]
+    assert plan(nodes=nodes, models=default_models(nodes))["apps"] == []
+    assert len(plan(nodes=nodes, models=default_models(nodes), probe_model="a:latest")["apps"]) == 1
+    # An operator's own list says which is the first.
+    assert len(plan(nodes=nodes, models=[CHAT])["apps"]) == 1
+    nodes = [later, first]
+    assert len(plan(nodes=nodes, models=default_models(nodes))["apps"]) == 1
 
 
 def test_operators_apps_come_in_the_same_call() -> None:
@@ -120,8 +136,7 @@ def seen(**changes: Any) -> dict[str, Any]:
         "plugins": {},
         "models": {},
         "apps": {},
-        "wanted": plan(),
-        "nodes": [{"name": "gpu1", "url": "http://gpu1:11434", "models": []}],
+        "wanted": plan(nodes=[{"name": "gpu1", "url": "http://gpu1:11434", "models": []}]),
         **changes,
     }
 
@@ -148,7 +163,7 @@ def test_the_summary_names_plugins_models_and_apps() -> None:
             plugins={"plugins": [{**plugin, "pinned": True}, gone]},
             models={"models": [{**model, "credentials": {"base_url": "http://gpu1:11434"}, "drift": []}]},
             apps={"apps": [{"name": "llmops-health-check", "id": "1", "mode": "chat", "action": "none", "drift": []}]},
-            nodes=[{"name": "gpu1", "url": "http://gpu1:11434", "models": [speed]}],
+            wanted=plan(nodes=[{"name": "gpu1", "url": "http://gpu1:11434", "models": [speed]}]),
         )
     )
     assert "Plugin: langgenius/ollama 0.1.0 (marketplace, its process answers, pinned)" in lines

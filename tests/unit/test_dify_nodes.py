@@ -94,9 +94,38 @@ def test_the_context_that_was_configured_counts_where_no_model_was_loaded() -> N
     assert ollama_nodes({"one": asked}, ["one"], "one")[0]["models"][0]["context_length"] == 16384
 
 
+def test_an_address_of_ones_own_is_where_dify_reaches_an_ollama() -> None:
+    hosts = {
+        "gpu1": host(CHAT, ansible_host="192.0.2.21", ollama_url="https://models.example.com/ollama/"),
+        "gpu2": host(CHAT, ollama_url=""),
+        "dify": host(ollama_url="http://172.17.0.1:11434"),
+    }
+    assert [one["url"] for one in ollama_nodes(hosts, list(hosts), "dify")] == [
+        "http://172.17.0.1:11434",
+        "https://models.example.com/ollama",
+        "http://gpu2:11434",
+    ]
+
+
 def test_an_operators_own_list_of_nodes_stays() -> None:
     own = [node("elsewhere", CHAT)]
     assert ollama_nodes({"one": host(CHAT, dify_ollama_nodes=own)}, ["one"], "one") == own
+
+
+def test_an_operators_own_list_keeps_what_this_run_has_seen() -> None:
+    own = [
+        {"name": "gpu2", "url": "http://proxy:8080"},
+        {"name": "gpu1", "models": [{"name": "nomic-embed-text", "context_length": 512}, {"name": "new"}]},
+    ]
+    hosts = {"gpu1": host(CHAT, EMBEDDING), "gpu2": host(SEEING), "web": {"dify_ollama_nodes": own}}
+    assert ollama_nodes(hosts, ["gpu1", "gpu2"], "web") == [
+        {"name": "gpu2", "url": "http://proxy:8080", "models": [SEEING]},
+        {
+            "name": "gpu1",
+            "url": "http://gpu1:11434",
+            "models": [{**EMBEDDING, "name": "nomic-embed-text", "context_length": 512}, {"name": "new"}],
+        },
+    ]
 
 
 def test_models_get_what_ollama_said_of_them() -> None:
@@ -153,6 +182,20 @@ def test_a_run_that_is_limited_to_one_node_does_not_move_a_model_to_it() -> None
     assert len(default_models(nodes)) == 1 and node_notes(nodes, default_models(nodes)) == []
 
 
+def test_a_limited_run_moves_no_default() -> None:
+    first, second = unasked(CHAT["name"]), host(SEEING, EMBEDDING)
+    nodes = ollama_nodes({"gpu1": first, "gpu2": second, "web": {}}, ["gpu1", "gpu2"], "web")
+    # The one that was not asked may be of either kind.
+    assert [(one["model"], one["default"]) for one in default_models(nodes)] == [
+        ("qwen3-vl:8b", False),
+        ("nomic-embed-text:latest", False),
+    ]
+    assert "No model that comes after them becomes the default" in node_notes(nodes, default_models(nodes))[0]
+    # What comes after the first of its kind does not matter to it.
+    nodes = ollama_nodes({"gpu1": first, "gpu2": second, "web": {}}, ["gpu2", "gpu1"], "web")
+    assert [one["default"] for one in default_models(nodes)] == [True, True]
+
+
 def test_an_operators_own_models_are_the_whole_truth() -> None:
     assert node_notes([node("gpu1", {"name": "a:latest"})], [{"model": "b", "credentials": {}}]) == []
 
@@ -161,13 +204,19 @@ def test_what_must_answer_is_where_models_lead_and_the_hosts_own() -> None:
     other = {"model": "gpt", "provider": "openai", "credentials": {"base_url": "https://models.example.com"}}
     gone = {"model": "c", "state": "absent", "credentials": {"base_url": "http://gone:11434"}}
     models = [*default_models([node("gpu1", CHAT, EMBEDDING)]), other, gone, "no model"]
-    assert model_servers(models) == ["http://gpu1:11434"]  # type: ignore[arg-type]  # the preflight refuses the text
+    assert model_servers(models) == ["http://gpu1:11434"]  # type: ignore[arg-type]  # the preflight refuses it
     assert model_servers([], True, "11500") == ["http://host.docker.internal:11500"]
     assert model_servers([]) == []
 
 
 def test_the_plugin_of_ollama_is_there_for_its_models_only() -> None:
-    models = default_models([node("gpu1", CHAT)])
-    assert default_plugins(models) == ["langgenius/ollama"]
-    assert default_plugins([{**models[0], "provider": "langgenius/ollama/ollama"}]) == ["langgenius/ollama"]
-    assert default_plugins([{"model": "gpt", "provider": "openai"}]) == default_plugins([]) == []
+    assert default_plugins(default_models([node("gpu1", CHAT)])) == ["langgenius/ollama"]
+    # By the provider, whatever the credentials are: it may be that they are in Dify already.
+    assert default_plugins([{"model": "a"}]) == ["langgenius/ollama"]
+    assert default_plugins([{"model": "a", "provider": "langgenius/ollama/ollama"}]) == ["langgenius/ollama"]
+    others = [
+        {"model": "gpt", "provider": "openai"},
+        {"model": "a", "state": "absent"},
+        {"provider": "me/ollama/ollama"},
+    ]
+    assert default_plugins([*others, "no model"]) == default_plugins([]) == []  # type: ignore[list-item]  # the preflight refuses it

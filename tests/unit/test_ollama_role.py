@@ -622,12 +622,12 @@ def test_the_role_reads_as_it_runs() -> None:
 
 
 def test_every_variable_reaches_the_decisions(ask: Ask, root: pathlib.Path) -> None:
-    """All but what only tells modules how long to wait and how much to prove."""
+    """All but what only tells modules how long to wait and how much to prove, and what is for Dify."""
     names = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
     passed = set(ask("__ollama_variables", look(root)))
     assert names - passed == {
         "ollama_look", "ollama_verify", "ollama_download_timeout", "ollama_start_timeout", "ollama_pull_timeout",
-        "ollama_pull_stall", "ollama_probe_timeout",
+        "ollama_pull_stall", "ollama_probe_timeout", "ollama_url",
     }  # fmt: skip
     assert passed - names == {"host", "engine_expected"}
 
