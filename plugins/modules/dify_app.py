@@ -18,8 +18,9 @@ description:
 author:
   - llmops.stack contributors (@llmops)
 requirements:
-  - requests (Python library)
   - PyYAML (Python library), unless O(dsl) is a mapping or JSON
+extends_documentation_fragment:
+  - llmops.stack.console
 attributes:
   check_mode:
     description: Tells what would be done. The DSL is read, and not shown to Dify.
@@ -28,40 +29,10 @@ attributes:
     description: Returns kind, API, key and the sha256 of the DSL before and after.
     support: full
 options:
-  url:
-    description: The address of Dify's web server, without a path.
-    type: str
-    default: http://127.0.0.1
-  version:
-    description: The release of Dify; needed only where a proxy takes away the header C(X-Version).
-    type: str
   email:
     description: The account's email address. It must be the owner, an administrator or an editor of its workspace.
-    type: str
-    required: true
-  password:
-    description:
-      - The account's password, by default C(ADMIN_PASSWORD) of O(secrets_file). A wrong one is never tried twice.
-    type: str
-  secrets_file:
-    description: The file on the managed host in which M(llmops.stack.dify_env) keeps the secrets. None leaves the host.
-    type: path
-  session_file:
-    description:
-      - A file on the managed host that keeps the session, so that all modules of a run log in once. A folder that is
-        missing is made.
-    type: path
   timeout:
     description: Seconds that a request may take, except an import.
-    type: float
-    default: 30
-  validate_certs:
-    description: Whether the certificate of an https address must be valid.
-    type: bool
-    default: true
-  ca_path:
-    description: A file with certificates of authorities, if those of the system are not enough.
-    type: path
   name:
     description: The name of the app. It replaces the one in the DSL.
     type: str
@@ -159,7 +130,7 @@ EXAMPLES = r"""
     name: helpdesk
     dsl: "{{ lookup('ansible.builtin.file', 'helpdesk.yml') }}"
     key_file: /opt/dify/helpdesk.key
-    record: /opt/dify/.llmops-models.json
+    record: /opt/dify/.llmops-console.json
 
 - name: Have a small app to ask a model
   llmops.stack.dify_app:
@@ -181,7 +152,7 @@ EXAMPLES = r"""
   llmops.stack.dify_app:
     email: admin@example.com
     secrets_file: /opt/dify/secrets.json
-    record: /opt/dify/.llmops-models.json
+    record: /opt/dify/.llmops-console.json
     apps:
       - name: helpdesk
         src: /srv/apps/helpdesk.yml
@@ -246,6 +217,12 @@ drift:
     overwritten:
       description: Whether it was set back, or would be in check mode.
       type: bool
+reason:
+  description: >-
+    Kind of the failure, for conditions. For example V(wrong_password), V(locked) and V(no_answer).
+  returned: failure, where Dify let the module do nothing
+  type: str
+  sample: wrong_password
 """
 
 import dataclasses
@@ -261,7 +238,11 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_app import (
     needs_yaml,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import NOT_STARTED, ConsoleError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import console_arguments, console_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import (
+    console_arguments,
+    console_of,
+    fail,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_record import Record
 
 ONE: dict[str, Any] = {
@@ -306,7 +287,7 @@ class DifyApp:
             if not (self.module.check_mode and self.console.setup_status() == NOT_STARTED):
                 self.console.login()
         except ConsoleError as exc:
-            self.module.fail_json(msg=self.console.hide(f"{self._named()}: {exc}"))
+            fail(self.module, self.console, exc)
         results = [self._one(wanted) for wanted in self.wanted]
         before = {one["name"]: one.pop("before") for one in results}
         after = {one["name"]: one.pop("after") for one in results}
@@ -324,9 +305,6 @@ class DifyApp:
             some = f"{len(errors)} of {len(results)} apps are not as wanted. " if len(errors) > 1 else ""
             self.module.fail_json(msg=some + " ".join(errors), **result)
         self.module.exit_json(**result)
-
-    def _named(self) -> str:
-        return ", ".join(one["name"] for one in self.wanted) or "No app"
 
     def _one(self, wanted: dict[str, Any]) -> dict[str, Any]:
         names = ("name", "state", "enable_api", "key")

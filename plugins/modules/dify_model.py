@@ -18,8 +18,8 @@ description:
     otherwise. With O(record) the module knows what it wrote, and so tells such a change from one in the inventory.
 author:
   - llmops.stack contributors (@llmops)
-requirements:
-  - requests (Python library)
+extends_documentation_fragment:
+  - llmops.stack.console
 attributes:
   check_mode:
     description:
@@ -30,40 +30,8 @@ attributes:
     description: Returns the credentials of each model before and after, without secrets.
     support: full
 options:
-  url:
-    description: The address of Dify's web server, without a path.
-    type: str
-    default: http://127.0.0.1
-  version:
-    description: The release of Dify; needed only where a proxy takes away the header C(X-Version).
-    type: str
-  email:
-    description: The account's email address. It must be the owner or an administrator of its workspace.
-    type: str
-    required: true
-  password:
-    description:
-      - The account's password, by default C(ADMIN_PASSWORD) of O(secrets_file). A wrong one is never tried twice.
-    type: str
-  secrets_file:
-    description: The file on the managed host in which M(llmops.stack.dify_env) keeps the secrets. None leaves the host.
-    type: path
-  session_file:
-    description:
-      - A file on the managed host that keeps the session, so that all modules of a run log in once. A folder that is
-        missing is made.
-    type: path
   timeout:
     description: Seconds that a request may take, except those in which Dify tries a model.
-    type: float
-    default: 30
-  validate_certs:
-    description: Whether the certificate of an https address must be valid.
-    type: bool
-    default: true
-  ca_path:
-    description: A file with certificates of authorities, if those of the system are not enough.
-    type: path
   model:
     description: The name of the model, as its server knows it.
     type: str
@@ -169,7 +137,7 @@ EXAMPLES = r"""
       context_size: 8192
       max_tokens: 4096
     default: true
-    record: /opt/dify/.llmops-models.json
+    record: /opt/dify/.llmops-console.json
 
 - name: Several models in one call
   llmops.stack.dify_model:
@@ -269,13 +237,23 @@ drift:
   type: list
   elements: str
   returned: when Dify was asked
+reason:
+  description: >-
+    Kind of the failure, for conditions. For example V(wrong_password), V(locked) and V(no_answer).
+  returned: failure, where Dify let the module do nothing
+  type: str
+  sample: wrong_password
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import ConsoleError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import console_arguments, console_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import (
+    console_arguments,
+    console_of,
+    fail,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model import Options, Wish, Workspace
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_plan import harmless_values
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_record import Record
@@ -324,10 +302,13 @@ def main() -> None:
     workspace = Workspace(console, Record(params["record"] or ""), options)
     try:
         results = workspace.run(wishes)
-    except (ConsoleError, OSError) as exc:
-        module.fail_json(msg=str(exc))
-    _show_what_is_no_secret(module, workspace, wishes)
-    _finish(module, results)
+    except ConsoleError as exc:
+        fail(module, console, exc)
+    except OSError as exc:
+        module.fail_json(msg=f"record cannot be written: {exc}")
+    else:
+        _show_what_is_no_secret(module, workspace, wishes)
+        _finish(module, results)
 
 
 def _refuse_contradictions(module: AnsibleModule, wishes: list[Wish]) -> None:

@@ -20,8 +20,9 @@ description:
   - Models and their credentials survive an upgrade, and also an uninstallation followed by an installation.
   - Dify before 1.0 has no plugins. The module says so and fails, but for O(state=absent).
 requirements:
-  - requests (Python library)
   - PyYAML (Python library), for O(source=package)
+extends_documentation_fragment:
+  - llmops.stack.console
 attributes:
   check_mode:
     description:
@@ -31,37 +32,12 @@ attributes:
     description: Returns the version and the source of each plugin before and after.
     support: full
 options:
-  url:
-    description:
-      - Address of Dify's web server, as this host reaches it.
-    type: str
-    default: http://127.0.0.1
-  version:
-    description:
-      - Release of Dify. Needed only where a proxy takes the header C(X-Version) away.
-    type: str
-  email:
-    description:
-      - Email of the owner, or of an administrator of the workspace.
-    type: str
-    required: true
-  password:
-    description:
-      - Its password. It is sent once; a wrong one is never tried again, because the seventh locks the account.
-      - Without it the one that O(secrets_file) holds is used.
-    type: str
   secrets_file:
     description:
       - The file on the host in which M(llmops.stack.dify_env) keeps the secrets. E(ADMIN_PASSWORD) is taken from it
         where O(password) is not given, and E(PLUGIN_DAEMON_KEY) where O(plugin_daemon_key) is not given, so that
         neither leaves the host.
       - A file that does not exist holds neither.
-    type: path
-  session_file:
-    description:
-      - File on the host, in an existing directory, in which the modules of a run leave their session for each other, so
-        that there is one login. It is readable by its owner only and holds no password.
-    type: path
   plugin:
     description:
       - The plugin, as C(author/name), C(author/name:version) or a whole identifier with its checksum.
@@ -167,20 +143,9 @@ options:
         are away for some seconds, and for half a minute where one has to be built again.
     type: float
     default: 45
-  timeout:
-    description:
-      - Seconds that a single answer of Dify may take.
-    type: float
-    default: 30
   validate_certs:
     description:
       - Whether to check the certificates of an https O(url) and O(marketplace_url).
-    type: bool
-    default: true
-  ca_path:
-    description:
-      - File with the certificates to check them against. By default those of the Python library C(requests).
-    type: path
 seealso:
   - module: llmops.stack.dify_setup
   - module: llmops.stack.dify_health
@@ -318,6 +283,12 @@ plugins:
       progress:
         - {seconds: 0.3, status: running, message: starting}
         - {seconds: 8.4, status: success, message: upgraded}
+reason:
+  description: >-
+    Kind of the failure, for conditions. For example V(wrong_password), V(locked) and V(no_answer).
+  returned: failure, where Dify let the module do nothing
+  type: str
+  sample: wrong_password
 """
 
 import re
@@ -329,6 +300,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console import 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module import (
     console_arguments,
     console_of,
+    fail,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin import Options, PluginError, Plugins, Wish
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_daemon import PluginDaemon
@@ -408,23 +380,28 @@ class DifyPlugin:
         try:
             if self.wishes:
                 plugins.run(self.wishes)
-        except (ConsoleError, PluginError, OSError) as exc:
+        except ConsoleError as exc:
+            fail(self.module, console, exc, **self._result(plugins))
+        except (PluginError, OSError) as exc:
             trouble = str(exc)
         self._exit(plugins, trouble)
 
-    def _exit(self, plugins: Plugins, trouble: str) -> None:
-        errors = [one.error for one in plugins.items if one.error] + [trouble] * bool(trouble)
-        result: dict[str, Any] = {
+    @staticmethod
+    def _result(plugins: Plugins) -> dict[str, Any]:
+        return {
             "changed": plugins.changed,
             "plugins": [one.result() for one in plugins.items],
             "diff": {"before": plugins.before, "after": plugins.after},
         }
+
+    def _exit(self, plugins: Plugins, trouble: str) -> None:
+        errors = [one.error for one in plugins.items if one.error] + [trouble] * bool(trouble)
         # Whatever a log of the plugin daemon quotes.
         self.module.no_log_values.update(plugins.console.secrets)
         if errors:
             some = f"{len(errors)} of {len(plugins.items)} plugins are not as wanted. " if len(errors) > 1 else ""
-            self.module.fail_json(msg=some + " ".join(errors), **result)
-        self.module.exit_json(**result)
+            self.module.fail_json(msg=some + " ".join(errors), **self._result(plugins))
+        self.module.exit_json(**self._result(plugins))
 
 
 def main() -> None:

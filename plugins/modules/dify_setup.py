@@ -17,8 +17,8 @@ description:
   - A refused password is not tried again, because Dify locks an account for 24 hours at the seventh wrong one.
 author:
   - llmops.stack contributors (@llmops)
-requirements:
-  - requests
+extends_documentation_fragment:
+  - llmops.stack.console
 attributes:
   check_mode:
     description: Says whether Dify would be set up, and creates nothing. It logs in to a Dify that is set up already.
@@ -27,26 +27,14 @@ attributes:
     description: Shows the step before and after, never a password.
     support: full
 options:
-  url:
-    description:
-      - Address of Dify's web server, as this host reaches it.
-    type: str
-    default: http://127.0.0.1
-  version:
-    description:
-      - Release of Dify. Needed only where a proxy takes the header C(X-Version) away.
-    type: str
   email:
     description:
       - E-mail address of the owner. Older releases, at least those up to 1.7.2, tell capital letters in it from small
         ones.
-    type: str
-    required: true
   password:
     description:
       - Password of the owner, of 8 characters or more, with letters and digits. By default C(ADMIN_PASSWORD) of
         O(secrets_file).
-    type: str
   name:
     description:
       - Name of the owner, of up to 30 characters. Dify names the workspace after it. Not changed later.
@@ -66,13 +54,6 @@ options:
       - File on the host in which M(llmops.stack.dify_env) keeps the secrets, C(ADMIN_PASSWORD) and C(INIT_PASSWORD)
         among them. None of them leaves the host.
       - A file that does not exist counts as no password.
-    type: path
-  session_file:
-    description:
-      - File on the host in which this module leaves its session for the other modules of a run, so that they need not
-        log in. It is readable by its owner only, belongs to this account and password, holds no password, and is good
-        for an hour. A folder that is missing is made, for its owner only. Nothing is left in check mode.
-    type: path
   deadline:
     description:
       - Seconds to wait for an API that is still starting.
@@ -81,17 +62,6 @@ options:
   timeout:
     description:
       - Seconds that a single answer may take. The setup itself may take 60 seconds.
-    type: float
-    default: 30
-  validate_certs:
-    description:
-      - Whether to check the certificate of an https O(url).
-    type: bool
-    default: true
-  ca_path:
-    description:
-      - File with the certificates to check it against. By default those of the Python library C(requests).
-    type: path
 seealso:
   - module: llmops.stack.dify_health
 """

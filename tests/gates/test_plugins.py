@@ -20,7 +20,7 @@ HEADER = (
 
 
 def constant(module: pathlib.Path, name: str) -> Any:
-    for node in ast.parse(module.read_text()).body:
+    for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == name for target in node.targets):
             return ast.literal_eval(node.value)
     raise AssertionError(f"{module.name} has no {name}")
@@ -44,7 +44,11 @@ class TestModule:
         assert yaml.safe_load(constant(module, "RETURN"))
 
     def test_examples_use_full_names_and_known_options(self, module: pathlib.Path) -> None:
-        options = yaml.safe_load(constant(module, "DOCUMENTATION")).get("options", {})
+        documentation = yaml.safe_load(constant(module, "DOCUMENTATION"))
+        options = documentation.get("options", {})
+        for fragment in documentation.get("extends_documentation_fragment", []):
+            path = ROOT / "plugins" / "doc_fragments" / f"{fragment.removeprefix('llmops.stack.')}.py"
+            options.update(yaml.safe_load(constant(path, "DOCUMENTATION"))["options"])
         known = set(options) | {alias for option in options.values() for alias in option.get("aliases", [])}
         name = f"llmops.stack.{module.stem}"
         tasks = [task for task in yaml.safe_load(constant(module, "EXAMPLES")) if name in task]

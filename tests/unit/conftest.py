@@ -248,7 +248,11 @@ def file_server() -> Iterator[FileServer]:
 
 
 class ModuleFailed(Exception):
-    """fail_json, with its message."""
+    """fail_json, with its message and the whole of its result."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(result["msg"])
+        self.result = result
 
 
 @pytest.fixture
@@ -267,7 +271,7 @@ def run_module(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, An
             main()
         result = json.loads(capsys.readouterr().out)
         if result.get("failed"):
-            raise ModuleFailed(result["msg"])
+            raise ModuleFailed(result)
         return result
 
     return run

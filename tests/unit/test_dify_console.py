@@ -334,3 +334,22 @@ def test_the_oldest_release_has_no_plugins_and_no_automatic_upgrades() -> None:
         assert console.plugins.available is False
         assert console.plugins.auto_upgrade() is None
         assert console.apps.missing_plugins("x") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "wish"),
+    [
+        ("dify_setup", {}),
+        ("dify_plugin", {"plugins": ["langgenius/ollama"]}),
+        ("dify_model", {"models": []}),
+        ("dify_app", {"apps": []}),
+    ],
+)
+def test_every_module_says_why_it_was_not_let_in(
+    run_module: Any, failed: Any, module: str, wish: dict[str, Any]
+) -> None:
+    wrong = "Wr0ng-password"
+    with Scripted(FakeConsole(owner=EMAIL)).running() as server, pytest.raises(failed) as caught:
+        run_module(module, url=server.url, email=EMAIL, password=wrong, **wish)
+    result = caught.value.result
+    assert (result["reason"], wrong in result["msg"]) == ("wrong_password", False)
