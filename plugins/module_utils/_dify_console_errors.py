@@ -22,6 +22,7 @@ ADVICE: dict[str, str] = {
     "wrong_password": (
         "Correct email or password. Nothing was tried again: the seventh wrong attempt locks the account for 24 hours."
     ),
+    "no_password": "Set dify_admin_password (password) to the one that the owner has. Nothing was tried.",
     "unknown_email": "Correct the email. This release tells capital letters in it from small ones.",
     "locked": (
         "Seven wrong passwords lock an account for 24 hours. Wait, or delete the key login_error_rate_limit:<email> in "

@@ -32,6 +32,12 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_override import
     open_ports,
     variables,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import (
+    ADMIN_PASSWORD,
+    PASSWORD_RULE,
+    UNTRIED,
+    is_password,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import RENAMED_KEYS
 
 __all__ = [
@@ -124,7 +130,7 @@ SECRETS: tuple[Secret, ...] = (
 )
 
 # The password of the owner of Dify, which is set up through the API: no container has it, and no .env.
-ADMIN = Secret("ADMIN_PASSWORD", (), (), 24)
+ADMIN = Secret(ADMIN_PASSWORD, (), (), 24)
 
 _MEMBER = {key: secret for secret in SECRETS for key in secret.keys}
 
@@ -501,12 +507,13 @@ class _Renderer:
 
     def _admin(self) -> None:
         given = str(self.settings.get("admin_password") or "")
-        if given and not re.fullmatch(r"(?=.*[a-zA-Z])(?=.*\d).{8,}", given):
+        if given and not is_password(given):
             raise EnvError(
-                "admin_password must have 8 characters or more, with letters and digits: Dify takes no other. Correct "
-                "dify_admin_password."
+                f"admin_password must have {PASSWORD_RULE}: Dify takes no other. Correct dify_admin_password."
             )
-        self.secrets[ADMIN.name] = given or self.secrets.get(ADMIN.name) or self.make(ADMIN)
+        # One that is kept may be the only copy of what opens Dify: dify_setup replaces it by one that does, too.
+        if not self.secrets.get(ADMIN.name):
+            self.secrets[ADMIN.name] = self.secrets[UNTRIED] = given or self.make(ADMIN)
 
     def _secrets(self) -> None:
         self._secret_groups()

@@ -11,17 +11,20 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import (
+    NAME_LENGTH,
+    PASSWORD_RULE,
+    is_email,
+    is_name,
+    is_password,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_given import WishError, given_of
 
 __all__ = ["console_refusals"]
 
-# Dify's own rules for an owner; newer releases refuse without naming the field.
-_EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
-_PASSWORD = re.compile(r"(?=.*[a-zA-Z])(?=.*\d).{8,}")
-_NAME_LENGTH = 30
-
 _MODEL_KEYS = ("model", "provider", "model_type", "credentials", "credential_name", "default", "state")
 _MODEL_TYPES = ("llm", "text-embedding", "rerank", "speech2text", "tts", "moderation")
+_CREDENTIAL_NAME_LENGTH = 30
 _APP_KEYS = ("name", "dsl", "src", "state", "enable_api", "key", "key_file", "overwrite")
 _STATES = ("present", "absent")
 
@@ -47,19 +50,19 @@ def _owner(wanted: Mapping[str, Any]) -> list[str]:
     if not email:
         return []
     found = []
-    if not _EMAIL.fullmatch(email):
+    if not is_email(email):
         found.append(
             f"dify_admin_email is '{email}', which Dify takes for no address. Write one as in admin@example.com."
         )
     password = str(wanted.get("admin_password") or "")
-    if password and not _PASSWORD.fullmatch(password):
+    if password and not is_password(password):
         found.append(
-            "dify_admin_password is none that Dify takes: it needs 8 characters or more, with letters and digits. "
+            f"dify_admin_password is none that Dify takes: it needs {PASSWORD_RULE}. "
             "Choose another one, or leave it empty to have one made."
         )
     name = str(wanted.get("admin_name") or "")
-    if not 0 < len(name) <= _NAME_LENGTH:
-        found.append(f"dify_admin_name has {len(name)} characters and Dify takes 1 to {_NAME_LENGTH}.")
+    if not is_name(name):
+        found.append(f"dify_admin_name has {len(name)} characters and Dify takes 1 to {NAME_LENGTH}.")
     return found
 
 
@@ -123,8 +126,8 @@ def _model(entry: Any) -> str:
         return f"state is '{entry['state']}'; it must be {_or(_STATES)}"
     if not isinstance(entry.get("credentials") or {}, Mapping):
         return "credentials are no mapping"
-    if len(str(entry.get("credential_name") or "")) > _NAME_LENGTH:
-        return f"credential_name has more than {_NAME_LENGTH} characters, and Dify takes no more"
+    if len(str(entry.get("credential_name") or "")) > _CREDENTIAL_NAME_LENGTH:
+        return f"credential_name has more than {_CREDENTIAL_NAME_LENGTH} characters, and Dify takes no more"
     return ""
 
 

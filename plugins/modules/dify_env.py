@@ -126,10 +126,11 @@ options:
         default: 3
       admin_password:
         description:
-          - Password of Dify's owner, to be kept in C(secrets.json) as C(ADMIN_PASSWORD). By default the one that is
-            there, and where there is none, one of 24 letters and digits is made. It is in no C(.env).
-          - M(llmops.stack.dify_setup) and the other modules of the console take it from there. Changing it here does
-            not change it in Dify.
+          - Password of Dify's owner, to be kept in C(secrets.json) as C(ADMIN_PASSWORD) where that has none yet. By
+            default one of 24 letters and digits is made. It is in no C(.env).
+          - M(llmops.stack.dify_setup) and the other modules of the console take it from there. One that is kept stays,
+            because it may be the only copy of what opens Dify; M(llmops.stack.dify_setup) keeps another one once that
+            has opened it.
         type: str
         default: ""
       marketplace_url:
@@ -285,6 +286,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as e
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_env_plugins as plugins
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_override as override
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_release as release
+from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import UNTRIED
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 from ansible_collections.llmops.stack.plugins.module_utils._urls import logins
 
@@ -373,7 +375,7 @@ class DifyEnv:
             "unknown_keys": rendered.unknown_keys,
             "carried_unknown": self._known_elsewhere(rendered.unknown_keys),
             "replaced_defaults": rendered.replaced_defaults,
-            "generated_secrets": sorted(set(rendered.secrets) - set(known)),
+            "generated_secrets": sorted(set(rendered.secrets) - set(known) - {UNTRIED}),
             "profiles": rendered.profiles,
             "services": services,
             "images": images,

@@ -14,7 +14,9 @@ description:
   - Works with every release from 0.15.3 on. The release that answers is recognised by itself.
   - A Dify that was set up already is left as it is. The module then logs in, once, to see that the owner is the wanted
     one; another owner and another password are errors, never changes.
-  - A refused password is not tried again, because Dify locks an account for 24 hours at the seventh wrong one.
+  - A refused password is not tried again, because Dify locks an account for 24 hours at the seventh wrong one. One that
+    M(llmops.stack.dify_env) made and that never opened this Dify is not tried at all.
+  - A O(password) that opened Dify becomes C(ADMIN_PASSWORD) in O(secrets_file), where that file is there.
 author:
   - llmops.stack contributors (@llmops)
 extends_documentation_fragment:
@@ -113,7 +115,6 @@ reason:
   sample: wrong_password
 """
 
-import re
 import time
 from typing import Any
 
@@ -125,12 +126,17 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_console_module 
     fail,
     password_of,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import (
+    ADMIN_PASSWORD,
+    NAME_LENGTH,
+    PASSWORD_RULE,
+    UNTRIED,
+    is_email,
+    is_name,
+    is_password,
+)
+from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import keep_admin_password, secrets_of
 
-# Dify's own rules. Newer releases refuse without naming the field, so they are checked here.
-_EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
-_PASSWORD = re.compile(r"(?=.*[a-zA-Z])(?=.*\d).{8,}")
-_NAME_LENGTH = 30
 _INIT_LENGTH = 30
 
 
@@ -142,15 +148,18 @@ class DifySetup:
         self.console = console
         self.params: dict[str, Any] = module.params
         self.password = password_of(module)
-        self.init_password = self.params["init_password"] or secrets_of(module, self.params["secrets_file"]).get(
-            "INIT_PASSWORD", ""
-        )
+        self.secrets_file: str = self.params["secrets_file"] or ""
+        self.secrets = secrets_of(module, self.secrets_file)
+        self.init_password = self.params["init_password"] or self.secrets.get("INIT_PASSWORD", "")
 
     def run(self) -> dict[str, Any]:
         before = self.console.wait(time.monotonic() + self.params["deadline"])
-        after, tenant = before, ""
+        after, tenant, kept = before, "", False
         changed = before != FINISHED
-        if changed:
+        replaced = bool(self.secrets and self.password) and self.secrets.get(ADMIN_PASSWORD) != self.password
+        if not changed:
+            self._check_password()
+        else:
             self._check_owner()
             guarded = self.console.init_needed()
             if guarded:
@@ -160,25 +169,42 @@ class DifySetup:
                 after = FINISHED
         if after == FINISHED:
             tenant = self._see_owner(ours=changed)
+            kept = keep_admin_password(self.module, self.secrets_file, self.password)
         return {
-            "changed": changed,
+            "changed": changed or kept,
             "step": after,
             "version": self.console.version,
             "tenant_id": tenant,
             "email": self.params["email"],
             "diff": {
-                "before": {"step": before},
-                "after": {"step": FINISHED, **({"owner": self.params["email"]} if changed else {})},
+                "before": {"step": before, **({ADMIN_PASSWORD: "(hidden)"} if replaced else {})},
+                "after": {
+                    "step": FINISHED,
+                    **({"owner": self.params["email"]} if changed else {}),
+                    **({ADMIN_PASSWORD: "(hidden, the one that opened Dify)"} if replaced else {}),
+                },
             },
         }
 
+    def _check_password(self) -> None:
+        """Nothing is sent to a Dify with an owner that cannot be right: seven runs would lock the account."""
+        if not self.password:
+            found = f"password is not given, and {self.secrets_file} holds no {ADMIN_PASSWORD}"
+        elif not self.params["password"] and self.password == self.secrets.get(UNTRIED):
+            found = f"{ADMIN_PASSWORD} of {self.secrets_file} was made without it and never opened it"
+        else:
+            return
+        raise ConsoleError(
+            "no_password", f"{self.params['url']} has an owner already, whose password is not known: {found}"
+        )
+
     def _check_owner(self) -> None:
-        if not _EMAIL.fullmatch(self.params["email"]):
+        if not is_email(self.params["email"]):
             raise ConsoleError("invalid", f"email '{self.params['email']}' is no address that Dify accepts")
-        if self.password and not _PASSWORD.fullmatch(self.password):
-            raise ConsoleError("invalid", "password must have 8 characters or more, with letters and digits")
-        if not 0 < len(self.params["name"]) <= _NAME_LENGTH:
-            raise ConsoleError("invalid", f"name must have 1 to {_NAME_LENGTH} characters")
+        if self.password and not is_password(self.password):
+            raise ConsoleError("invalid", f"password must have {PASSWORD_RULE}")
+        if not is_name(self.params["name"]):
+            raise ConsoleError("invalid", f"name must have 1 to {NAME_LENGTH} characters")
 
     def _check_init(self) -> None:
         if not self.init_password:
@@ -195,6 +221,9 @@ class DifySetup:
         try:
             if guarded:
                 self.console.init(self.init_password)
+            if self.password == self.secrets.get(ADMIN_PASSWORD):
+                # Before it is sent: a run that is killed in between must leave a password that the next one tries.
+                keep_admin_password(self.module, self.secrets_file, self.password)
             self.console.setup(email, name, self.password, language)
         except ConsoleError as error:
             # An answer that was lost, and somebody else who was faster: both are seen at the next look.
@@ -212,8 +241,8 @@ class DifySetup:
                 )
                 if not self.params["password"]:
                     error.advice = (
-                        f"The password was ADMIN_PASSWORD of {self.params['secrets_file']}, which is not the one that "
-                        f"the owner has. Give the owner's. {error.advice}"
+                        f"The password was {ADMIN_PASSWORD} of {self.secrets_file}, which is not the one that the "
+                        f"owner has. Give the owner's. {error.advice}"
                     )
             raise
         role = workspace.get("role")

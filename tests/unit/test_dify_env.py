@@ -658,9 +658,19 @@ class TestOwner:
         assert "ADMIN_PASSWORD=" not in re.sub(r"INITIAL_ADMIN_PASSWORD", "", first.text)
         assert password not in first.text
         assert render(release, secrets=first.secrets).secrets == first.secrets
-        chosen = render(release, secrets=first.secrets, admin_password="chosen-1").secrets
-        assert chosen == {**first.secrets, "ADMIN_PASSWORD": "chosen-1"}
+        chosen = render(release, admin_password="chosen-1").secrets
+        assert chosen["ADMIN_PASSWORD"] == "chosen-1"
         assert render(release, secrets=chosen, admin_password="").secrets == chosen
+        # Whether another one is right is not known here, and this may be the only copy of the one that is.
+        assert render(release, secrets=chosen, admin_password="chosen-2").secrets == chosen
+
+    def test_one_that_is_new_is_marked_until_it_opened_dify(self, releases: dict[str, env.Release]) -> None:
+        release = releases["1.12.1"]
+        for password in ("", "chosen-1"):
+            first = render(release, admin_password=password).secrets
+            assert first["ADMIN_PASSWORD_UNTRIED"] == first["ADMIN_PASSWORD"]
+        opened = {name: value for name, value in first.items() if name != "ADMIN_PASSWORD_UNTRIED"}
+        assert render(release, secrets=opened).secrets == opened
 
     @pytest.mark.parametrize("password", ["short1", "onlyletters", "12345678"])
     def test_one_that_dify_would_refuse(self, releases: dict[str, env.Release], password: str) -> None:

@@ -113,6 +113,80 @@ def test_an_owner_with_another_password_than_the_one_that_was_made(
     assert "An0ther-one" not in str(caught.value)
 
 
+def test_a_given_password_is_kept_once_it_opened_dify(
+    run: Run, failed: type[Exception], tmp_path: pathlib.Path
+) -> None:
+    secrets = tmp_path / "secrets.json"
+    kept = {"ADMIN_PASSWORD": "Th3-one-before", "SECRET_KEY": "sk"}
+    secrets.write_text(json.dumps(kept))
+    secrets.chmod(0o644)
+    options = {"secrets_file": str(secrets)}
+    with Scripted(FakeConsole(owner=EMAIL)).running() as server:
+        with pytest.raises(failed):
+            run(server, password="m1styped", **options)
+        assert posted(server) == ["login"]
+        assert json.loads(secrets.read_text()) == kept
+        would = run(server, check=True, **options)
+        assert (would["changed"], json.loads(secrets.read_text())) == (True, kept)
+        did, again = run(server, **options), run(server, **options)
+    assert [one["changed"] for one in (did, again)] == [True, False]
+    assert did["diff"] == would["diff"] != again["diff"]
+    assert json.loads(secrets.read_text()) == {**kept, "ADMIN_PASSWORD": PASSWORD}
+    assert secrets.stat().st_mode & 0o777 == 0o600
+    assert not any(one in json.dumps([would, did, again]) for one in (PASSWORD, "Th3-one-before"))
+
+
+def test_a_file_of_secrets_is_not_made(run: Run, tmp_path: pathlib.Path) -> None:
+    """dify_env takes one that is gone for a loss, and would take this one for all there is."""
+    with Scripted(FakeConsole(owner=EMAIL)).running() as server:
+        assert run(server, secrets_file=str(tmp_path / "secrets.json"))["changed"] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_password_that_was_made_is_not_sent_to_an_owner_of_the_browser(
+    run: Run, failed: type[Exception], tmp_path: pathlib.Path
+) -> None:
+    secrets = tmp_path / "secrets.json"
+    made = {"ADMIN_PASSWORD": "Made-0f-letters", "ADMIN_PASSWORD_UNTRIED": "Made-0f-letters"}
+    options = {"secrets_file": str(secrets), "password": ""}
+    with Scripted(FakeConsole(owner=EMAIL)).running() as server:
+        for content, words in (
+            (made, f"ADMIN_PASSWORD of {secrets} was made without it"),
+            ({"SECRET_KEY": "sk"}, f"password is not given, and {secrets} holds no ADMIN_PASSWORD"),
+        ):
+            secrets.write_text(json.dumps(content))
+            with pytest.raises(failed) as caught:
+                run(server, check=True, **options)
+            assert f"{server.url} has an owner already, whose password is not known: {words}" in str(caught.value)
+            assert "Set dify_admin_password" in str(caught.value)
+            assert "set up before" not in str(caught.value)
+        secrets.write_text(json.dumps(made))
+        with pytest.raises(failed, match="has an owner already"):
+            run(server, **options)
+        assert posted(server) == []
+        # The owner's, put in its place by hand.
+        secrets.write_text(json.dumps({**made, "ADMIN_PASSWORD": PASSWORD}))
+        assert run(server, **options)["changed"] is True
+    assert json.loads(secrets.read_text()) == {"ADMIN_PASSWORD": PASSWORD}
+
+
+def test_a_password_counts_as_tried_before_it_is_sent(
+    run: Run, failed: type[Exception], tmp_path: pathlib.Path
+) -> None:
+    """A run that is killed after Dify took it must not leave a password that the next one takes for a stranger's."""
+    secrets = tmp_path / "secrets.json"
+    secrets.write_text(json.dumps({"ADMIN_PASSWORD": PASSWORD, "ADMIN_PASSWORD_UNTRIED": PASSWORD}))
+    found = []
+
+    def look(fake: FakeConsole) -> Reply:
+        found.append(json.loads(secrets.read_text()))
+        return Reply(500, "<!doctype html>", "text/html")
+
+    with Scripted(FakeConsole(setup_answer=look)).running() as server, pytest.raises(failed):
+        run(server, password="", secrets_file=str(secrets))
+    assert found == [{"ADMIN_PASSWORD": PASSWORD}]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
