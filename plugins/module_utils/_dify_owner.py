@@ -12,11 +12,11 @@ import re
 __all__ = ["ADMIN_PASSWORD", "NAME_LENGTH", "PASSWORD_RULE", "UNTRIED", "is_email", "is_name", "is_password"]
 
 # Names in dify_env's file of secrets: the owner's password, and a copy of it for as long as Dify was never sent it.
-ADMIN_PASSWORD = "ADMIN_PASSWORD"  # noqa: S105
+ADMIN_PASSWORD = "ADMIN_PASSWORD"  # noqa: S105 - the name of one
 UNTRIED = "ADMIN_PASSWORD_UNTRIED"
 
 NAME_LENGTH = 30
-PASSWORD_RULE = "8 characters or more, with letters and digits"  # noqa: S105
+PASSWORD_RULE = "8 characters or more, with letters and digits"  # noqa: S105 - what one is like
 _EMAIL = re.compile(r"[\w.!#$%&'*+\-/=?^`{|}~]+@([\w-]+\.)+[A-Za-z]{2,}")
 _PASSWORD = re.compile(r"(?=.*[a-zA-Z])(?=.*\d).{8,}")
 
