@@ -95,7 +95,7 @@ def test_check_run_check_run(desk: Desk) -> None:
     wish = {"model": "llama3.2", "credentials": {"base_url": desk.pair.model_url, "context_size": 8192}}
     foreseen = desk.run(wish, check=True)
     assert (foreseen["changed"], foreseen["models"][0]["action"]) == (True, "created")
-    assert not desk.record.exists() and not desk.session.exists()
+    assert not desk.record.exists()  # the session is kept: the run that follows is let in by it
     assert desk.stored()["credentials"] == {}
     done = desk.run(wish)
     assert done["changed"]
