@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import stat
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import NOT_STARTED, Console, ConsoleError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console_apps import WORKFLOW_MODES
 from ansible_collections.llmops.stack.plugins.module_utils._dify_model_record import Record
+from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 
 try:
     import yaml
@@ -58,7 +59,7 @@ class Options:
 
 def text_of(dsl: Any) -> str:
     """What is sent. JSON is YAML, so that a mapping needs no YAML library."""
-    return dsl if isinstance(dsl, str) else json.dumps(dsl, ensure_ascii=False, sort_keys=True)
+    return dsl if isinstance(dsl, str) else json.dumps(dsl, ensure_ascii=False, sort_keys=True, default=str)
 
 
 def parsed(dsl: Any) -> dict[str, Any]:
@@ -71,8 +72,8 @@ def parsed(dsl: Any) -> dict[str, Any]:
         try:
             dsl = yaml.safe_load(dsl) if HAS_YAML else json.loads(dsl)
         except _INVALID as exc:
-            reason = " ".join(str(exc).split())
-            raise AppError(f"The DSL is not valid YAML: {reason}.") from exc
+            # Not even as the cause: the library's own text quotes the line, which may hold a secret.
+            raise AppError(f"The DSL is not valid YAML: {_problem(exc)}.") from None
     if not isinstance(dsl, Mapping) or not isinstance(dsl.get("app"), Mapping):
         raise AppError("The DSL is not one of an app: it has no mapping `app`. Export an app in Dify to see one.")
     return dict(dsl)
@@ -88,8 +89,20 @@ def needs_yaml(dsl: Any) -> bool:
     return True
 
 
-def digest(dsl: Any) -> str:
-    return hashlib.sha256(text_of(dsl).encode()).hexdigest()
+def _problem(exc: Exception) -> str:
+    """What a parser of YAML or JSON complains of and where, without a word of the text."""
+    said = str(getattr(exc, "problem", None) or getattr(exc, "reason", None) or getattr(exc, "msg", None) or "")
+    # Names of aliases and tags are quoted in it; one character, an escape or a kind of token tells nothing.
+    said = re.sub(r"'(?![<\\ ,]|.').{2,}'|\".{2,}\"", "…", said) or "a value is not what its kind asks for"
+    mark = getattr(exc, "problem_mark", None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (getattr(exc, "lineno", 0), getattr(exc, "colno", 0))
+    return f"{said} (line {line}, column {column})" if line else said
+
+
+def digest(dsl: Any, mode: str) -> str:
+    """Of what a new DSL changes in an app that exists: all of a workflow, and of another app what it runs with."""
+    applied = dsl if mode in WORKFLOW_MODES else parsed(dsl).get("model_config") or {}
+    return hashlib.sha256(text_of(applied).encode()).hexdigest()
 
 
 class App:
@@ -178,11 +191,13 @@ class App:
         if self.options.check:
             made = {"mode": mode, "enable_api": self.wish.enable_api}
             self._show(made)
-            self.content = digest(self.wish.dsl)
+            self.content = digest(self.wish.dsl, mode)
             self.has_key = True if self.wish.key else None
             self.result["after"] = self._state(made)
             return {}
         app_id = str(self._import()["app_id"])
+        # At once: whatever happens from here on, the next run finds its own app and not one that somebody made.
+        self._begin(app_id, dsl=digest(self.wish.dsl, mode))
         self._report_missing_plugins(app_id)
         return self._remember(app_id)
 
@@ -191,30 +206,50 @@ class App:
         if not document:
             return app
         app_id = str(app["id"])
+        mode = str(app.get("mode"))
         left = self.record.entry(self.key) or {}
-        same = left.get("dsl") == digest(self.wish.dsl)
-        by_hand = left.get("app_id") != app_id or left.get("mark") != self._mark(app)
+        same = left.get("dsl") == digest(self.wish.dsl, mode)
+        broke_off = left.get("app_id") == app_id and "mark" not in left
+        by_hand = not broke_off and (left.get("app_id") != app_id or left.get("mark") != self._mark(app))
         if same and not by_hand:
-            return app
+            return self._remember(app_id) if broke_off else app
         if by_hand and self.record.path:
             self.result["drift"].append({"key": "content", "overwritten": self.options.overwrite})
         if by_hand and not self.options.overwrite:
             return app
         self._did("updated")
-        self.content = digest(self.wish.dsl)
+        self.content = digest(self.wish.dsl, mode)
         if self.options.check:
             return app
-        if app.get("mode") in WORKFLOW_MODES:
-            self._import(app_id)
+        self._begin(app_id)
+        try:
+            if mode in WORKFLOW_MODES:
+                self._import(app_id)
+            else:
+                # Dify imports over workflows only.
+                self.apps.set_model_config(app_id, dict(document.get("model_config") or {}))
+        except (AppError, ConsoleError) as error:
+            if not isinstance(error, ConsoleError) or 0 < error.status < 500:
+                # Dify refused, so that the app is as it was.
+                self.record.put(self.key, left or None)
+            raise
+        if mode in WORKFLOW_MODES:
             self.apps.publish(app_id)
-        else:
-            # Dify imports over workflows only.
-            self.apps.set_model_config(app_id, dict(document.get("model_config") or {}))
         return self._remember(app_id)
+
+    def _begin(self, app_id: str, **known: str) -> None:
+        """Notes, before anything can break off, that the app is written to. Without a mark, its edits are one's own."""
+        self.record.put(self.key, {**self._kept(app_id), "app_id": app_id, **known})
+        self.record.save()
+
+    def _kept(self, app_id: str) -> dict[str, Any]:
+        left = self.record.entry(self.key) or {}
+        return {"key_id": left["key_id"]} if left.get("app_id") == app_id and "key_id" in left else {}
 
     def _import(self, app_id: str = "") -> dict[str, Any]:
         try:
-            return self.apps.import_dsl(text_of(self.wish.dsl), "" if app_id else self.wish.name, app_id)
+            # With the name, or an import over an app gives it the one in the DSL.
+            return self.apps.import_dsl(text_of(self.wish.dsl), self.wish.name, app_id)
         except ConsoleError as error:
             if not re.search(r"Errno|Connection refused|maximum retries", error.message):
                 raise
@@ -254,10 +289,9 @@ class App:
 
     def _remember(self, app_id: str) -> dict[str, Any]:
         app = self.apps.get(app_id)
-        self.content = digest(self.wish.dsl)
-        left = self.record.entry(self.key) or {}
-        kept = {"key_id": left["key_id"]} if left.get("app_id") == app_id and "key_id" in left else {}
-        self.record.put(self.key, {**kept, "app_id": app_id, "dsl": self.content, "mark": self._mark(app)})
+        self.content = digest(self.wish.dsl, str(app.get("mode")))
+        known = {"app_id": app_id, "dsl": self.content, "mark": self._mark(app)}
+        self.record.put(self.key, {**self._kept(app_id), **known})
         return app
 
     # The key
@@ -283,10 +317,10 @@ class App:
         self.result["key_id"] = str(mine["id"])
         if not self.options.check and left:
             self.record.put(self.key, {**(self.record.entry(self.key) or {}), "key_id": self.result["key_id"]})
-        if self.wish.key_file and on_file != self.token:
+        if self.wish.key_file and (on_file != self.token or _is_open(self.wish.key_file)):
             self._did("updated")
             if not self.options.check:
-                _write(self.wish.key_file, self.token)
+                write_atomically(os.path.abspath(self.wish.key_file), self.token + "\n", 0o600)
 
     # absent
 
@@ -337,9 +371,6 @@ def _read(path: str) -> str:
     return ""
 
 
-def _write(path: str, token: str) -> None:
-    # mkstemp makes it 0600, and the rename makes it whole.
-    handle, new = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".llmops-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(token + "\n")
-    os.replace(new, path)
+def _is_open(path: str) -> bool:
+    """Whether others than its owner may read or change the file."""
+    return bool(stat.S_IMODE(os.stat(path).st_mode) & 0o077)

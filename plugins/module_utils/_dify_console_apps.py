@@ -31,11 +31,6 @@ class Apps:
         """id, name, mode, description, enable_api, enable_site, model_config, workflow, …"""
         return self.console.request("GET", f"apps/{app_id}") or {}
 
-    def create(self, name: str, mode: str = "chat", **fields: Any) -> dict[str, Any]:
-        """A new app; a chat takes the workspace's default model."""
-        look = {"icon_type": "emoji", "icon": "🤖", "icon_background": "#FFEAD5", "description": ""}
-        return self.console.request("POST", "apps", json={"name": name, "mode": mode, **look, **fields}) or {}
-
     def delete(self, app_id: str) -> None:
         self.console.request("DELETE", f"apps/{app_id}")
 
@@ -57,10 +52,6 @@ class Apps:
                 "invalid", f"Dify did not import the app: {data.get('error') or data.get('status')}", 200
             )
         return data
-
-    def export_dsl(self, app_id: str) -> str:
-        data = self.console.request("GET", f"apps/{app_id}/export", query={"include_secret": "false"})
-        return str((data or {}).get("data") or "")
 
     def missing_plugins(self, app_id: str) -> list[str]:
         """Unique identifiers that an app just imported asks for and that are not installed."""
@@ -99,9 +90,6 @@ class Apps:
 
     def create_key(self, app_id: str) -> dict[str, Any]:
         return self._known(self.console.request("POST", f"apps/{app_id}/api-keys", json={}) or {})
-
-    def delete_key(self, app_id: str, key_id: str) -> None:
-        self.console.request("DELETE", f"apps/{app_id}/api-keys/{key_id}")
 
     def _known(self, key: dict[str, Any]) -> dict[str, Any]:
         self.console.secrets |= {str(key.get("token") or "")} - {""}

@@ -26,7 +26,7 @@ attributes:
     description: Tells what would be done. The DSL is read, and not shown to Dify.
     support: full
   diff_mode:
-    description: Returns kind, API, key and the sha256 of the DSL before and after.
+    description: Returns kind, API, key and the sha256 of what the DSL changes before and after.
     support: full
 options:
   email:
@@ -39,6 +39,8 @@ options:
   dsl:
     description:
       - The DSL, as text or as a mapping. Needed if the app is not there yet, and to change it.
+      - In an app that exists, a workflow is changed as a whole. Of another kind only C(model_config) is, what it runs
+        with; its icon and description are taken from the DSL when it is made, and are left alone after that.
       - Give the task C(no_log) if it holds secrets, for example environment variables of a workflow.
       - Names of providers must be those of the release, V(ollama) before Dify 1.0 and
         V(langgenius/ollama/ollama) since.
@@ -62,7 +64,9 @@ options:
     type: bool
     default: true
   key_file:
-    description: A file on the managed host, made with mode 0600, that gets the key.
+    description:
+      - A file on the managed host that gets the key. Its folder must be there. Its mode is 0600; a file that others
+        than its owner may read is written anew.
     type: path
   return_key:
     description: Whether the key is in the result, as RV(api_key). Give the task C(no_log) then.
@@ -226,6 +230,7 @@ reason:
 """
 
 import dataclasses
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -280,6 +285,20 @@ class DifyApp:
             self.module.fail_json(
                 msg="overwrite needs record: without it nobody knows whether the app is as the DSL says."
             )
+        for one in self.wanted:
+            self._validate_folder(one)
+
+    def _validate_folder(self, one: dict[str, Any]) -> None:
+        """Before anything is done: an app whose key has no place is no use."""
+        if not one["key_file"] or not one["key"] or one["state"] == "absent":
+            return
+        folder = os.path.dirname(os.path.abspath(one["key_file"]))
+        if os.path.isdir(folder):
+            return
+        said = f"The folder {folder} is not there, and key_file of the app {one['name']} is to be in it: make it first."
+        if not self.module.check_mode:
+            self.module.fail_json(msg=said)
+        self.module.warn(said)  # the run that is checked may make it
 
     def run(self) -> None:
         try:

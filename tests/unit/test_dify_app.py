@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,8 +48,9 @@ class Dify:
         if self.error:
             raise self.error
         one = app_id or f"id-{len(self.stored) + 1}"
-        kept = self.stored.get(one, {"keys": [], "published": {}, "enable_api": True, "name": name, "id": one})
-        self.stored[one] = {**kept, "dsl": content, "mode": json.loads(content)["app"]["mode"]}
+        kept = self.stored.get(one, {"keys": [], "published": {}, "enable_api": True, "id": one})
+        about = json.loads(content)["app"]
+        self.stored[one] = {**kept, "dsl": content, "mode": about["mode"], "name": name or about["name"]}
         self.edit(one)
         return {"app_id": one}
 
@@ -160,6 +163,64 @@ def test_what_broke_off_is_still_ones_own(dify: Dify, have: Have) -> None:
     assert not have()["changed"]
 
 
+class Killed(BaseException):
+    """The process is gone: nothing after it is done."""
+
+
+@pytest.fixture
+def killed(dify: Dify, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def at(step: str) -> Iterator[None]:
+        def die(*_: Any) -> None:
+            patch.setattr(Record, "save", lambda _: None)
+            raise Killed
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(dify, step, die)
+            yield
+
+    return at
+
+
+def test_a_run_that_is_killed_after_the_import_knows_its_app(dify: Dify, have: Have, killed: Any) -> None:
+    with killed("missing_plugins"):
+        have()
+    done = have()
+    assert (done["action"], done["drift"]) == ("updated", [])
+    assert dify.calls == ["import", "publish"]
+    assert not have()["changed"]
+    dify.edit("id-1")
+    assert have()["drift"] == [{"key": "content", "overwritten": False}]
+
+
+@pytest.mark.parametrize("step", ["import_dsl", "publish"])
+def test_a_change_that_is_killed_is_made_by_the_next_run(dify: Dify, have: Have, killed: Any, step: str) -> None:
+    have()
+    newer = {**FLOW, "version": "0.6.0"}
+    with killed(step):
+        have(newer)
+    done = have(newer)
+    assert (done["action"], done["drift"]) == ("updated", [])
+    assert dify.stored["id-1"]["published"]["dsl"] == app.text_of(newer)
+    assert not have(newer)["changed"]
+
+
+def test_a_refused_change_does_not_make_later_edits_ones_own(dify: Dify, have: Have) -> None:
+    have()
+    dify.error = ConsoleError("invalid", "no such model", 400)
+    with pytest.raises(ConsoleError):
+        have({**FLOW, "version": "0.6.0"})
+    dify.error = None
+    dify.edit("id-1")
+    assert have({**FLOW, "version": "0.6.0"})["drift"] == [{"key": "content", "overwritten": False}]
+
+
+def test_an_import_over_an_app_keeps_its_name(dify: Dify, have: Have) -> None:
+    have()
+    have({**FLOW, "version": "0.6.0"})
+    assert [one["name"] for one in dify.stored.values()] == ["flow"]
+
+
 def test_missing_plugins_are_named(dify: Dify, have: Have, said: list[str]) -> None:
     dify.missing = ["langgenius/ollama:0.0.6@abc"]
     assert have()["missing_plugins"] == dify.missing
@@ -194,6 +255,17 @@ def test_a_key_of_the_file_is_found_again(dify: Dify, have: Have, tmp_path: path
     assert (result["key_id"], result["changed"], len(dify.keys("id-1"))) == ("key-2", False, 3)
 
 
+def test_a_key_that_others_may_read_is_written_anew(have: Have, tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "key"
+    have(key_file=str(file))
+    file.chmod(0o644)
+    assert have(key_file=str(file), check=True)["changed"]
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert have(key_file=str(file))["changed"]
+    assert (file.stat().st_mode & 0o777, file.read_text()) == (0o600, "app-1\n")
+    assert not have(key_file=str(file))["changed"]
+
+
 def test_no_key_is_asked_for(dify: Dify, have: Have) -> None:
     assert have(key=False)["key_id"] == ""
     assert dify.stored["id-1"]["keys"] == []
@@ -202,6 +274,40 @@ def test_no_key_is_asked_for(dify: Dify, have: Have) -> None:
 def test_text_and_mapping_are_the_same_dsl() -> None:
     assert app.parsed(app.text_of(FLOW)) == FLOW
     assert app.parsed("app: {mode: chat}") == {"app": {"mode": "chat"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nkey: [s3cret", "expected ',' or ']', but got '<stream end>' (line 2, column 13)"),
+        ("key: *s3cret", "found undefined alias … (line 1, column 6)"),
+        ("key: !s3cret x", "could not determine a constructor for the tag … (line 1, column 6)"),
+        ("key: !a%20s3cret x", "could not determine a constructor for the tag … (line 1, column 6)"),
+        ("key: !!int s3cret", "a value is not what its kind asks for"),
+        ("key: @s3cret", "found character '@' that cannot start any token (line 1, column 6)"),
+        ("key: s3cret\x00", "special characters are not allowed"),
+    ],
+)
+def test_what_is_wrong_with_yaml_is_told_without_its_text(text: str, said: str) -> None:
+    with pytest.raises(AppError) as caught:
+        app.parsed(text)
+    assert str(caught.value) == f"The DSL is not valid YAML: {said}."
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_json_is_told_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "HAS_YAML", False)
+    with pytest.raises(AppError, match=r"Expecting ',' delimiter \(line 1, column 18\)"):
+        app.parsed('{"key": "s3cret" "a"}')
+
+
+def test_of_a_chat_only_what_it_runs_with_counts() -> None:
+    chat = {"app": {"mode": "chat", "icon": "x"}, "model_config": {"pre_prompt": "a"}}
+    known = app.digest(chat, "chat")
+    assert app.digest({**chat, "app": {"mode": "chat", "icon": "y"}}, "chat") == known
+    assert app.digest("app: {mode: chat}\nmodel_config: {pre_prompt: a}", "chat") == known
+    assert app.digest({**chat, "model_config": {"pre_prompt": "b"}}, "chat") != known
+    assert app.digest({**FLOW, "app": {"mode": "workflow", "icon": "y"}}, "workflow") != app.digest(FLOW, "workflow")
 
 
 def test_yaml_is_needed_only_for_yaml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,10 @@ class Desk:
     def prompt(self) -> str:
         return str(self.browser.apps.get(self.apps()[0]["id"])["model_config"]["pre_prompt"])
 
+    def make(self) -> None:
+        look = {"icon_type": "emoji", "icon": "x", "icon_background": "#FFEAD5", "description": ""}
+        self.browser.request("POST", "apps", json={"name": "probe", "mode": "chat", **look})
+
     def edit(self, prompt: str) -> None:
         time.sleep(1.1)  # Dify tells edits apart by the second
         self.browser.apps.set_model_config(self.apps()[0]["id"], self.dsl(prompt=prompt)["model_config"])
@@ -87,7 +91,7 @@ def desk(pair: Pair, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iter
 def test_check_run_check_run_and_a_chat_with_the_key(desk: Desk) -> None:
     foreseen = desk.run(check=True, key_file=str(desk.key_file))
     assert (foreseen["changed"], foreseen["action"], foreseen["mode"]) == (True, "created", "chat")
-    assert desk.apps() == [] and list(desk.directory.iterdir()) == []
+    assert desk.apps() == [] and not desk.record.exists() and not desk.key_file.exists()
     done = desk.run(key_file=str(desk.key_file))
     assert (done["changed"], done["action"], done["missing_plugins"]) == (True, "created", [])
     # What a check promises is what a run does.
@@ -122,7 +126,7 @@ def test_one_key_is_kept(desk: Desk) -> None:
     desk.browser.apps.create_key(created["id"])
     assert desk.run()["key_id"] == created["key_id"]
     assert len(desk.browser.apps.keys(created["id"])) == 2
-    desk.browser.apps.delete_key(created["id"], created["key_id"])
+    desk.browser.request("DELETE", f"apps/{created['id']}/api-keys/{created['key_id']}")
     # The other is used: a third would be one more that nobody knows of.
     assert not desk.run()["changed"]
     assert len(desk.browser.apps.keys(created["id"])) == 1
@@ -137,6 +141,23 @@ def test_a_new_dsl_is_written_over_the_old_one(desk: Desk) -> None:
     assert (done["action"], done["id"], done["drift"]) == ("updated", created["id"], [])
     assert (desk.prompt(), len(desk.apps())) == ("Answer in verse.", 1)
     assert not desk.run(dsl=changed)["changed"]
+
+
+def test_the_icon_of_a_chat_is_left_alone(desk: Desk) -> None:
+    desk.run()
+    looks = desk.dsl()
+    looks["app"] = {**looks["app"], "icon": "y", "description": "Another one."}
+    for check in (True, False):
+        assert not desk.run(check=check, dsl=looks)["changed"]
+
+
+def test_a_key_without_a_place_is_said_before_anything_is_done(desk: Desk) -> None:
+    file = desk.directory / "none" / "app.key"
+    said = f"The folder {file.parent} is not there, and key_file of the app probe is to be in it"
+    assert said in json.dumps(desk.run(check=True, key_file=str(file))["warnings"])
+    assert desk.run(key_file=str(file))["msg"].startswith(said)
+    assert desk.apps() == []
+    assert desk.run(key_file=str(file), key=False)["changed"]
 
 
 def test_an_edited_app_is_reported_and_left_alone(desk: Desk) -> None:
@@ -154,7 +175,7 @@ def test_an_edited_app_is_reported_and_left_alone(desk: Desk) -> None:
 
 
 def test_an_app_made_by_hand_is_left_alone(desk: Desk) -> None:
-    desk.browser.apps.create("probe", "chat")
+    desk.make()
     seen = desk.run()
     assert len(seen["drift"]) == len(desk.apps()) == 1
     # Without a record the name is all that counts.
@@ -192,7 +213,7 @@ def test_a_dsl_of_another_version_is_confirmed(desk: Desk, version: str) -> None
 
 def test_a_name_that_is_there_twice_is_refused(desk: Desk) -> None:
     for _ in range(2):
-        desk.browser.apps.create("probe", "chat")
+        desk.make()
     assert "Dify has 2 apps with the name probe" in desk.run()["msg"]
 
 
@@ -220,7 +241,7 @@ def test_another_kind_is_refused(desk: Desk) -> None:
 
 def test_several_in_one_call(desk: Desk) -> None:
     closed = {"name": "closed", "dsl": desk.dsl(), "enable_api": False, "key": False}
-    apps = [{"name": "probe", "dsl": desk.dsl(), "key_file": str(desk.key_file)}, closed]
+    apps: list[dict[str, Any]] = [{"name": "probe", "dsl": desk.dsl(), "key_file": str(desk.key_file)}, closed]
 
     def run(check: bool = False, **options: Any) -> dict[str, Any]:
         return desk.run(check=check, **{"name": None, "dsl": None, "apps": apps, **options})
@@ -260,7 +281,8 @@ def test_the_app_that_fails_is_named_and_the_others_are_done(desk: Desk) -> None
         assert ["error" in one for one in result["apps"]] == [True, False, True]
     assert len(desk.apps()) == 1
     wrong = desk.run(password="An0ther-one", name=None, dsl=None, apps=apps[1:2] + apps[:1])
-    assert wrong["msg"].startswith(f"probe, broken: Dify refuses email and password of {EMAIL}. Correct email")
+    assert wrong["msg"].startswith(f"Dify refuses email and password of {EMAIL}. Correct email")
+    assert wrong["reason"] == "wrong_password"
     twice = desk.run(name=None, dsl=None, apps=apps[1:2] * 2)
     assert twice["msg"] == "The app probe is given twice."
 
