@@ -358,10 +358,6 @@ def test_every_module_says_why_it_was_not_let_in(
 def test_a_checked_run_has_one_login_too(run_module: Any, tmp_path: pathlib.Path) -> None:
     with Scripted(FakeConsole(owner=EMAIL)).running() as server:
         account = {"url": server.url, "email": EMAIL, "password": PASSWORD, "session_file": str(tmp_path / "session")}
-        for module, wish in (
-            ("dify_model", {"models": []}),
-            ("dify_app", {"apps": []}),
-            ("dify_model", {"models": []}),
-        ):
-            run_module(module, check=True, **account, **wish)
+        for module, wished in (("dify_model", "models"), ("dify_app", "apps"), ("dify_model", "models")):
+            run_module(module, check=True, **account, **{wished: []})
         assert len(server.asked("/console/api/login")) == 1
