@@ -43,15 +43,17 @@ def test_changed_by_hand_and_on_two_nodes(owner: Owner) -> None:
     """
     before = owner.belongings()
     given = owner.credentials(MODEL)["credentials"]["max_tokens"]
-    owner.change_model(MODEL, max_tokens="77")
+    owner.change_model(MODEL, max_tokens="777")
 
     run = finished(owner, dify_ollama_nodes=[ollama(owner), ollama(owner, "other", "http://other:11434")])
     says(
-        run.output, f"{MODEL}: max_tokens is 77 in Dify, where {given} is wanted", "dify_models_overwrite: true sets it"
+        run.output,
+        f"{MODEL}: max_tokens is 777 in Dify, where {given} is wanted",
+        "dify_models_overwrite: true sets it",
     )
     says(run.output, f"{MODEL} is on {NODE} and other: Dify asks {NODE}", "choose another one by dify_models")
     assert run.changed == 0
-    assert owner.credentials(MODEL)["credentials"]["max_tokens"] == "77"
+    assert owner.credentials(MODEL)["credentials"]["max_tokens"] == "777"
 
     assert finished(owner, dify_models_overwrite=True).changed == 1
     assert owner.belongings() == before

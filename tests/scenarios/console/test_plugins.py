@@ -8,7 +8,22 @@ from collections.abc import Callable, Iterator
 from shlex import quote
 
 import pytest
-from node import DAEMON, MODEL, OLLAMA, PLUGIN, Owner, Step, ask_all, green, on_node, refused, says, served, switch
+from node import (
+    DAEMON,
+    HOME,
+    MODEL,
+    OLLAMA,
+    PLUGIN,
+    Owner,
+    Step,
+    ask_all,
+    green,
+    on_node,
+    refused,
+    says,
+    served,
+    switch,
+)
 
 PACKAGES = "/root/packages"
 Tell = Callable[[str, str], None]
@@ -64,6 +79,8 @@ def test_marketplace_that_dify_cannot_reach(owner: Owner, told: Tell) -> None:
 
 
 def test_package_that_is_not_what_was_signed(owner: Owner, told: Tell) -> None:
+    # A package that the daemon has from an earlier test is not asked for again.
+    on_node(f"rm -f {HOME}/volumes/plugin_daemon/plugin_packages/{PLUGIN}:0.1.0@*")
     told("marketplace", "package=altered")
     refused(owner, "dify_plugin", "signature", **OTHER)
 
