@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import ROOT, Machine, Run
-from owner import HOME, Owner, chat
+from owner import HOME, PROVIDER, Owner, chat
 
 __all__ = ["HOME", "Owner"]
 
@@ -32,6 +32,16 @@ SESSION = "/run/llmops-console-tests/session"
 RECORD = "/root/console-tests.json"
 DAEMON = "dify-plugin_daemon-1"
 SWITCH = [sys.executable, str(ROOT / "tests" / "world" / "world.py"), "switch", NODE]
+DSL: dict[str, Any] = {
+    "kind": "app",
+    "version": "0.3.1",
+    "dependencies": [],
+    "app": {"name": "from a file", "mode": "chat", "icon": "x", "icon_background": "#FFEAD5"},
+    "model_config": {
+        "model": {"provider": PROVIDER, "name": MODEL, "mode": "chat", "completion_params": {}},
+        "pre_prompt": "Be brief.",
+    },
+}
 # What each module is told, beside what a test is about.
 OPTIONS: dict[str, dict[str, Any]] = {
     "dify_health": {},

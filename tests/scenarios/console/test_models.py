@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from node import MODEL, NODE, OLLAMA, Owner, finished, ollama, refused, says
+from node import DSL, MODEL, NODE, OLLAMA, Owner, finished, green, ollama, refused, says
 
 CREDENTIALS = {"base_url": OLLAMA, "mode": "chat", "context_size": "2048", "max_tokens": "512"}
 
@@ -39,7 +39,8 @@ class TestRefused:
 def test_changed_by_hand_and_on_two_nodes(owner: Owner) -> None:
     """What a hand changed is reported and left alone by a run, and set back by one that is told to.
 
-    The community edition uses one address for a model; which one it is where two nodes have it, is said.
+    The latter has an app from the inventory, too. The community edition uses one address for a model; which one it is
+    where two nodes have it, is said.
     """
     before = owner.belongings()
     given = owner.credentials(MODEL)["credentials"]["max_tokens"]
@@ -55,5 +56,9 @@ def test_changed_by_hand_and_on_two_nodes(owner: Owner) -> None:
     assert run.changed == 0
     assert owner.credentials(MODEL)["credentials"]["max_tokens"] == "777"
 
-    assert finished(owner, dify_models_overwrite=True).changed == 1
+    app = {"name": "of the inventory", "dsl": DSL}
+    told = finished(owner, dify_models_overwrite=True, dify_apps=[app])
+    assert told.changed == 2
+    assert len(owner.apps(app["name"])) == 1
+    assert green(owner, "dify_app", name=app["name"], state="absent").changed
     assert owner.belongings() == before

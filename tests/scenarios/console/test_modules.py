@@ -7,21 +7,26 @@ from typing import Any
 
 import database
 import pytest
-from node import HOME, MACHINE, MODEL, OLLAMA, PLUGIN, Owner, Result, Step, ask_all, green, on_node, one, probe_answers
-from owner import PROVIDER, chat
+from node import (
+    DSL,
+    HOME,
+    MACHINE,
+    MODEL,
+    OLLAMA,
+    PLUGIN,
+    Owner,
+    Result,
+    Step,
+    ask_all,
+    green,
+    on_node,
+    one,
+    probe_answers,
+)
+from owner import chat
 
 KEY = "/root/console-tests.key"
 SECOND = "second:latest"
-DSL: dict[str, Any] = {
-    "kind": "app",
-    "version": "0.3.1",
-    "dependencies": [],
-    "app": {"name": "from a file", "mode": "chat", "icon": "x", "icon_background": "#FFEAD5"},
-    "model_config": {
-        "model": {"provider": PROVIDER, "name": MODEL, "mode": "chat", "completion_params": {}},
-        "pre_prompt": "Be brief.",
-    },
-}
 CREDENTIALS = {"base_url": OLLAMA, "mode": "chat", "context_size": "2048", "max_tokens": "512"}
 
 
