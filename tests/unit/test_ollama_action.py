@@ -51,7 +51,8 @@ def main():
         if wish["die"] == "alone" and part > 0.3:
             os._exit(3)
         if wish["die"] == "with its job" and part > 0.3:
-            os.killpg(os.getpgrp(), signal.SIGKILL)
+            os.kill(os.getppid(), signal.SIGKILL)  # not the group: Ansible may put only one of the two into it
+            os._exit(3)
     if wish["take"]:
         module.warn("seen in the second run")
     if wish["fail"]:
