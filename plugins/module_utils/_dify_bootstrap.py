@@ -95,6 +95,12 @@ def _probe_model(models: list[dict[str, Any]], nodes: list[dict[str, Any]], name
     return chatting[0] if chatting else None
 
 
+def _probe_tokens(model: Mapping[str, Any]) -> int:
+    """Dify refuses an app that asks for more than the model's max_tokens allow."""
+    allowed = str((model.get("credentials") or {}).get("max_tokens") or "")
+    return min(_PROBE_TOKENS, int(allowed)) if allowed.isdecimal() else _PROBE_TOKENS
+
+
 def probe_dsl(app: str, model: Mapping[str, Any], has_plugins: bool) -> dict[str, Any]:
     """A small chat app around a model, in the form that every release from 0.15.3 on can import."""
     provider = str(model.get("provider") or PROVIDER)
@@ -105,7 +111,7 @@ def probe_dsl(app: str, model: Mapping[str, Any], has_plugins: bool) -> dict[str
         provider = f"langgenius/{provider}/{provider}"
     off = {"enabled": False}
     # Other providers name the limit otherwise, and some refuse a parameter that they do not know.
-    limited = {"num_predict": _PROBE_TOKENS, "temperature": 0} if short == PROVIDER else {}
+    limited = {"num_predict": _probe_tokens(model), "temperature": 0} if short == PROVIDER else {}
     return {
         "kind": "app",
         "version": _DSL_VERSION,

@@ -60,6 +60,13 @@ def test_the_probes_model_can_be_chosen_and_need_not_be_ours() -> None:
     assert (by_hand["provider"], by_hand["name"]) == ("langgenius/ollama/ollama", "by-hand")
 
 
+@pytest.mark.parametrize(("allowed", "asked"), [(77, 77), ("77", 77), (4096, 256), (None, 256)])
+def test_the_probe_asks_for_no_more_tokens_than_the_model_may_answer(allowed: object, asked: int) -> None:
+    model = {**CHAT, "credentials": {"base_url": "http://host.docker.internal:11434", "max_tokens": allowed}}
+    parameters = plan(models=[model])["apps"][0]["dsl"]["model_config"]["model"]["completion_params"]
+    assert parameters["num_predict"] == asked
+
+
 def test_without_a_model_that_chats_or_without_a_name_there_is_no_probe() -> None:
     assert plan(models=[EMBEDDING])["apps"] == plan(probe_app="")["apps"] == []
     assert plan(models=[{**CHAT, "state": "absent"}])["apps"] == []
