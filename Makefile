@@ -17,7 +17,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
-.PHONY: help venv lock lint format releases unit gates docs-lint build sanity engine world world-down molecule node nodes \
+.PHONY: help venv lock lint format releases unit images gates docs-lint build sanity engine world world-down molecule node nodes \
 	scenarios console models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets

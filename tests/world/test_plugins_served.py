@@ -21,11 +21,14 @@ from typing import Any
 
 import _plugins
 import _switch
+import _wheelprogram
 import _wheels
+import images
 import pytest
 from _engine import docker, published_port, running
+from _images import WheelProgram
 from _plugins import OFFICIAL_KEY, OPERATOR_KEY, PLUGIN
-from _settings import IMAGES, UPSTREAM, WorldError, node_container
+from _settings import IMAGES, LABEL, MACHINE, NETWORK, REPO, UPSTREAM, WorldError, node_container
 
 sys.path.append(str(IMAGES / "standin"))
 
@@ -144,6 +147,37 @@ def test_a_lock_that_is_only_partly_cached_is_fetched_again(tmp_path: Path, monk
     digest = _wheels._digest(there)
     assert _wheels._found({"one": {digest, "f" * 64}}) == [there]
     assert _wheels._found({"one": {digest}, "two": {"f" * 64}}) == []
+
+
+def test_wheels_are_fetched_into_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wheels, "CACHE", tmp_path / "new")
+    monkeypatch.setattr(_wheels, "CACHED", tmp_path / "new" / "wheels")
+    monkeypatch.setattr(_wheels, "_pip", lambda target, *_: (target / "one-1-py3-none-any.whl").write_bytes(b"one"))
+    _wheels._fetch()
+    assert [path.name for path in _wheels.CACHED.iterdir()] == ["one-1-py3-none-any.whl"]
+
+
+def test_the_daemon_has_the_uv_that_the_replays_run() -> None:
+    assert f"{images.UV.name}=={images.UV.version}" in (REPO / "requirements.txt").read_text().splitlines()
+    assert all(re.fullmatch("[0-9a-f]{64}", images.UV.sha256[machine]) for machine in _wheels.MACHINES)
+
+
+def test_a_program_is_fetched_by_the_digest_of_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def pip(target: Path, _machine: str, *what: str) -> None:
+        asked.append((what, Path(what[-1]).read_text()))
+        with zipfile.ZipFile(target / "tool-1-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("tool-1.data/scripts/tool", "a program")
+
+    monkeypatch.setattr(_wheels, "_pip", pip)
+    monkeypatch.setattr(_wheelprogram, "CACHE", tmp_path)
+    digest = "0" * 64
+    program = _wheelprogram.ensure(WheelProgram("tool", "1", {MACHINE: digest}))
+    assert program.read_text() == "a program"
+    ((what, wanted),) = asked
+    assert "--require-hashes" in what
+    assert wanted == f"tool==1 --hash=sha256:{digest}\n"
 
 
 # The marketplace, as nginx meets it
@@ -306,7 +340,9 @@ def test_a_node_meets_what_it_was_switched_to(upstream: str) -> None:
     name = "shelves-test"
     container = node_container(name)
     image = docker("inspect", "--format", "{{.Config.Image}}", UPSTREAM).strip()
-    docker("run", "-d", "--rm", "--name", container, "--network", "llmops-world", image, "sleep", "600")
+    docker("rm", "-f", container)  # of a run that was killed
+    options = ["--rm", f"--label={LABEL}", f"--name={container}", f"--network={NETWORK}"]
+    docker("run", "-d", *options, image, "sleep", "600")
     ask = (
         "import urllib.request as u, urllib.error, http.client\n"
         "for path in ('/marketplace/api/v1/plugins/langgenius/ollama', '/pypi/simple/'):\n"

@@ -35,7 +35,7 @@ import images
 from _build import Builder
 from _engine import docker, inspect, labelled, published_port, require_engine, running
 from _gobuild import ensure as ensure_binary
-from _images import Image
+from _images import GoBinary, Image
 from _settings import CACHE, INVENTORY, STATE, UPSTREAM, WorldError, node_container, say
 
 
@@ -74,7 +74,11 @@ def _make(
     jobs += [partial(_repos.compose_release, builder), partial(_repos.ensure, builder)]
     late = [image for image in table if image in _ollama.IMAGES]
     jobs += [
-        partial(ensure_binary, binary, builder) for image in table if image not in late for binary in image.binaries
+        partial(ensure_binary, binary, builder)
+        for image in table
+        if image not in late
+        for binary in image.binaries
+        if isinstance(binary, GoBinary)  # a program out of a wheel is there at once, when its image is built
     ]
     jobs += [partial(builder.ensure, image.name) for image in table]  # those of Ollama are its last
     if archives:

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -96,20 +97,34 @@ def silent_index() -> Iterator[str]:
 
 
 @pytest.mark.skipif(UV is None, reason="uv is not installed")
-def test_a_silent_index_is_given_up(config: Config, silent_index: str) -> None:
+def test_a_silent_index_is_given_up(
+    config: Config, silent_index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
     identifier = f"langgenius/ollama:0.0.6@{'a' * 64}"
     package = config.working_path.parent / "package"
     package.write_bytes(daemon_package.pack(replace={"requirements.txt": "something==1.0\n"}))
-    patient = dataclasses.replace(config, index=silent_index, env_init_seconds=2)
+    patient = dataclasses.replace(config, index=silent_index, env_init_seconds=5)
     before = time.monotonic()
     with pytest.raises(daemon_environment.EnvironmentFailed) as caught:
         daemon_environment.prepare(patient, generation("0.6.3"), identifier, package, Log(generation("0.6.3")))
     assert time.monotonic() - before < 60
     twice = "failed to install dependencies: failed to install dependencies"
     assert str(caught.value).startswith(f"{twice}: signal: killed, output: ")
-    end = "\ninit process exited due to no activity for 2 seconds\nfailed to init environment"
+    end = "\ninit process exited due to no activity for 5 seconds\nfailed to init environment"
     assert str(caught.value).endswith(end)
     assert not (daemon_environment.directory(patient, identifier) / daemon_environment.MARKER).exists()
+
+
+def test_what_takes_too_long_to_compile_is_no_failure(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_told: Any, **_options: Any) -> None:
+        raise subprocess.TimeoutExpired("python", 600)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    behaviour = generation("0.6.3")
+    daemon_installer.install(dataclasses.replace(config, uv="true"), behaviour, tmp_path, Log(behaviour))
 
 
 def test_an_installer_that_is_slow_on_command_is_killed_like_a_silent_one(config: Config) -> None:
@@ -161,6 +176,11 @@ def test_a_piece_is_passed_on_as_the_daemon_writes_it() -> None:
     [
         '{"version":"0.1.0","type":"plugin","author":"langgenius"}',
         '{"event": "log", "data": {"level": "INFO", "message": "Installed model: ollama"}}',
+        '{"event": "session", "session_id": "one", "data": null}',
+        '{"event": "session", "session_id": "one"}',
+        '{"event": "session", "session_id": "one", "data": {}}',
+        '{"event": "session", "data": {"type": "end", "data": {}}}',
+        '{"event": "session", "session_id": "one", "data": {"type": ["end"], "data": {}}}',
         "Traceback (most recent call last):",
         "",
     ],

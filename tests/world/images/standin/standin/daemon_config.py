@@ -72,10 +72,6 @@ class Config:
     default_database: str
     redis: dict[str, str | int | bool]
 
-    @property
-    def faults_path(self) -> Path:
-        return Path(self.storage_root) / ".standin.json"
-
 
 def is_true(value: str | None, default: bool = False) -> bool:
     return default if not value else value.strip().lower() in ("true", "1", "t")

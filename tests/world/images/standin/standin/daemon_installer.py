@@ -8,6 +8,7 @@ The real daemon asks for Python 3.12 by its number; here it is the image's own (
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -42,9 +43,11 @@ def install(config: Config, behaviour: Generation, target: Path, log: Log) -> No
     status, output = _run(config, target, arguments, _environment(config, behaviour, target))
     if status:
         raise refused(status, output, still=config.env_init_seconds if status == "signal: killed" else 0)
-    # Bytecode now, so that the process starts within its first heartbeat's time. What does not compile is no failure.
+    # Bytecode now, so that the process starts within its first heartbeat's time. What does not compile, or not in time,
+    # is no failure.
     compile_all = [str(target / ".venv/bin/python"), "-m", "compileall", "-q", *config.compile_arguments, "."]
-    subprocess.run(compile_all, cwd=target, capture_output=True, check=False, timeout=INSTALL_SECONDS)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(compile_all, cwd=target, capture_output=True, check=False, timeout=INSTALL_SECONDS)
 
 
 def silence(config: Config, seconds: float) -> None:

@@ -61,9 +61,11 @@ def event(line: str) -> tuple[str, str, dict[str, Any]]:
         return "", "", {}
     if found["event"] == "heartbeat":
         return "heartbeat", "", {}
-    message = found["data"]
-    kind = message["type"] if message["type"] in ("stream", "error", "end") else ""
-    return kind, str(found["session_id"]), message["data"]
+    session, message = found.get("session_id"), found.get("data")
+    if not session or not isinstance(message, dict) or message.get("type") not in ("stream", "error", "end"):
+        return "", "", {}
+    data = message.get("data")
+    return message["type"], str(session), data if isinstance(data, dict) else {}
 
 
 def chunk(data: dict[str, Any]) -> dict[str, Any]:
