@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils._dify_console import Console, ConsoleError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import ADMIN_PASSWORD
 from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 from ansible_collections.llmops.stack.plugins.module_utils._http import HAS_REQUESTS, REQUESTS_IMPORT_ERROR
@@ -36,10 +37,10 @@ def console_arguments() -> dict[str, Any]:
 def password_of(module: AnsibleModule) -> str:
     """The one that was given, else the one that dify_env made for the owner."""
     params = module.params
-    password = params["password"] or secrets_of(module, params["secrets_file"]).get("ADMIN_PASSWORD", "")
+    password = params["password"] or secrets_of(module, params["secrets_file"]).get(ADMIN_PASSWORD, "")
     # In check mode dify_env has not made it yet, and a Dify without an owner asks for none.
     if not password and not (module.check_mode and params["secrets_file"]):
-        found = f"{params['secrets_file']} holds no ADMIN_PASSWORD" if params["secrets_file"] else "no secrets_file"
+        found = f"{params['secrets_file']} holds no {ADMIN_PASSWORD}" if params["secrets_file"] else "no secrets_file"
         module.fail_json(
             msg=f"There is no password for {params['email']}: password is not given, and {found}. Give password, or "
             "secrets_file with the file in which dify_env keeps the secrets."
