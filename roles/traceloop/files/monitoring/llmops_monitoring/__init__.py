@@ -4,7 +4,8 @@
 """The runtime of the monitoring plugins: it shows every model call of Dify to them, and never lets them disturb one.
 
 Environment: LLMOPS_MONITORING (false switches it off), LLMOPS_MONITORING_PLUGINS (folders of plugin folders, separated
-as in PATH; default: `plugins` beside this package). `python -m llmops_monitoring [folder]` checks a Dify without running it.
+as in PATH; default: `plugins` beside this package). `python -m llmops_monitoring [folder of Dify's api]` checks without
+running Dify; `llmops_monitoring.counters.counters()` says what happened in a process.
 
 Nothing is imported here: this package is found in every Python process of the container, most of which call no model.
 """

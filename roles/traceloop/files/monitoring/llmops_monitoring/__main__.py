@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`python -m llmops_monitoring [folder of Dify's api]`: would its model calls be seen, and do the plugins load here?
 
-Reads Dify's files and runs none of them. Prints JSON; ends with 1 without a hook point, with 2 where a plugin is refused.
+Reads Dify's files and runs none of them. Prints JSON; ends with 1 without a hook point, with 2 where a plugin is
+refused.
 """
 
 from __future__ import annotations

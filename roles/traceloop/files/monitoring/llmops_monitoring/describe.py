@@ -45,7 +45,7 @@ def _provider(owner: Any, fields: Mapping[str, Any]) -> str:
 
 
 def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in (fields.get("model_parameters") or {}).items():
         if isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= SHORT):
             found[str(name)] = value

@@ -55,8 +55,8 @@ class Event:
     """One model call. The runtime fills it as the call goes on; `data` is the plugins' own.
 
     Moments (`started`, `first_chunk`, `last_chunk`, `ended`) are readings of time.monotonic(); `wall_ns` turns one into
-    nanoseconds since the epoch. Every hook of a call runs in `context`, as does the call itself: a context variable that
-    `before_invoke` sets is seen by the call's own requests and by nobody else.
+    nanoseconds since the epoch. Every hook of a call runs in `context`, as does the call itself: a context variable
+    that `before_invoke` sets is seen by the call's own requests and by nobody else.
     """
 
     __slots__ = (

@@ -15,7 +15,7 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -40,10 +40,12 @@ class Plugin:
         self.hooks: dict[str, Callable[[Any], Any]] = {}
         self._module: ModuleType | None = None
 
-    def load(self) -> Plugin:
+    def load(self, taken: Iterable[str] = ()) -> Plugin:
         """Read the manifest, see to the dependencies, import `main` and find the hooks in it."""
         manifest = read(self.folder)
         self.name, self.version = manifest["name"], manifest["version"]
+        if _package(self.name) in map(_package, taken):
+            raise Refused(f"the name {self.name} is taken by another plugin")
         for distribution, wanted in manifest["dependencies"].items():
             _require(distribution, wanted)
         self._module = _import(self.name, self.folder / manifest["main"])
@@ -151,9 +153,13 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
+def _package(name: str) -> str:
+    return PACKAGE + name.replace("-", "_")
+
+
 def _import(name: str, main: pathlib.Path) -> ModuleType:
     """Afresh each time: a forked child must not go on with the state of its parent's module."""
-    package = PACKAGE + name.replace("-", "_")
+    package = _package(name)
     for known in [key for key in sys.modules if key == package or key.startswith(package + ".")]:
         del sys.modules[known]
     spec = importlib.util.spec_from_file_location(package, main, submodule_search_locations=[str(main.parent)])

@@ -79,17 +79,15 @@ def load() -> list[Plugin]:
     if _state.loaded is None:
         _state.loaded = []
         for folder in folders():
-            plugin = Plugin(folder)
-            if _safely(plugin, "load", _state.loaded):
+            plugin, taken = Plugin(folder), [other.name for other in _state.loaded]
+            if _safely(plugin, "load", taken):
                 _state.loaded.append(plugin)
     return _state.loaded
 
 
-def _safely(plugin: Plugin, step: str, others: list[Plugin]) -> bool:
+def _safely(plugin: Plugin, step: str, *arguments: Any) -> bool:
     try:
-        getattr(plugin, step)()
-        if step == "load" and any(plugin.name == other.name for other in others):
-            raise Refused(f"the name {plugin.name} is taken by another plugin")
+        getattr(plugin, step)(*arguments)
     except Refused as exc:
         counters.count(f"plugins_refused.{plugin.folder.name}")
         counters.say(str(plugin.folder), f"{plugin.folder}: {exc}")
@@ -110,7 +108,7 @@ def dispatcher() -> Dispatcher | None:
         return None
     try:
         if not state.started:
-            running = [plugin for plugin in load() if _safely(plugin, "run", [])]
+            running = [plugin for plugin in load() if _safely(plugin, "run")]
             state.dispatcher = Dispatcher(running) if running else None
             state.started = True
             _at_exit()
@@ -128,7 +126,7 @@ def close() -> None:
         return
     state.closed = True
     for plugin in running.plugins:
-        _safely(plugin, "close", [])
+        _safely(plugin, "close")
 
 
 def _at_exit() -> None:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Wraps one function of Dify so that each call of it is one event, and is otherwise what it was.
 
-A stream runs in a private copy of the caller's context, taken at the first `next` as the client's own code would see it:
-what a plugin makes current for the call (a span) is never current for the code that reads the stream, and the stream
-may be closed from any thread or greenlet.
+A stream runs in a private copy of the caller's context, taken at the first `next` as the client's own code would see
+it: what a plugin makes current for the call (a span) is never current for the code that reads the stream, and the
+stream may be closed from any thread or greenlet.
 """
 
 from __future__ import annotations
