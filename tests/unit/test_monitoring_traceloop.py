@@ -551,6 +551,7 @@ def test_settings_as_traceloop_documents_them() -> None:
         ({"TRACELOOP_BASE_URL": "grpc://c:4317"}, "not an http"),
         ({"TRACELOOP_BASE_URL": "collector:4317"}, "not an http"),
         ({"TRACELOOP_API_KEY": "k", "TRACELOOP_TRACING_ENABLED": "false"}, "TRACELOOP_TRACING_ENABLED"),
+        ({"TRACELOOP_API_KEY": f"{SECRET}\nx"}, "a character that HTTP does not allow"),
     ],
 )
 def test_where_nothing_can_be_sent_it_is_said_and_nothing_happens(
@@ -559,7 +560,8 @@ def test_where_nothing_can_be_sent_it_is_said_and_nothing_happens(
     before = set(threading.enumerate())
     main = started(**environment)
     call(main)
-    assert reason in capsys.readouterr().err and reason in main.status()["reason"]
+    said = capsys.readouterr().err
+    assert reason in said and reason in main.status()["reason"] and SECRET not in said
     assert set(threading.enumerate()) <= before
 
 
@@ -624,6 +626,31 @@ def test_the_call_joins_the_request_that_its_thread_only_knows_through_flask(
     assert app.test_client().get("/chat").status_code == 200
     main.close()
     assert [span["parentSpanId"] for span in collector.spans] == seen
+
+
+@needs_sdk
+def test_the_stdlibs_json_is_otlp_to_the_letter(
+    collector: Collector, started: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published message types know every field; only ids differ, which OTLP writes in hex."""
+    from google.protobuf.json_format import ParseDict
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    taken: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(collector, "take", lambda path, _kind, body: taken.append((path, json.loads(body))))
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER="stdlib")
+    call(main)
+    call(main, outcome="error", error=Error("ValueError", "", ""))
+    main.close()
+    for path, body in taken:
+        for resource in body.get("resourceSpans", []):
+            for span in resource["scopeSpans"][0]["spans"]:
+                assert re.fullmatch("[0-9a-f]{32}", span["traceId"]) and re.fullmatch("[0-9a-f]{16}", span["spanId"])
+                for key in ("traceId", "spanId"):
+                    span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
+        ParseDict(body, ExportTraceServiceRequest() if path.endswith("traces") else ExportMetricsServiceRequest())
+    assert {path for path, _ in taken} == {"/v1/traces", "/v1/metrics"}
 
 
 @needs_sdk

@@ -22,7 +22,7 @@ class Settings:
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         env = os.environ if environ is None else environ
-        key, headers = env.get("TRACELOOP_API_KEY", ""), _pairs(env.get("TRACELOOP_HEADERS", ""))
+        key, headers = env.get("TRACELOOP_API_KEY", "").strip(), _pairs(env.get("TRACELOOP_HEADERS", ""))
         base = env.get("TRACELOOP_BASE_URL", "").strip()
         if not base and not key and env.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             base = env["OTEL_EXPORTER_OTLP_ENDPOINT"].strip()
@@ -61,6 +61,10 @@ class Settings:
             self.reason = "OTEL_SDK_DISABLED is true"
         elif not self.traces_url:
             self.reason = "TRACELOOP_BASE_URL is not an http:// or https:// address; OTLP over gRPC is not spoken here"
+        elif not all(
+            text.isascii() and text.isprintable() for text in (*headers.values(), *self.metrics_headers.values())
+        ):
+            self.reason = "the key or a header holds a character that HTTP does not allow"  # an error would quote it
         elif _origin(self.traces_url) == _origin(HOSTED) and not headers:
             self.reason = "TRACELOOP_API_KEY is not set, and api.traceloop.com takes nothing without one"
         if not self.metrics_url:
