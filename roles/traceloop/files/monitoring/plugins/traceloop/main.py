@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hooks of the traceloop plugin: one span and some measurements per model call."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+import uuid
+from typing import Any
+
+from . import config, describe, names, propagate
+from .pipeline import Pipeline
+
+DATA = "traceloop"  # our place in event.data
+LEAVE_WITHIN = 5.0  # seconds that a stopping process may spend on what is still queued
+
+
+class Session:
+    """Providers, queue and thread of one process."""
+
+    def __init__(self, settings: config.Settings, module: Any) -> None:
+        self.settings = settings
+        self.backend = module.Backend(settings, resource(settings))
+        self.pipeline = Pipeline(
+            self.backend.deliver,
+            self._tick,
+            lambda text: say(text, settings),
+            lambda: self.backend.complaint,
+            capacity=settings.queue,
+            interval=settings.interval,
+            tick_every=settings.metrics_interval,
+            prepare=self.backend.prepare,
+        )
+        self.backend.offer = self.pipeline.offer
+
+    def _tick(self) -> None:
+        if self.settings.metrics:
+            counts = {names.DROPPED_SPANS: self.pipeline.dropped, names.EXPORTED_SPANS: self.pipeline.delivered}
+            self.backend.tick(counts)
+
+    def close(self) -> None:
+        self.pipeline.close(LEAVE_WITHIN)
+        self.backend.close()
+
+
+_session: Session | None = None
+
+
+def run() -> None:
+    """Once in a process, before its first call: providers, queue and thread. All imports are done by then."""
+    global _session
+    if _settings.reason:
+        say(f"nothing is sent: {_settings.reason}", _settings)
+        return
+    session = Session(_settings, _backend)
+    session.pipeline.start()
+    propagate.install()
+    _session = session
+
+
+def close() -> None:
+    global _session
+    propagate.remove()
+    session, _session = _session, None
+    if session:
+        session.close()
+
+
+def before_invoke(event: Any) -> None:
+    session = _session
+    if session is None or session.backend.suppressed():
+        return
+    if session.settings.content:
+        event.keep_content(session.settings.content_limit)
+    span = session.backend.begin(describe.span_name(event), describe.request(event), event.started_ns)
+    event.data[DATA] = (session, span)
+    propagate.outgoing.set(session.backend.activate(span))
+
+
+def on_first_chunk(event: Any) -> None:
+    """The moment is in the event; the span and the metrics take it at the end."""
+
+
+def after_invoke(event: Any) -> None:
+    session, span = event.data.pop(DATA, (None, None))
+    if session is None:
+        return
+    limit = session.settings.content_limit if session.settings.content else 0
+    attributes = {**describe.response(event), **describe.content(event, limit)}
+    ended = event.wall_ns(event.ended) if event.ended is not None else event.started_ns
+    session.backend.end(span, attributes, describe.status(event, limit), ended)
+    if session.settings.metrics:
+        for metric, value, of in describe.measurements(event):
+            session.backend.record(metric, value, of)
+
+
+on_error = after_invoke  # the event says how it ended
+
+
+def status() -> dict[str, Any]:
+    """For a self-check: what is sent where, and how it goes."""
+    counts = {}
+    if _session:
+        counts = {"dropped": _session.pipeline.dropped, "delivered": _session.pipeline.delivered}
+    return {"reason": _settings.reason, "traces": _settings.traces_url, "exporter": _backend.Backend.kind, **counts}
+
+
+def resource(settings: config.Settings) -> dict[str, Any]:
+    """Who sends. The instance names the process: cumulative series of two processes must never look like one."""
+    host = socket.gethostname()
+    return {
+        **settings.resource,
+        names.SERVICE_NAME: settings.service,
+        names.SERVICE_INSTANCE: f"{host}:{os.getpid()}:{uuid.uuid4().hex[:8]}",
+        names.HOST_NAME: host,
+        names.PROCESS_PID: os.getpid(),
+    }
+
+
+def say(text: str, settings: config.Settings) -> None:
+    if not settings.quiet:
+        sys.stderr.write(f"llmops-monitoring[{os.getpid()}]: traceloop: {text}\n")
+
+
+def _choose(settings: config.Settings) -> Any:
+    if settings.exporter != "stdlib":
+        try:
+            return importlib.import_module(".sdk", __package__)
+        except Exception as error:  # absent, or a release that this code does not know
+            if settings.exporter == "sdk":
+                say(f"the image's OpenTelemetry cannot be used ({type(error).__name__}); OTLP/JSON is sent", settings)
+    return importlib.import_module(".plain", __package__)
+
+
+# While the application starts, not in somebody's call: OpenTelemetry takes a third of a second to import.
+_settings = config.Settings()
+_backend = _choose(_settings)

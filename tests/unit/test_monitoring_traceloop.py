@@ -1,0 +1,803 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The traceloop plugin against a collector in this process: the stdlib's JSON and the OpenTelemetry SDK's protobuf.
+
+The SDK's half runs where an interpreter with OpenTelemetry runs this file; it needs nothing else of the project:
+    PYTHON -m pytest --noconftest tests/unit/test_monitoring_traceloop.py
+"""
+
+from __future__ import annotations
+
+import base64
+import contextvars
+import gzip
+import hashlib
+import http.server
+import importlib.util
+import json
+import logging
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+MONITORING = pathlib.Path(__file__).resolve().parents[2] / "roles/traceloop/files/monitoring"
+PLUGIN = MONITORING / "plugins/traceloop"
+PACKAGE = "llmops_monitoring_plugin_traceloop"
+sys.path.insert(0, str(MONITORING))
+
+from llmops_monitoring.event import Content, Error, Event  # noqa: E402
+from llmops_monitoring.manifest import Plugin  # noqa: E402
+
+try:
+    HAS_SDK = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+except ModuleNotFoundError:
+    HAS_SDK = False
+SECRET = "sk-the-key-of-a-model"
+PROMPT = "What is the capital of France?"
+
+
+class Collector:
+    """OTLP/HTTP on a free port: JSON and, where the packages are, protobuf."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+        self.metrics: dict[str, list[dict[str, Any]]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.status, self.delay = 200, 0.0
+        collector = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                collector.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                time.sleep(collector.delay)
+                if collector.status == 200:
+                    if self.headers.get("Content-Encoding") == "gzip":
+                        body = gzip.decompress(body)
+                    collector.take(self.path, self.headers["Content-Type"], body)
+                self.send_response(collector.status)
+                self.send_header("Content-Length", "0")
+                if collector.status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            do_GET = do_POST  # what following a redirect would make of it
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def take(self, path: str, kind: str, body: bytes) -> None:
+        data = json.loads(body) if kind == "application/json" else _from_protobuf(path, body)
+        for resource in data.get("resourceSpans", []):
+            for scope in resource["scopeSpans"]:
+                for span in scope["spans"]:
+                    self.spans.append(
+                        span
+                        | {
+                            "attributes": _plain(span["attributes"]),
+                            "resource": _plain(resource["resource"]["attributes"]),
+                        }
+                    )
+        for resource in data.get("resourceMetrics", []):
+            for scope in resource["scopeMetrics"]:
+                for metric in scope["metrics"]:
+                    points = (metric.get("histogram") or metric["sum"])["dataPoints"]
+                    self.metrics[metric["name"]] = [
+                        point | {"attributes": _plain(point.get("attributes", [])), "unit": metric["unit"]}
+                        for point in points
+                    ]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def _from_protobuf(path: str, body: bytes) -> dict[str, Any]:
+    from google.protobuf.json_format import MessageToDict
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    message = ExportTraceServiceRequest() if path.endswith("traces") else ExportMetricsServiceRequest()
+    message.ParseFromString(body)
+    found = MessageToDict(message)
+    for resource in found.get("resourceSpans", []):
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:  # the one difference of the two JSONs that matters here
+                for key in ("traceId", "spanId", "parentSpanId"):
+                    if key in span:
+                        span[key] = base64.b64decode(span[key]).hex()
+                span["kind"] = {"SPAN_KIND_CLIENT": 3}[span["kind"]]
+                if span.get("status", {}).get("code") == "STATUS_CODE_ERROR":
+                    span["status"]["code"] = 2
+    return found
+
+
+def _plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
+    def value(given: dict[str, Any]) -> Any:
+        ((kind, content),) = given.items()
+        if kind == "intValue":
+            return int(content)
+        return [value(item) for item in content["values"]] if kind == "arrayValue" else content
+
+    return {item["key"]: value(item["value"]) for item in attributes}
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    server = Collector()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["stdlib", pytest.param("sdk", marks=pytest.mark.skipif(not HAS_SDK, reason="no SDK here"))])
+def exporter(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Load and run the plugin as the runtime does."""
+    for name in [key for key in os.environ if key.startswith(("TRACELOOP_", "LLMOPS_TRACELOOP_", "OTEL_", "MODE"))]:
+        monkeypatch.delenv(name)
+    running: list[Plugin] = []
+
+    def start(**environment: str) -> Any:
+        for name, value in {"LLMOPS_TRACELOOP_INTERVAL_MS": "20", **environment}.items():
+            monkeypatch.setenv(name, value)
+        plugin = Plugin(PLUGIN).load()
+        running.append(plugin)
+        plugin.run()
+        return sys.modules[PACKAGE]
+
+    yield start
+    for plugin in running:
+        plugin.close()
+
+
+def part(name: str) -> Any:
+    """One file of the plugin, imported the way the runtime imports it."""
+    if PACKAGE not in sys.modules:
+        Plugin(PLUGIN).load()
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def call(main: Any, *, outcome: str = "ok", error: Error | None = None, **fields: Any) -> Event:
+    """One whole model call, its hooks in its private context as the runtime runs them."""
+    event = Event("chat", "langgenius/ollama/ollama", "deepseek-r1:1.5b")
+    event.stream, event.app_id, event.user, event.tenant_id = True, "app-1", "user-1", "tenant-1"
+    event.parameters = {"temperature": 0.5, "num_predict": 64, "seed": 7, "mirostat": 1}
+    event.server_address, event.server_port = "ollama.example", 11434
+    event._prompt = lambda: [("system", "Be brief."), ("user", PROMPT)]
+    for name, value in fields.items():
+        setattr(event, name, value)
+    event.context = contextvars.copy_context()
+    event.start()
+    event.context.run(main.before_invoke, event)
+    if error is None:
+        event.first_chunk = event.started + 0.25
+        event.context.run(main.on_first_chunk, event)
+        event.usage = {"prompt_tokens": 12, "completion_tokens": 31, "total_tokens": 43}
+        event.finish_reason, event.response_model = "stop", event.model
+    if event.content:
+        event.content.add("Paris.")
+    event.ended, event.outcome, event.error = event.started + 1.25, outcome, error
+    event.context.run(main.on_error if outcome == "error" else main.after_invoke, event)
+    return event
+
+
+def wait(condition: Callable[[], Any], within: float = 5.0) -> Any:
+    end = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+    return found
+
+
+def test_every_name_that_leaves_the_process_is_pinned() -> None:
+    names = part("names")
+    found = {
+        key: value for key, value in vars(names).items() if isinstance(value, str) and key.isupper() and key[0] != "_"
+    }
+    assert found == {
+        "APP_ID": "dify.app_id",
+        "ASSOCIATION": "traceloop.association.properties.{key}",
+        "DROPPED_SPANS": "llmops.monitoring.dropped_spans",
+        "DURATION": "gen_ai.client.operation.duration",
+        "ERROR_CAUSE": "dify.error.cause",
+        "ERROR_TYPE": "error.type",
+        "EXPORTED_SPANS": "llmops.monitoring.exported_spans",
+        "FINISH_REASONS": "gen_ai.response.finish_reasons",
+        "FIRST_CHUNK": "gen_ai.client.operation.time_to_first_chunk",
+        "HOST_NAME": "host.name",
+        "INPUT_MESSAGES": "gen_ai.input.messages",
+        "INPUT_TOKENS": "gen_ai.usage.input_tokens",
+        "LEGACY_COMPLETION": "gen_ai.completion.{index}.{field}",
+        "LEGACY_PROMPT": "gen_ai.prompt.{index}.{field}",
+        "LEGACY_REQUEST_TYPE": "llm.request.type",
+        "LEGACY_STREAMING": "llm.is_streaming",
+        "LEGACY_SYSTEM": "gen_ai.system",
+        "LEGACY_TOTAL_TOKENS": "llm.usage.total_tokens",
+        "OPERATION": "gen_ai.operation.name",
+        "OUTCOME": "dify.outcome",
+        "OUTPUT_MESSAGES": "gen_ai.output.messages",
+        "OUTPUT_TOKENS": "gen_ai.usage.output_tokens",
+        "OUTPUT_TYPE": "gen_ai.output.type",
+        "PROCESS_PID": "process.pid",
+        "PROVIDER": "gen_ai.provider.name",
+        "REQUEST_FREQUENCY_PENALTY": "gen_ai.request.frequency_penalty",
+        "REQUEST_MAX_TOKENS": "gen_ai.request.max_tokens",
+        "REQUEST_MODEL": "gen_ai.request.model",
+        "REQUEST_PRESENCE_PENALTY": "gen_ai.request.presence_penalty",
+        "REQUEST_SEED": "gen_ai.request.seed",
+        "REQUEST_STREAM": "gen_ai.request.stream",
+        "REQUEST_TEMPERATURE": "gen_ai.request.temperature",
+        "REQUEST_TOP_K": "gen_ai.request.top_k",
+        "REQUEST_TOP_P": "gen_ai.request.top_p",
+        "RESPONSE_MODEL": "gen_ai.response.model",
+        "SCOPE": "llmops.monitoring.traceloop",
+        "SERVER_ADDRESS": "server.address",
+        "SERVER_PORT": "server.port",
+        "SERVICE_INSTANCE": "service.instance.id",
+        "SERVICE_NAME": "service.name",
+        "TENANT_ID": "dify.tenant_id",
+        "TIME_TO_FIRST_CHUNK": "gen_ai.response.time_to_first_chunk",
+        "TOKEN_RATE": "dify.llm.output_tokens_per_second",
+        "TOKEN_TYPE": "gen_ai.token.type",
+        "TOKEN_USAGE": "gen_ai.client.token.usage",
+        "TOTAL_TOKENS": "gen_ai.usage.total_tokens",
+        "USER_HASH": "dify.user_hash",
+    }
+    assert names.UNITS[names.TOKEN_USAGE] == "{token}", "a bare unit would become part of the name in Prometheus"
+    for metric, bounds in names.BUCKETS.items():
+        assert list(bounds) == sorted(set(bounds)), metric
+
+
+def test_no_other_file_spells_a_name() -> None:
+    names = part("names")
+    spelled = {
+        f"{path.name}: {value}"
+        for path in PLUGIN.glob("*.py")
+        if path.name != "names.py"
+        for value in vars(names).values()
+        if isinstance(value, str) and "." in value and f'"{value}"' in path.read_text()
+    }
+    assert spelled == {"config.py: service.name"}, "one place for names; config reads OTEL_RESOURCE_ATTRIBUTES"
+
+
+def test_a_call_is_one_span_and_its_measurements(
+    collector: Collector, started: Callable[..., Any], exporter: str
+) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, TRACELOOP_API_KEY="tl-key", LLMOPS_TRACELOOP_EXPORTER=exporter)
+    event = call(main)
+    main.close()
+    (span,) = collector.spans
+    resource = span["resource"]
+    assert resource["service.name"] == "dify-api"
+    assert resource["service.instance.id"].startswith(f"{socket.gethostname()}:{os.getpid()}:")
+    assert (span["name"], span["kind"]) == ("chat deepseek-r1:1.5b", 3)
+    assert int(span["startTimeUnixNano"]) == event.started_ns
+    assert int(span["endTimeUnixNano"]) - event.started_ns == pytest.approx(1.25e9, abs=1000)
+    assert not span.get("status") and "parentSpanId" not in span
+    assert span["attributes"] == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "ollama",
+        "gen_ai.system": "ollama",
+        "llm.request.type": "chat",
+        "gen_ai.request.model": "deepseek-r1:1.5b",
+        "gen_ai.response.model": "deepseek-r1:1.5b",
+        "gen_ai.request.stream": True,
+        "llm.is_streaming": True,
+        "gen_ai.output.type": "text",
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.max_tokens": 64,
+        "gen_ai.request.seed": 7,
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.response.time_to_first_chunk": pytest.approx(0.25),
+        "gen_ai.usage.input_tokens": 12,
+        "gen_ai.usage.output_tokens": 31,
+        "gen_ai.usage.total_tokens": 43,
+        "llm.usage.total_tokens": 43,
+        "server.address": "ollama.example",
+        "server.port": 11434,
+        "dify.outcome": "ok",
+        "dify.app_id": "app-1",
+        "dify.tenant_id": "tenant-1",
+        "dify.user_hash": hashlib.sha256(b"user-1").hexdigest()[:16],
+        "traceloop.association.properties.app_id": "app-1",
+        "traceloop.association.properties.tenant_id": "tenant-1",
+    }
+
+    common = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "ollama",
+        "gen_ai.request.model": "deepseek-r1:1.5b",
+        "server.address": "ollama.example",
+        "server.port": 11434,
+        "dify.app_id": "app-1",
+        "dify.outcome": "ok",
+    }
+    (duration,) = collector.metrics["gen_ai.client.operation.duration"]
+    assert duration["attributes"] == common and duration["sum"] == pytest.approx(1.25) and duration["unit"] == "s"
+    assert duration["explicitBounds"][-2:] == [160, 320]
+    assert [int(count) for count in duration["bucketCounts"]].index(1) == duration["explicitBounds"].index(1.28)
+    (first,) = collector.metrics["gen_ai.client.operation.time_to_first_chunk"]
+    assert first["sum"] == pytest.approx(0.25)
+    tokens = collector.metrics["gen_ai.client.token.usage"]
+    assert {point["attributes"]["gen_ai.token.type"]: point["sum"] for point in tokens} == {"input": 12, "output": 31}
+    (rate,) = collector.metrics["dify.llm.output_tokens_per_second"]
+    assert rate["sum"] == pytest.approx(30)
+    (exported,) = collector.metrics["llmops.monitoring.exported_spans"]
+    assert exported["asInt"] == "1"
+    assert {headers["authorization"] for _, headers in collector.requests} == {"Bearer tl-key"}
+
+
+def test_failed_and_cancelled_calls(collector: Collector, started: Callable[..., Any], exporter: str) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    call(main, outcome="error", error=Error("PluginInvokeError", f"refused: {PROMPT}", "InvokeConnectionError"))
+    call(main, outcome="cancelled", usage=None)
+    main.close()
+    failed, cancelled = collector.spans
+    assert failed["status"] == {"code": 2, "message": "PluginInvokeError"}, "no message: it quotes the prompt"
+    assert failed["attributes"]["error.type"] == "PluginInvokeError"
+    assert failed["attributes"]["dify.error.cause"] == "InvokeConnectionError"
+    assert not cancelled.get("status") and cancelled["attributes"]["dify.outcome"] == "cancelled"
+    points = collector.metrics["gen_ai.client.operation.duration"]
+    assert {(p["attributes"]["dify.outcome"], p["attributes"].get("error.type")) for p in points} == {
+        ("error", "PluginInvokeError"),
+        ("cancelled", None),
+    }
+
+
+def test_content_leaves_only_when_asked_for(collector: Collector, started: Callable[..., Any], exporter: str) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    kept = Content(8192, [("user", PROMPT)])  # another plugin asked for it
+    call(main, content=kept)
+    call(main, outcome="error", error=Error("ValueError", PROMPT, ""), content=kept)
+    main.close()
+    assert len(collector.spans) == 2 and PROMPT not in json.dumps(collector.spans) + json.dumps(collector.metrics)
+    assert "Paris" not in json.dumps(collector.spans) and "user-1" not in json.dumps(collector.spans)
+
+    main = started(
+        TRACELOOP_BASE_URL=collector.url,
+        LLMOPS_TRACELOOP_EXPORTER=exporter,
+        TRACELOOP_TRACE_CONTENT="true",
+        LLMOPS_TRACELOOP_CONTENT_LIMIT="20",
+    )
+    call(main)
+    main.close()
+    sent = collector.spans[-1]["attributes"]
+    assert json.loads(sent["gen_ai.input.messages"]) == [
+        {"role": "system", "parts": [{"type": "text", "content": "Be brief."}]},
+        {"role": "user", "parts": [{"type": "text", "content": PROMPT[:11]}]},
+    ]
+    assert (sent["gen_ai.prompt.1.content"], sent["gen_ai.completion.0.content"]) == (PROMPT[:11], "Paris.")
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "rerank"])
+def test_other_kinds_of_call(collector: Collector, started: Callable[..., Any], exporter: str, kind: str) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    call(main, kind=kind, stream=False)
+    main.close()
+    (span,) = collector.spans
+    assert span["name"] == f"{kind} deepseek-r1:1.5b" and "gen_ai.request.stream" not in span["attributes"]
+    assert "gen_ai.response.time_to_first_chunk" not in span["attributes"]
+    assert "dify.llm.output_tokens_per_second" not in collector.metrics
+
+
+@pytest.mark.parametrize("trouble", ["refused", "silent", "500"])
+def test_a_dead_collector_delays_no_call(
+    collector: Collector, started: Callable[..., Any], exporter: str, trouble: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No time is asserted here, `make bench` does that: the calls come back though nothing was ever delivered."""
+    collector.status, collector.delay = (500, 0) if trouble == "500" else (200, 3)
+    url = "http://127.0.0.1:1" if trouble == "refused" else collector.url
+    main = started(TRACELOOP_BASE_URL=url, LLMOPS_TRACELOOP_EXPORTER=exporter, LLMOPS_TRACELOOP_QUEUE="8")
+    pipeline = main._session.pipeline
+    for _ in range(50):
+        call(main)
+    assert pipeline.delivered == 0 and len(pipeline._queue) + pipeline._sending <= 8
+    assert pipeline.dropped >= 42
+    main.LEAVE_WITHIN = 0.2
+    main.close()
+    assert pipeline.dropped == 50
+    assert re.search(r"traceloop: 50 spans dropped so far, 0 delivered: \S", capsys.readouterr().err)
+
+
+def test_what_waited_is_delivered_when_the_collector_is_back(
+    collector: Collector, started: Callable[..., Any], exporter: str
+) -> None:
+    collector.status = 503
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    call(main)
+    wait(lambda: collector.requests)
+    collector.status = 200
+    wait(lambda: collector.spans, within=10)
+    assert len(collector.spans) == 1 and main.status()["dropped"] == 0
+
+
+@pytest.mark.parametrize("status", [401, 302])
+def test_a_batch_that_is_refused_for_good_is_dropped_and_said(
+    collector: Collector,
+    started: Callable[..., Any],
+    exporter: str,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    collector.status = status
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    call(main)
+    wait(lambda: main.status()["dropped"] == 1)
+    main.close()
+    assert f"1 spans dropped so far, 0 delivered: HTTP {status}" in capsys.readouterr().err
+    assert {path for path, _ in collector.requests} <= {"/v1/traces", "/v1/metrics"}, "no redirect was followed"
+
+
+def test_a_forked_child_has_its_own_series_and_sends_nothing_of_its_parent(
+    collector: Collector, started: Callable[..., Any], exporter: str
+) -> None:
+    main = started(
+        TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter, LLMOPS_TRACELOOP_INTERVAL_MS="60000"
+    )
+    call(main, model="of-the-parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            again = Plugin(PLUGIN).load()
+            again.run()
+            call(sys.modules[PACKAGE], model="of-the-child")
+            again.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert [span["name"] for span in collector.spans] == ["chat of-the-child"]
+    (duration,) = collector.metrics["gen_ai.client.operation.duration"]
+    assert duration["attributes"]["gen_ai.request.model"] == "of-the-child" and duration["count"] == "1"
+    main.close()
+    assert [span["name"] for span in collector.spans] == ["chat of-the-child", "chat of-the-parent"]
+    assert len({span["resource"]["service.instance.id"] for span in collector.spans}) == 2
+    assert len({span["traceId"] for span in collector.spans}) == 2
+
+
+def test_threads_share_the_queue(collector: Collector, started: Callable[..., Any], exporter: str) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    threads = [threading.Thread(target=lambda: [call(main) for _ in range(25)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    main.close()
+    assert len(collector.spans) == len({span["spanId"] for span in collector.spans}) == 200
+    (duration,) = collector.metrics["gen_ai.client.operation.duration"]
+    assert duration["count"] == "200"
+
+
+@pytest.mark.parametrize(("module", "name"), [("impl", "BasePluginClient"), ("manager", "BasePluginManager")])
+def test_traceparent_reaches_the_plugin_daemon(
+    collector: Collector,
+    started: Callable[..., Any],
+    exporter: str,
+    module: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Base:
+        def _stream_request(
+            self, method: str, path: str, params: Any = None, headers: Any = None, data: Any = None
+        ) -> Iterator[Any]:
+            yield headers
+
+    base = types.ModuleType(f"core.plugin.{module}.base")
+    setattr(base, name, Base)
+    monkeypatch.setitem(sys.modules, base.__name__, base)
+    original = Base._stream_request
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    given = {"X-Plugin-ID": "langgenius/ollama"}
+    (outside,) = Base()._stream_request("POST", "x", None, given)
+    event = call(main)
+    (sent,) = event.context.run(lambda: list(Base()._stream_request("POST", "x", None, given, b"")))
+    (own,) = event.context.run(lambda: list(Base()._stream_request("POST", "x", headers={"Traceparent": "theirs"})))
+    main.close()
+    (span,) = collector.spans
+    assert outside == given == {"X-Plugin-ID": "langgenius/ollama"}
+    assert sent == {**given, "traceparent": f"00-{span['traceId']}-{span['spanId']}-01"}
+    assert own == {"Traceparent": "theirs"}
+    assert Base._stream_request is original, "close leaves Dify's class as it was"
+
+
+def settings(**environment: str) -> Any:
+    return part("config").Settings(environment)
+
+
+def test_settings_as_traceloop_documents_them() -> None:
+    hosted = settings(TRACELOOP_API_KEY="k")
+    assert hosted.traces_url == "https://api.traceloop.com/v1/traces" and not hosted.reason
+    assert hosted.headers == hosted.metrics_headers == {"authorization": "Bearer k"}
+    assert hosted.metrics and not hosted.content, "content is off, unlike Traceloop's own default"
+    own = settings(TRACELOOP_BASE_URL="http://c:4318/", TRACELOOP_API_KEY="k", TRACELOOP_HEADERS="a=b%20c,d=e")
+    assert own.headers == {"a": "b c", "d": "e"}, "headers beat the key"
+    assert (own.traces_url, own.metrics_url) == ("http://c:4318/v1/traces", "http://c:4318/v1/metrics")
+    assert settings(TRACELOOP_API_KEY="k", TRACELOOP_METRICS_ENABLED="false").metrics is False
+    apart = settings(TRACELOOP_API_KEY="k", TRACELOOP_METRICS_ENDPOINT="http://prometheus:9090/api/v1/otlp")
+    assert apart.metrics_url == "http://prometheus:9090/api/v1/otlp/v1/metrics"
+    assert apart.metrics_headers == {}, "the key of one host is not sent to another"
+    assert settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://o:4318").traces_url == "http://o:4318/v1/traces"
+    assert [settings(TRACELOOP_API_KEY="k", MODE=mode).service for mode in ("api", "worker", "")] == [
+        "dify-api",
+        "dify-worker",
+        "dify-api",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({}, "TRACELOOP_API_KEY is not set"),
+        ({"TRACELOOP_BASE_URL": "grpc://c:4317"}, "not an http"),
+        ({"TRACELOOP_BASE_URL": "collector:4317"}, "not an http"),
+        ({"TRACELOOP_API_KEY": "k", "TRACELOOP_TRACING_ENABLED": "false"}, "TRACELOOP_TRACING_ENABLED"),
+        ({"TRACELOOP_API_KEY": f"{SECRET}\nx"}, "a character that HTTP does not allow"),
+    ],
+)
+def test_where_nothing_can_be_sent_it_is_said_and_nothing_happens(
+    environment: dict[str, str], reason: str, started: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(threading.enumerate())
+    main = started(**environment)
+    call(main)
+    said = capsys.readouterr().err
+    assert reason in said and reason in main.status()["reason"] and SECRET not in said
+    assert set(threading.enumerate()) <= before
+
+
+def test_metrics_of_many_apps_stay_bounded(collector: Collector, started: Callable[..., Any], exporter: str) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    for number in range(250):
+        call(main, app_id=f"app-{number}")
+    main.close()
+    apps = {point["attributes"]["dify.app_id"] for point in collector.metrics["gen_ai.client.operation.duration"]}
+    assert len(apps) == 201 and "other" in apps and len(collector.spans) == 250
+
+
+needs_sdk = pytest.mark.skipif(not HAS_SDK, reason="no OpenTelemetry SDK in this interpreter")
+
+
+@needs_sdk
+def test_the_call_joins_the_current_trace_even_an_unsampled_one(
+    collector: Collector, started: Callable[..., Any]
+) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+    main = started(TRACELOOP_BASE_URL=collector.url)
+    before = trace.get_tracer_provider()
+    with TracerProvider(sampler=ALWAYS_OFF).get_tracer("dify").start_as_current_span("request") as request:
+        event = call(main)
+        assert trace.get_current_span() is request, "the caller's context is as it was"
+        inner = event.context.run(trace.get_current_span)
+    main.close()
+    (span,) = collector.spans
+    assert span["traceId"] == f"{request.get_span_context().trace_id:032x}"
+    assert span["parentSpanId"] == f"{request.get_span_context().span_id:016x}"
+    assert span["spanId"] == f"{inner.get_span_context().span_id:016x}"
+    assert trace.get_tracer_provider() is before, "the global provider is Dify's"
+
+
+@needs_sdk
+def test_the_call_joins_the_request_that_its_thread_only_knows_through_flask(
+    collector: Collector, started: Callable[..., Any]
+) -> None:
+    """Dify before 1.14: the thread copies Flask's request context and not OpenTelemetry's."""
+    flask = pytest.importorskip("flask")
+    instrumentation = pytest.importorskip("opentelemetry.instrumentation.flask")
+    from opentelemetry.sdk.trace import TracerProvider
+
+    main = started(TRACELOOP_BASE_URL=collector.url)
+    app = flask.Flask("dify")
+    instrumentation.FlaskInstrumentor().instrument_app(app, tracer_provider=TracerProvider())
+    seen: list[str] = []
+
+    @app.route("/chat")
+    def chat() -> str:
+        from opentelemetry import trace
+
+        seen.append(f"{trace.get_current_span().get_span_context().span_id:016x}")
+        thread = threading.Thread(target=flask.copy_current_request_context(lambda: call(main)))
+        thread.start()
+        thread.join()
+        return ""
+
+    assert app.test_client().get("/chat").status_code == 200
+    main.close()
+    assert [span["parentSpanId"] for span in collector.spans] == seen
+
+
+@needs_sdk
+def test_the_stdlibs_json_is_otlp_to_the_letter(
+    collector: Collector, started: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published message types know every field; only ids differ, which OTLP writes in hex."""
+    from google.protobuf.json_format import ParseDict
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    taken: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(collector, "take", lambda path, _kind, body: taken.append((path, json.loads(body))))
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER="stdlib")
+    call(main)
+    call(main, outcome="error", error=Error("ValueError", "", ""))
+    main.close()
+    for path, body in taken:
+        for resource in body.get("resourceSpans", []):
+            for span in resource["scopeSpans"][0]["spans"]:
+                assert re.fullmatch("[0-9a-f]{32}", span["traceId"]) and re.fullmatch("[0-9a-f]{16}", span["spanId"])
+                for key in ("traceId", "spanId"):
+                    span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
+        ParseDict(body, ExportTraceServiceRequest() if path.endswith("traces") else ExportMetricsServiceRequest())
+    assert {path for path, _ in taken} == {"/v1/traces", "/v1/metrics"}
+
+
+@needs_sdk
+def test_suppressed_calls_make_no_span(collector: Collector, started: Callable[..., Any]) -> None:
+    from opentelemetry import context
+
+    main = started(TRACELOOP_BASE_URL=collector.url)
+    token = context.attach(context.set_value("suppress_language_model_instrumentation", True))
+    call(main)
+    context.detach(token)
+    main.close()
+    assert collector.spans == []
+
+
+@needs_sdk
+def test_the_exporters_complaints_stay_out_of_difys_log(
+    started: Callable[..., Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    main = started(TRACELOOP_BASE_URL="http://127.0.0.1:1", LLMOPS_TRACELOOP_TIMEOUT_MS="1000")
+    call(main)
+    wait(lambda: main._session.pipeline._failures, within=20)
+    main.LEAVE_WITHIN = 0.1
+    main.close()
+    assert [record for record in caplog.records if "opentelemetry.exporter" in record.name] == []
+    assert "1 spans dropped" in capsys.readouterr().err
+
+
+@needs_sdk
+def test_another_backends_headers_are_not_taken_from_the_environment(
+    collector: Collector, started: Callable[..., Any]
+) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, OTEL_EXPORTER_OTLP_HEADERS=f"authorization={SECRET}")
+    call(main)
+    main.close()
+    assert collector.requests and SECRET not in json.dumps(collector.requests)
+
+
+GEVENT = """
+import gevent.monkey; gevent.monkey.patch_all()
+import contextvars, gevent, pathlib, sys, time
+sys.path.insert(0, sys.argv[1])
+from llmops_monitoring.event import Event
+from llmops_monitoring.manifest import Plugin
+plugin = Plugin(pathlib.Path(sys.argv[1], "plugins/traceloop")).load()
+plugin.run()
+hooks = plugin.hooks
+def call(number):
+    event = Event("chat", "ollama", "m%d" % number)
+    event.context = contextvars.copy_context()
+    event.start()
+    event.context.run(hooks["before_invoke"], event)
+    gevent.sleep(0.01)
+    event.ended, event.outcome = time.monotonic(), "ok"
+    event.context.run(hooks["after_invoke"], event)
+gevent.joinall([gevent.spawn(call, number) for number in range(100)], raise_error=True)
+plugin.close()
+"""
+
+
+def test_greenlets(collector: Collector, exporter: str) -> None:
+    pytest.importorskip("gevent")
+    environment = {"TRACELOOP_BASE_URL": collector.url, "LLMOPS_TRACELOOP_EXPORTER": exporter}
+    done = subprocess.run(
+        [sys.executable, "-c", GEVENT, str(MONITORING)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert len({span["name"] for span in collector.spans}) == len(collector.spans) == 100
+    assert len({span["traceId"] for span in collector.spans}) == 100, "no call is another's child"
+
+
+DIFY = {
+    "core/__init__.py": "",
+    "core/plugin/__init__.py": "",
+    "core/plugin/impl/__init__.py": "",
+    "core/plugin/impl/base.py": """
+class BasePluginClient:
+    def _stream_request(self, method, path, params=None, headers=None, data=None, files=None):
+        SENT.append(headers)
+        for word in ("Hel", "lo"):
+            yield word
+        if data == "fail":
+            raise ValueError("no")
+SENT = []
+""",
+    "core/plugin/impl/model.py": """
+from types import SimpleNamespace
+from core.plugin.impl.base import BasePluginClient
+class PluginModelClient(BasePluginClient):
+    def invoke_llm(self, tenant_id, user_id, plugin_id, provider, model, credentials, prompt_messages,
+                   model_parameters=None, tools=None, stop=None, stream=True, app_id=None):
+        usage = SimpleNamespace(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+        for word in self._stream_request("POST", "llm/invoke", headers={"X-Plugin-ID": plugin_id}, data=model):
+            last = word == "lo"
+            message = SimpleNamespace(content=word, tool_calls=[])
+            delta = SimpleNamespace(message=message, usage=usage if last else None,
+                                    finish_reason="stop" if last else None)
+            yield SimpleNamespace(model=model, delta=delta)
+""",
+    "app.py": """
+import contextlib, json, sys
+from core.plugin.impl import base, model
+client = model.PluginModelClient()
+for name in ("llama3.2", "fail"):
+    with contextlib.suppress(ValueError):
+        chunks = list(client.invoke_llm(tenant_id="t", user_id="u", plugin_id="langgenius/ollama", provider="ollama",
+            model=name, credentials={"base_url": "http://user:SECRET@ollama.example:11434", "key": "SECRET"},
+            prompt_messages=[], model_parameters={"temperature": 0.1}, stream=True))
+print(json.dumps(base.SENT))
+""",
+}
+
+
+def test_under_the_runtime_a_process_leaves_with_its_spans_delivered(
+    collector: Collector, exporter: str, tmp_path: pathlib.Path
+) -> None:
+    for name, text in DIFY.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    environment = {
+        "PYTHONPATH": str(MONITORING),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MODE": "worker",
+        "TRACELOOP_BASE_URL": collector.url,
+        "LLMOPS_TRACELOOP_EXPORTER": exporter,
+    }
+    done = subprocess.run(
+        [sys.executable, "app.py"],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    ok, failed = collector.spans
+    assert ok["resource"]["service.name"] == "dify-worker"
+    assert (ok["attributes"]["gen_ai.usage.output_tokens"], ok["attributes"]["dify.outcome"]) == (2, "ok")
+    assert (ok["attributes"]["server.address"], ok["attributes"]["server.port"]) == ("ollama.example", 11434)
+    assert failed["status"]["code"] == 2 and failed["attributes"]["error.type"] == "ValueError"
+    assert [sent["traceparent"] for sent in json.loads(done.stdout)] == [
+        f"00-{span['traceId']}-{span['spanId']}-01" for span in (ok, failed)
+    ]
+    assert "SECRET" not in json.dumps([collector.spans, collector.metrics, collector.requests])
