@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS
-from console import CREDENTIALS, MODELS, PLUGIN, PROVIDER, Console, keep, put_back
 from database import empty, sql
 from health import Answer, State, answers
 from node import MACHINE
+from owner import PROVIDER
+from workspace import CREDENTIALS, MODELS, PLUGIN, Workspace, keep, put_back
 
 SQL = f"{sql()} -c"
 OLDER_HEAD = f"""{SQL} "update alembic_version set version_num = '{HEADS["1.11.4"]}'" """
@@ -270,27 +271,27 @@ STATES = [
 @pytest.fixture(scope="module")
 def played() -> Iterator[dict[str, Answer]]:
     """Every state played once; the node is afterwards as it was before."""
-    keep()
-    console = Console()
+    keep(MACHINE)
+    workspace = Workspace(MACHINE)
     try:
         keys = {}
         for name, model_name in (("good_key", "llama3.2"), ("empty_key", "empty")):
-            console.add_model(model_name)
-            keys[name] = console.chat_key(model_name)
-        yield answers(STATES, second_plugin=console.upload("langgenius/second", "0.0.1"), **keys)
+            workspace.add_model(model_name)
+            keys[name] = workspace.chat_key(model_name)
+        yield answers(STATES, second_plugin=workspace.upload("langgenius/second", "0.0.1"), **keys)
     finally:
-        console.uninstall_new()
-        put_back()
+        workspace.uninstall_new()
+        put_back(MACHINE)
 
 
 def test_without_an_owner() -> None:
     """Nothing is wrong with an installation that nobody has set up yet."""
-    keep()
+    keep(MACHINE)
     try:
         empty(MACHINE)
         answer = answers([State("new")])["new"]
     finally:
-        put_back()
+        put_back(MACHINE)
     answer.found({})
     assert "no owner account yet" in answer.checks["setup"]["detail"]
     assert answer.checks["plugins"]["status"] == "ok"

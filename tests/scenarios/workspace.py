@@ -1,4 +1,4 @@
-"""More in the workspace of the finished node, made as its owner makes it: a plugin, models, apps and their keys."""
+"""More in the workspace of a finished node, made as its owner makes it: a plugin, models, apps and their keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import json
 
 import database
-from node import MACHINE, on_node
+from machine import Machine
 from owner import PROVIDER, Owner
 
 PLUGIN = PROVIDER.rpartition("/")[0]
@@ -23,18 +23,18 @@ CREDENTIALS = {
 API_IMAGE = "$(docker inspect --format '{{.Config.Image}}' dify-api-1)"
 
 
-class Console(Owner):
+class Workspace(Owner):
     """The owner, who makes and takes away."""
 
-    def __init__(self) -> None:
-        super().__init__(MACHINE)
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine)
         self.sign_in()
         self.before = self.plugins()
 
     def upload(self, plugin: str, version: str) -> str:
         """Brings a package that is signed as the marketplace's are to the daemon; its identifier."""
         pack = f"python3 -m standin.daemon_package {plugin} {version} /tmp/p --signed >&2 && base64 /tmp/p && rm /tmp/p"
-        package = base64.b64decode(on_node(f"docker exec dify-plugin_daemon-1 sh -c '{pack}'"))
+        package = base64.b64decode(self.machine.on(f"docker exec dify-plugin_daemon-1 sh -c '{pack}'"))
         files = {"pkg": ("plugin.difypkg", package)}
         return str(self.ask("POST", "workspaces/current/plugin/upload/pkg", files=files)["unique_identifier"])
 
@@ -62,15 +62,15 @@ class Console(Owner):
         return str(self.ask("POST", f"apps/{made['app_id']}/api-keys")["token"])
 
 
-def keep() -> None:
+def keep(machine: Machine) -> None:
     """What the database says before, and a model server beside Dify."""
-    database.keep(MACHINE)
+    database.keep(machine)
     # An environment that an earlier run has left would make an installation too quick to be seen.
-    on_node("docker rm --force models 2>&1; rm -rf /opt/dify/volumes/plugin_daemon/cwd/langgenius/second-*")
+    machine.on("docker rm --force models 2>&1; rm -rf /opt/dify/volumes/plugin_daemon/cwd/langgenius/second-*")
     run = "docker run --detach --network dify_default --network-alias models --name models"
-    on_node(f"{run} --entrypoint python3 {API_IMAGE} -m standin.fake_ollama 11434")
+    machine.on(f"{run} --entrypoint python3 {API_IMAGE} -m standin.fake_ollama 11434")
 
 
-def put_back() -> None:
-    on_node("docker rm --force models")
-    database.put_back(MACHINE)
+def put_back(machine: Machine) -> None:
+    machine.on("docker rm --force models")
+    database.put_back(machine)
