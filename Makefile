@@ -18,7 +18,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit images gates docs-lint build sanity engine world world-down molecule node nodes \
-	scenarios console models models-long demo-matrix test test-long bench demo demo-down clean
+	scenarios console traces models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ scenarios: node ## bad input, broken states and interrupted runs, on the node of
 
 console: node ## owner, plugins, models and apps, and what goes wrong with them, on the same node
 	pytest tests/scenarios/console
+
+traces: node ## every model call seen, in each backend and whatever becomes of it, on the same node
+	pytest tests/scenarios/traces
 
 models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama
 	pytest tests/scenarios/ollama -m "not long"
