@@ -1,0 +1,105 @@
+"""Every call of a model is one span, with the tokens that Dify tells its client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from node import ANSWER, MACHINE, MODEL, Span, Told, arrived, ask
+from states import be
+from workspace import Workspace, keep, put_back
+
+TITLE_TOKENS = 500  # what Dify allows a title
+
+
+class Calls:
+    """What clients were told, and the spans of it."""
+
+    def __init__(self, told: dict[str, Told], spans: list[Span]) -> None:
+        self.told, self.spans = told, spans
+
+    def of(self, model: str, **attributes: object) -> Span:
+        """The one span of this model that has these attributes."""
+        wanted = {name.replace("__", "."): value for name, value in attributes.items()}
+        (only,) = [
+            span
+            for span in self.spans
+            if span.attributes["gen_ai.request.model"] == model
+            and all(span.attributes.get(name) == value for name, value in wanted.items())
+        ]
+        return only
+
+
+@pytest.fixture(scope="module")
+def calls(url: str, key: str) -> Iterator[Calls]:
+    be("phoenix")
+    keep(MACHINE)
+    try:
+        workspace = Workspace(MACHINE)
+        began = time.time()
+        told = {"streaming": ask(url, key), "blocking": ask(url, key, streaming=False, named=True)}
+        for model, leave_after in (("mid", 0), ("e500", 0), ("slow", 2)):
+            workspace.add_model(model)
+            told[model] = ask(url, workspace.chat_key(model), leave_after=leave_after)
+        yield Calls(told, arrived(6, began, patience=60))
+    finally:
+        put_back(MACHINE)
+
+
+def test_streaming(calls: Calls) -> None:
+    span = calls.of(MODEL, gen_ai__request__stream=True)
+    assert ANSWER in calls.told["streaming"].answer
+    finished(span, calls.told["streaming"])
+    assert 0 < span.attributes["gen_ai.response.time_to_first_chunk"] < span.seconds
+
+
+def test_blocking(calls: Calls) -> None:
+    (span,) = [one for one in calls.spans if one.attributes["gen_ai.request.stream"] is False and not is_title(one)]
+    assert ANSWER in calls.told["blocking"].answer
+    finished(span, calls.told["blocking"])
+    assert "gen_ai.response.time_to_first_chunk" not in span.attributes
+
+
+def test_a_title(calls: Calls) -> None:
+    """Dify asks for it by itself, beside the first answer of a conversation."""
+    (span,) = filter(is_title, calls.spans)
+    assert span.outcome == "ok"
+    assert min(span.tokens) > 0
+
+
+def is_title(span: Span) -> bool:
+    return span.attributes.get("gen_ai.request.max_tokens") == TITLE_TOKENS
+
+
+def finished(span: Span, told: Told) -> None:
+    assert span.name == f"chat {MODEL}"
+    assert span.tokens == told.tokens
+    assert min(span.tokens) > 0
+    assert span.outcome == "ok"
+    assert span.attributes["gen_ai.provider.name"] == "ollama"
+    assert span.attributes["server.address"] == "host.docker.internal"
+
+
+def test_a_stream_that_fails(calls: Calls) -> None:
+    """Its text came, and then an error: for the client, and in the span."""
+    told, span = calls.told["mid"], calls.of("mid")
+    assert told.error
+    assert span.outcome == "error"
+    assert span.status == "ERROR"
+    assert span.attributes["error.type"]
+    assert "unexpected EOF" not in str(span), "messages of errors quote prompts"
+
+
+def test_a_model_server_that_fails(calls: Calls) -> None:
+    span = calls.of("e500")
+    assert calls.told["e500"].error
+    assert (span.outcome, span.status) == ("error", "ERROR")
+
+
+def test_a_client_that_goes_away(calls: Calls) -> None:
+    """This release of Dify lets the model go on to its end; the span tells of all of it."""
+    told, span = calls.told["slow"], calls.of("slow")
+    assert told.answer
+    assert not told.usage
+    assert span.outcome in ("ok", "cancelled")
