@@ -23,6 +23,7 @@ from typing import Any
 
 import transcripts_api as transcripts
 from ports import free_port
+from standin.api import tree
 
 STANDIN_ROOT = Path(__file__).resolve().parents[1] / "images" / "standin"
 MODULES = ("psycopg2", "redis", "yaml")
@@ -114,15 +115,17 @@ class Instance:
             timeout=120,
         )
 
+    def spawn(self, module: str, *arguments: str, log: str = "log", **environment: str) -> subprocess.Popen[bytes]:
+        """A process of the image, in the folder that /app/api is there."""
+        environment = {**self.environment, **environment}
+        tree.write(self.home, environment["STANDIN_VERSION"])
+        with (self.home / log).open("ab") as file:
+            command = [interpreter(), "-m", f"standin.api.{module}", *arguments]
+            return subprocess.Popen(command, stdout=file, stderr=file, cwd=self.home, env=environment)
+
     def start(self, **environment: str) -> None:
         self.stop()
-        with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [interpreter(), "-m", "standin.api.app"],
-                stdout=log,
-                stderr=log,
-                env={**self.environment, **environment},
-            )
+        self.process = self.spawn("app", **environment)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             try:

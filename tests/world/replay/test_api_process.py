@@ -228,9 +228,7 @@ def test_faults_of_the_api(make: Make) -> None:
 
 
 def run_worker(instance: Instance, role: str = "worker") -> subprocess.Popen[bytes]:
-    with (instance.home / "worker.log").open("ab") as log:
-        command = [interpreter(), "-m", "standin.api.celery_cli", role]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=instance.environment)
+    return instance.spawn("celery_cli", role, log="worker.log")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 15) -> bool:

@@ -67,6 +67,7 @@ COMMIT_POINTS = {
 SINCE = {
     # process
     "plugins": "1.0.0",
+    "clients": "1.3.1",  # of the plugin daemon; "managers" before
     "mode_migration": "1.7.1",
     "mode_job": "1.11.2",
     "runs_as_1001": "1.10.1",
@@ -141,6 +142,8 @@ SINCE = {
     "empty_lists_in_stream": "1.16.0",
     "title_later": "1.8.0",
     "cancels_abandoned_stream": "1.16.0",
+    "stop_ends_call": "1.12.1",
+    "drains_blocking": "1.12.1",
     "authorization_scheme_text": "1.16.0",
     "did_you_mean": "1.12.1",
     "blocking_title_delay": "1.8.0",
@@ -166,6 +169,14 @@ DSL = (
 )
 PYDANTIC = (("1.14.0", "2.12"), ("0", "2.11"))
 USER_AGENT = (("1.14.0", "python-httpx/0.28.1"), ("1.8.0", "python-httpx/0.27.2"), ("0", "python-requests/2.32.4"))
+# Packages of Dify: what model calls are made of, the classes that all providers share, the clients of the daemon.
+MODEL_RUNTIME = (
+    ("1.14.0", "graphon.model_runtime"),
+    ("1.13.0", "dify_graph.model_runtime"),
+    ("0", "core.model_runtime"),
+)
+MODEL_BASES = (("1.14.0", "base"), ("0", "__base"))
+CLIENTS = (("1.3.1", "core.plugin.impl"), ("0", "core.plugin.manager"))
 
 
 def current() -> str:
@@ -184,9 +195,9 @@ def has(name: str, version: str | None = None) -> bool:
     return key(SINCE.get(name, "0")) <= this <= key(UNTIL.get(name, "99"))
 
 
-def pick(table: tuple[tuple[str, str], ...]) -> str:
+def pick(table: tuple[tuple[str, str], ...], version: str | None = None) -> str:
     """The newest entry of a table of (since, value) that applies."""
-    return next(value for since, value in table if key(since) <= key(current()))
+    return next(value for since, value in table if key(since) <= key(version or current()))
 
 
 def head(version: str | None = None) -> tuple[str, int]:

@@ -10,10 +10,24 @@ import time
 import traceback
 
 from standin import faults, versions
-from standin.api import apps, basics, cache, dsl, models, plugins, replies, service, session, settings, workspaces
+from standin.api import (
+    apps,
+    basics,
+    cache,
+    datasets,
+    dsl,
+    invoking,
+    models,
+    plugins,
+    replies,
+    service,
+    session,
+    settings,
+    workspaces,
+)
 from standin.server import Request, Response, Router, html_error, serve
 
-AREAS = (basics, session, workspaces, plugins, models, dsl, apps, service)
+AREAS = (basics, session, workspaces, plugins, models, dsl, apps, service, datasets)
 TYPED_ROUTES = ("/console/api/setup", "/console/api/init", "/console/api/version")
 
 
@@ -81,6 +95,7 @@ def main() -> None:
     settings.prepare_storage()
     settings.secret_key()
     faults.at_start("api")
+    invoking.load()
     address, port = settings.text("DIFY_BIND_ADDRESS", "0.0.0.0"), settings.number("DIFY_PORT", 5001)
     print(f"[INFO] Starting gunicorn\n[INFO] Listening at: http://{address}:{port}", file=sys.stderr, flush=True)
     serve(Application(), port, address=address, slots=settings.slots(), access_log=lambda: versions.has("access_log"))

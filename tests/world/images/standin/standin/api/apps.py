@@ -321,7 +321,7 @@ def api_enable(request: Request, account: dict[str, Any], arguments: dict[str, s
     return replies.console(brief(find(account, arguments["app_id"])))
 
 
-def _key(row: dict[str, Any]) -> dict[str, Any]:
+def key_data(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
         "type": row["type"],
@@ -334,7 +334,7 @@ def _key(row: dict[str, Any]) -> dict[str, Any]:
 def key_list(request: Request, account: dict[str, Any], arguments: dict[str, str]) -> Response:
     app = find(account, arguments["app_id"])
     found = db.rows("SELECT * FROM api_tokens WHERE app_id = %s ORDER BY created_at", app["id"])
-    return replies.console({"data": [_key(row) for row in found]})
+    return replies.console({"data": [key_data(row) for row in found]})
 
 
 def key_create(request: Request, account: dict[str, Any], arguments: dict[str, str]) -> Response:
@@ -351,7 +351,7 @@ def key_create(request: Request, account: dict[str, Any], arguments: dict[str, s
         account["tenant_id"],
         token,
     )
-    return replies.console(_key(row or {}), 201)
+    return replies.console(key_data(row or {}), 201)
 
 
 def key_delete(request: Request, account: dict[str, Any], arguments: dict[str, str]) -> Response:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The `celery` command: worker, beat, and the "inspect ping" of the compose health check.
 
-The worker does one job of Dify's for real: from 1.16.0 on the time an API key was last used is written by the queue
-api_token, so it stays empty when no worker runs.
+The worker does two jobs of Dify's for real, which stay undone when no worker runs: texts of a dataset are embedded (queue
+`dataset`), and from 1.16.0 on the time an API key was last used is written (queue `api_token`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import redis
 
 from standin import faults, versions
-from standin.api import cache, db, settings
+from standin.api import cache, datasets, db, invoking, settings
 
 HEARTBEAT = "celery-standin:"
 HEARTBEAT_SECONDS = 15
@@ -50,13 +52,27 @@ def _wait_for_broker() -> redis.Redis:
     raise SystemExit(1)
 
 
+def _last_used(task: dict[str, Any]) -> None:
+    db.execute("UPDATE api_tokens SET last_used_at = now() WHERE token = %s", task["token"])
+
+
+TASKS: dict[str, Callable[[dict[str, Any]], None]] = {"api_token": _last_used, datasets.QUEUE: datasets.index}
+
+
+def _perform(queue: str, task: dict[str, Any]) -> None:
+    try:
+        TASKS[queue](task)
+    except db.DatabaseError as error:
+        print(f"[ERROR/MainProcess] Task {queue} raised unexpected: {error!r}", file=sys.stderr, flush=True)
+
+
 def worker() -> int:
     client = _wait_for_broker()
     print(f" -------------- {_name()} v5.5.2\n[INFO/MainProcess] {_name()} ready.", file=sys.stderr, flush=True)
     while not STOP.is_set():
         try:
             client.set(HEARTBEAT + _name(), "worker", ex=HEARTBEAT_SECONDS)
-            task = client.blpop(["api_token"], timeout=2)
+            task = client.blpop(list(TASKS), timeout=2)
         except redis.RedisError:
             print(
                 "[WARNING/MainProcess] consumer: Connection to broker lost. Trying to re-establish the connection...",
@@ -66,17 +82,10 @@ def worker() -> int:
             client = _wait_for_broker()
             continue
         if task is not None:
-            _last_used(json.loads(task[1]))
+            _perform(str(task[0]), json.loads(task[1]))
     client.delete(HEARTBEAT + _name())
     print("worker: Warm shutdown (MainProcess)", file=sys.stderr, flush=True)
     return 0
-
-
-def _last_used(task: dict[str, str]) -> None:
-    try:
-        db.execute("UPDATE api_tokens SET last_used_at = now() WHERE token = %s", task["token"])
-    except db.DatabaseError as error:
-        print(f"[ERROR/MainProcess] Task api_token raised unexpected: {error!r}", file=sys.stderr, flush=True)
 
 
 def beat() -> int:
@@ -118,6 +127,7 @@ def main(arguments: list[str]) -> int:
     settings.prepare_storage()
     settings.secret_key()
     faults.at_start(role)
+    invoking.load()
     print(f"Dify {versions.current()} {role}", file=sys.stderr, flush=True)
     return beat() if role == "beat" else worker()
 

@@ -1,18 +1,19 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The model call of a chat: pieces, usage and errors, from the daemon (or, in 0.15.3, from Ollama itself)."""
+"""The model call of a chat: pieces, usage and errors, in the words of a reply."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from standin import versions
-from standin.api import credentials, daemon_client, legacy_ollama, providers, replies
+from standin.api import credentials, daemon_client, invoking, legacy_ollama, providers, replies
 from standin.api.credentials import Model
 from standin.api.providers import Provider
 
@@ -55,7 +56,6 @@ class Call:
     credentials: dict[str, str]
     messages: list[dict[str, Any]]
     parameters: dict[str, Any]
-    stream: bool
     user_id: str = "unknown"
     app_id: str = ""
     started: float = field(default_factory=time.monotonic)
@@ -81,25 +81,40 @@ def prepare(tenant_id: str, app_config: dict[str, Any]) -> tuple[Provider, dict[
 
 def events(call: Call) -> Iterator[tuple[str, dict[str, Any] | None]]:
     """Pieces of text; the last one comes with the usage."""
-    if not versions.has("plugins"):
-        yield from _legacy_events(call)
-        return
-    data = {
-        **providers.short_data(call.provider, "llm", call.model, call.credentials),
-        "prompt_messages": call.messages,
-        "model_parameters": call.parameters,
-        "tools": None,
-        "stop": None,
-        "stream": call.stream,
-    }
     try:
-        for event in daemon_client.dispatch(
-            call.tenant_id, "llm/invoke", call.provider.plugin_id, data, user_id=call.user_id, app_id=call.app_id
-        ):
-            delta = event["delta"]
-            yield _text(delta["message"].get("content")), delta.get("usage")
-    except daemon_client.DaemonError as error:
-        raise _chat_error(call, error) from error
+        for chunk in _invoke(call, stream=True):
+            yield _text(chunk.delta.message.content), _counted(chunk.delta.usage)
+    except Exception as error:
+        raise _error(call, error) from error
+
+
+def answer(call: Call) -> tuple[str | None, dict[str, Any] | None]:
+    """Text and usage of a blocking call; no text where the daemon said nothing at all."""
+    try:
+        result = _invoke(call, stream=False)
+    except Exception as error:
+        raise _error(call, error) from error
+    return None if result.message.content == [] else _text(result.message.content), _counted(result.usage)
+
+
+def _invoke(call: Call, *, stream: bool) -> Any:
+    return invoking.language_model(call.tenant_id, call.provider, call.app_id).invoke(
+        model=call.model,
+        credentials=call.credentials,
+        prompt_messages=invoking.messages(call.messages),
+        model_parameters=call.parameters,
+        tools=None,
+        stop=None,
+        stream=stream,
+        user=call.user_id,
+        callbacks=None,
+    )
+
+
+def _counted(usage: Any) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(usage).items()}
 
 
 def _text(content: Any) -> str:
@@ -108,27 +123,15 @@ def _text(content: Any) -> str:
     return content or ""
 
 
-def _legacy_events(call: Call) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    messages = [{"role": item["role"], "content": item["content"]} for item in call.messages]
-    try:
-        for text, counts in legacy_ollama.chat(
-            call.model, call.credentials, messages, call.parameters, stream=call.stream
-        ):
-            usage = None
-            if counts is not None:
-                usage = {
-                    **counts,
-                    "total_tokens": sum(counts.values()),
-                    "currency": "USD",
-                    "latency": time.monotonic() - call.started,
-                }
-                usage |= {name: "0" if "unit" in name else "0E-7" for name in PRICES}
-            yield text, usage
-    except legacy_ollama.ModelServerError as error:
-        raise ChatError(
-            "completion_request_error",
-            f"[{call.provider.label}] {error.family}{':' if error.family == 'Error' else ','} {error.text}",
-        ) from error
+def _error(call: Call, error: Exception) -> Exception:
+    """What the reply says of an exception, which tells what it comes from."""
+    if isinstance(error.__cause__, daemon_client.DaemonError):
+        return _chat_error(call, error.__cause__)
+    if isinstance(error.__cause__, legacy_ollama.ModelServerError):
+        cause = error.__cause__
+        mark = ":" if cause.family == "Error" else ","
+        return ChatError("completion_request_error", f"[{call.provider.label}] {cause.family}{mark} {cause.text}")
+    return error
 
 
 def _chat_error(call: Call, error: daemon_client.DaemonError) -> ChatError:
@@ -198,10 +201,8 @@ def title(call: Call, query: str) -> str:
         call.credentials,
         [{"role": "user", "content": TITLE_PROMPT + query, "name": None}],
         parameters,
-        stream=False,
     )
     try:
-        text = "".join(piece for piece, _ in events(asked))
-        return str(json.loads(text)["Your Output"])[:75]
+        return str(json.loads(answer(asked)[0] or "")["Your Output"])[:75]
     except (ChatError, ValueError, KeyError, TypeError):
         return query[:75]

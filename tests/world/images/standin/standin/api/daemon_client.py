@@ -89,8 +89,8 @@ def _headers(**more: str) -> dict[str, str]:
     }
 
 
-def _path(tenant_id: object, path: str, query: dict[str, Any] | None) -> str:
-    text = f"{_base().path.rstrip('/')}/plugin/{tenant_id}/{path}"
+def _target(path: str, query: dict[str, Any] | None) -> str:
+    text = f"{_base().path.rstrip('/')}/{path}"
     return text + ("?" + urllib.parse.urlencode(query) if query else "")
 
 
@@ -109,7 +109,7 @@ def call(
     raw: tuple[bytes, str] | None = None,
 ) -> Any:
     """The `data` of a request below plugin/<tenant>/."""
-    target = _path(tenant_id, path, query)
+    target = _target(f"plugin/{tenant_id}/{path}", query)
     data, headers = None, _headers()
     if raw is not None:
         data, headers = raw[0], _headers(**{"Content-Type": raw[1]})
@@ -149,37 +149,43 @@ def upload(tenant_id: object, package: bytes) -> Any:
     )
 
 
-def dispatch(
-    tenant_id: object, path: str, plugin_id: str, data: dict[str, Any], *, user_id: str = "unknown", app_id: str = ""
-) -> Iterator[Any]:
-    """The events of a dispatch: the `data` of each. Leaving the generator closes the connection."""
+def dispatch(tenant_id: object, path: str, plugin_id: str, data: dict[str, Any]) -> Iterator[Any]:
+    """The events of a dispatch that calls no model: the `data` of each."""
     body: dict[str, Any] = {"data": data}
     if not versions.has("no_user_id_in_dispatch"):
-        body = {"user_id": user_id, "data": data}
-    elif app_id:
-        body["app_id"] = app_id
+        body = {"user_id": "unknown", "data": data}
+    headers = {"X-Plugin-ID": plugin_id, "Content-Type": "application/json"}
+    for line in lines("POST", f"plugin/{tenant_id}/dispatch/{path}", None, headers, body):
+        yield event(line)
+
+
+def lines(
+    method: str,
+    path: str,
+    query: dict[str, Any] | None,
+    headers: dict[str, str] | None,
+    body: bytes | dict[str, Any] | None,
+) -> Iterator[str]:
+    """What the daemon streams, line by line. Leaving the generator closes the connection."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     connection = _connect()
     try:
-        connection.request(
-            "POST",
-            _path(tenant_id, f"dispatch/{path}", None),
-            json.dumps(body).encode(),
-            _headers(**{"X-Plugin-ID": plugin_id, "Content-Type": "application/json"}),
-        )
+        connection.request(method, _target(path, query), data, _headers(**(headers or {})))
         reply = connection.getresponse()
         for line in reply:
             text = line.decode(errors="replace").strip()
             if text.startswith("data:"):
                 text = text[5:].strip()
             if text:
-                yield _event(text)
+                yield text
     except (OSError, http.client.HTTPException):
         raise DispatchBroken from None
     finally:
         connection.close()
 
 
-def _event(text: str) -> Any:
+def event(text: str) -> Any:
+    """The `data` of one line."""
     try:
         reply = json.loads(text)
     except ValueError:
@@ -191,8 +197,8 @@ def _event(text: str) -> Any:
 
 def once(tenant_id: object, path: str, plugin_id: str, data: dict[str, Any]) -> Any:
     """The first event of a dispatch that has just one."""
-    for event in dispatch(tenant_id, path, plugin_id, data):
-        return event
+    for found in dispatch(tenant_id, path, plugin_id, data):
+        return found
     return None
 
 

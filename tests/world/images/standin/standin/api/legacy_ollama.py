@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 TIMEOUT = 300.0
+# Family of an error -> its class.
+ERRORS = {
+    "Error": "InvokeError",
+    "Server Unavailable Error": "InvokeServerUnavailableError",
+    "Connection Error": "InvokeConnectionError",
+}
 
 
 class ModelServerError(Exception):
@@ -69,6 +75,16 @@ def validate(model_type: str, model: str, credentials: dict[str, Any]) -> None:
         )
     reply.read()
     connection.close()
+
+
+def embed(model: str, credentials: dict[str, Any], texts: list[str]) -> list[list[float]]:
+    connection, reply = _post(credentials, "/api/embed", {"model": model, "input": texts})
+    try:
+        return list(json.loads(reply.read())["embeddings"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        raise ModelServerError(str(error)) from None
+    finally:
+        connection.close()
 
 
 def chat(

@@ -99,8 +99,23 @@ BASE = [
         f"tenant_id UUID NOT NULL, app_id UUID NOT NULL, workflow_id UUID NOT NULL, node_id {NAME}",
         times="created_at TIMESTAMP NOT NULL DEFAULT now()",
     ),
-    table("datasets", f"tenant_id UUID NOT NULL, name {NAME}, created_by UUID NOT NULL"),
-    table("documents", f"tenant_id UUID NOT NULL, dataset_id UUID NOT NULL, name {NAME}, doc_metadata JSON", times=""),
+    table(
+        "datasets",
+        f"tenant_id UUID NOT NULL, name {NAME}, created_by UUID NOT NULL, indexing_technique {TEXT}",
+        f"embedding_model {TEXT}, embedding_model_provider {TEXT}",
+    ),
+    table(
+        "documents",
+        f"tenant_id UUID NOT NULL, dataset_id UUID NOT NULL, name {NAME}, doc_metadata JSON, data_source_info TEXT",
+        f"batch {TEXT}, indexing_status {NAME} DEFAULT 'waiting', error TEXT",
+        "word_count INTEGER NOT NULL DEFAULT 0, tokens INTEGER NOT NULL DEFAULT 0",
+        times="created_at TIMESTAMP NOT NULL DEFAULT now()",
+    ),
+    table(
+        "document_segments",
+        "tenant_id UUID NOT NULL, dataset_id UUID NOT NULL, document_id UUID NOT NULL, position INTEGER NOT NULL",
+        f"content TEXT NOT NULL, status {NAME} DEFAULT 'waiting'",
+    ),
 ]
 
 SAME_MODEL = (

@@ -31,16 +31,22 @@ LIMITS = {
 }
 
 
-def app_of(request: Request) -> dict[str, Any]:
-    """The app that the key belongs to."""
+def token_of(request: Request, kind: str) -> dict[str, Any]:
+    """The row of the request's key."""
     header = request.headers.get("Authorization") or ""
     if not request.bearer():
         if versions.has("authorization_scheme_text") and " " in header.strip():
             raise replies.fail(401, "unauthorized", "Authorization scheme must be 'Bearer'")
         raise replies.fail(401, "unauthorized", "Authorization header must be provided and start with 'Bearer'")
-    token = db.row("SELECT * FROM api_tokens WHERE token = %s AND type = 'app'", request.bearer())
+    token = db.row("SELECT * FROM api_tokens WHERE token = %s AND type = %s", request.bearer(), kind)
     if token is None:
         raise replies.fail(401, "unauthorized", "Access token is invalid")
+    return token
+
+
+def app_of(request: Request) -> dict[str, Any]:
+    """The app that the key belongs to."""
+    token = token_of(request, "app")
     app = db.row("SELECT * FROM apps WHERE id = %s", token["app_id"])
     if app is None or not app["enable_api"]:
         raise replies.fail(403, "forbidden", "The app's API service has been disabled.")
@@ -138,7 +144,6 @@ def chat_messages(request: Request) -> Response:
         credentials,
         [*messages, {"role": "user", "content": data["query"], "name": None}],
         parameters_,
-        streaming,
         str(end_user["id"]),
         str(app["id"]),
     )
@@ -165,7 +170,7 @@ class Turn:
         self.app, self.conversation, self.message, self.call = app, conversation, message, call
         self.task_id = str(uuid.uuid4())
         self.events: queue.Queue[tuple[str, Any]] = queue.Queue()
-        self.left = threading.Event()
+        self.left, self.halted = threading.Event(), threading.Event()
         self.titled: threading.Thread | None = None
 
     def name_conversation(self, query: str) -> None:
@@ -181,13 +186,18 @@ class Turn:
         try:
             for piece, used in chat.events(self.call):
                 self.events.put(("piece", (piece, used)))
-                if self.left.is_set() and versions.has("cancels_abandoned_stream"):
+                if self._unwanted():
                     break
             self.events.put(("end", None))
         except ChatError as error:
             self.events.put(("error", error))
         except Exception as error:
             self.events.put(("error", ChatError("internal_server_error", repr(error))))
+
+    def _unwanted(self) -> bool:
+        return (self.left.is_set() and versions.has("cancels_abandoned_stream")) or (
+            self.halted.is_set() and versions.has("stop_ends_call")
+        )
 
     def _ids(self) -> dict[str, Any]:
         return {
@@ -202,11 +212,8 @@ class Turn:
             self.titled.join(TITLE_DELAY)
 
     def blocking(self) -> Response:
-        text, used = None, None
         try:
-            for piece, counted in chat.events(self.call):
-                text, used = piece, counted
-                break  # the first event is the whole answer; what follows is never looked at
+            text, used = chat.answer(self.call)
         except ChatError as error:
             conversations.fail_message(self.message, error.blocking)
             raise replies.fail(400, error.code, error.blocking) from error
@@ -251,6 +258,7 @@ class Turn:
                     yield b"event: ping\n\n"
                     continue
                 if conversations.stopped(self.task_id):
+                    self.halted.set()
                     kind, used = "end", None
                 if kind == "error":
                     conversations.fail_message(self.message, value.streaming)
