@@ -73,6 +73,8 @@ def _go_here() -> bool:
 
 def _script(binary: GoBinary, target: Path) -> str:
     flags, ldflags, cgo = "-buildvcs=false", binary.ldflags, 0
+    if binary.tags:
+        flags += f" -tags={binary.tags}"
     lines = []
     if binary.cgo:
         # Static, so that it runs beside any C library; -O1 and no -g, because the compiler takes most of the time.

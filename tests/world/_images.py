@@ -23,6 +23,7 @@ class GoBinary:
     module: str = ""  # the module to `go get` where it is not the package itself (via="get")
     via: str = "install"  # install | get
     cgo: bool = False  # C or C++ in it: always built in the container go-builder, and linked statically
+    tags: str = ""  # build tags, with commas between them
 
     @property
     def file_name(self) -> str:
