@@ -16,9 +16,18 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_fragments import (
+    FragmentError,
+    combine,
+    merge,
+    plain,
+    published,
+)
+
 __all__ = [
     "FILES_LABEL",
     "LITERALS",
+    "FragmentError",
     "active_services",
     "bind_sources",
     "data_free_sources",
@@ -60,7 +69,6 @@ _DATABASE_USERS = ("api", "worker", "plugin_daemon")
 _PUBLIC = "nginx"
 _HOST_PORT = re.compile(r"\$\{(\w+):-(\d+)\}:(.+)")
 _WHOLE = re.compile(r"\$\{(\w+)(?::?-[^${}]*)?\}")
-_INTERPOLATED = re.compile(r"\$\{(\w+)(?::?-([^${}]*))?\}")
 
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)")
 
@@ -129,15 +137,9 @@ def open_ports(compose: Mapping[str, Any], services: Iterable[str], env: Mapping
     found: dict[str, list[str]] = {}
     for name in services:
         for port in (compose["services"][name].get("ports") or []) if name != _PUBLIC else []:
-            if isinstance(port, Mapping):
-                given = ["", str(port.get("published") or ""), str(port.get("target"))]
-                address = str(port.get("host_ip") or "")
-            else:
-                text = _INTERPOLATED.sub(lambda match: env.get(match[1]) or match[2] or "", str(port))
-                given = ["", "", *text.split("/", 1)[0].rsplit(":", 2)][-3:]
-                address = given[0]
+            address, host_port, container_port = published(port, env)
             if not address:
-                found.setdefault(name, []).append(given[1] or f"a free one for {given[2]}")
+                found.setdefault(name, []).append(host_port or f"a free one for {container_port}")
     return found
 
 
@@ -172,18 +174,6 @@ def missing_files(compose: Mapping[str, Any], services: Iterable[str], present: 
     return found
 
 
-def merge(base: Any, extra: Any) -> Any:
-    """C(extra) laid over C(base) the way compose lays one file over another: mappings merge, lists grow."""
-    if isinstance(base, Mapping) and isinstance(extra, Mapping):
-        merged = dict(base)
-        for key, value in extra.items():
-            merged[key] = merge(merged[key], value) if key in merged else value
-        return merged
-    if isinstance(base, list) and isinstance(extra, list):
-        return base + [item for item in extra if item not in base]
-    return extra
-
-
 def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The content of docker-compose.override.yaml.
 
@@ -192,13 +182,13 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         settings: C(env) (the rendered .env as a mapping), C(profiles), C(files) (path relative to the release: sha256),
             C(env_files) (name of an optional env file: the keys its example knows), C(overrides) (the operator's keys),
             C(registry), C(log_max_size), C(log_max_file), C(plugin_daemon) (more for that service),
-            C(compose_override). C(env) and C(profiles) are required.
+            C(compose_fragments), C(compose_override). C(env) and C(profiles) are required.
     """
     env = settings["env"]
     services: dict[str, dict[str, Any]] = {}
     active = active_services(compose, settings["profiles"])
     # .env may carry an address with these; a program that is handed one wants a number.
-    plain = {
+    numbers = {
         key: env[key].rsplit(":", 1)[1] or port
         for key, port in local_ports(compose, active).items()
         if ":" in env.get(key, "")
@@ -206,7 +196,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
     for name in active:
         service = compose["services"][name]
         added: dict[str, Any] = {}
-        extra_env = _environment(name, service, settings, plain)
+        extra_env = _environment(name, service, settings, numbers)
         if extra_env:
             added["environment"] = extra_env
         if name in _MODEL_CALLERS:
@@ -221,14 +211,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
             added["healthcheck"] = {"test": ["CMD", "pg_isready", "-h", "db"]}
         if name == "couchbase-server":
             added["healthcheck"] = {"test": ["CMD-SHELL", _COUCHBASE_CHECK]}
-        if settings.get("log_max_size"):
-            added["logging"] = {
-                "driver": "json-file",
-                "options": {
-                    "max-size": str(settings["log_max_size"]),
-                    "max-file": str(settings.get("log_max_file") or 3),
-                },
-            }
+        added.update(_logging(settings))
         if settings.get("registry") and service.get("image"):
             added["image"] = _through(settings["registry"], str(service["image"]))
         digest = _digest(service, settings.get("files") or {})
@@ -236,7 +219,21 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
             added["labels"] = {FILES_LABEL: digest}
         if added:
             services[name] = added
-    return merge({"services": services}, settings.get("compose_override") or {})
+    fragment = combine(settings.get("compose_fragments") or (), compose["services"], env)
+    for name, service in fragment.get("services", {}).items():
+        if name not in compose["services"]:
+            services[name] = _logging(settings)
+        if settings.get("registry") and service.get("image"):
+            service["image"] = _through(settings["registry"], str(service["image"]))
+    found = merge({"services": services}, fragment)
+    return merge(found, plain(settings.get("compose_override") or {}, "dify_compose_override"))
+
+
+def _logging(settings: Mapping[str, Any]) -> dict[str, Any]:
+    if not settings.get("log_max_size"):
+        return {}
+    options = {"max-size": str(settings["log_max_size"]), "max-file": str(settings.get("log_max_file") or 3)}
+    return {"logging": {"driver": "json-file", "options": options}}
 
 
 def _waits_for_nothing(service: Mapping[str, Any], compose: Mapping[str, Any]) -> bool:

@@ -177,8 +177,20 @@ options:
           - C(NGINX_CLIENT_MAX_BODY_SIZE) is raised where it would be in the way.
         type: int
         default: 0
+      compose_fragments:
+        description:
+          - Pieces in the form of a compose file that other roles bring, laid over C(docker-compose.override.yaml) in
+            their order.
+          - A service with an C(image) or C(build) that the release lacks is a new one of the project, with rotated logs
+            and the image from O(settings.registry). Without them it is left out, so that a fragment may name services
+            that only some releases have.
+          - A port without an address is published on 127.0.0.1.
+        type: list
+        elements: dict
+        default: []
       compose_override:
-        description: Laid over C(docker-compose.override.yaml) as the last thing, in the form of a compose file.
+        description:
+          - Laid over C(docker-compose.override.yaml) as the last thing, in the form of a compose file, and as it is.
         type: dict
         default: {}
   state:
@@ -343,7 +355,8 @@ class DifyEnv:
 
     def _present(self) -> dict[str, Any]:
         overrides = env.check_overrides(self.module.params["overrides"])
-        self._hide(env.sensitive_values(overrides) | _sensitive_leaves(self.settings["compose_override"]))
+        laid_over = [*self.settings["compose_fragments"], self.settings["compose_override"]]
+        self._hide(env.sensitive_values(overrides) | _sensitive_leaves(laid_over))
         for name in ("marketplace_url", "plugin_index", "plugin_index_args"):
             self._hide(logins(self.settings[name] or ""))
         if not self.store.is_complete(self.tag):
@@ -367,10 +380,10 @@ class DifyEnv:
         self._check_mounts(files.compose, services)
         if "plugin_daemon" in services:
             self._check_wheels()
-        laid_over = self._override(files, overrides, rendered)
-        self._write(known, rendered, laid_over)
-        images = override.images(files.compose, services)
-        images.update({name: one["image"] for name, one in laid_over["services"].items() if one.get("image")})
+        additions = self._override(files, overrides, rendered)
+        self._write(known, rendered, additions)
+        whole = override.merge(files.compose, additions)
+        services = override.active_services(whole, rendered.profiles)
         return {
             "unknown_keys": rendered.unknown_keys,
             "carried_unknown": self._known_elsewhere(rendered.unknown_keys),
@@ -378,7 +391,7 @@ class DifyEnv:
             "generated_secrets": sorted(set(rendered.secrets) - set(known) - {UNTRIED}),
             "profiles": rendered.profiles,
             "services": services,
-            "images": images,
+            "images": override.images(whole, services),
             "pending": self.unapplied or os.path.exists(self.pending_path),
         }
 
@@ -612,6 +625,7 @@ def main() -> None:
                     "plugin_signatures": {"type": "bool", "default": True},
                     "plugin_public_keys": {"type": "list", "elements": "str", "default": []},
                     "plugin_max_mb": {"type": "int", "default": 0},
+                    "compose_fragments": {"type": "list", "elements": "dict", "default": []},
                     "compose_override": {"type": "dict", "default": {}},
                 },
             },
@@ -623,7 +637,7 @@ def main() -> None:
     )
     try:
         result = DifyEnv(module).run()
-    except (env.EnvError, release.ReleaseError, OSError) as exc:
+    except (env.EnvError, release.ReleaseError, override.FragmentError, OSError) as exc:
         module.fail_json(msg=str(exc))
     module.exit_json(**result)
 
