@@ -42,6 +42,7 @@ PACKAGES = (
     "nvidia-container-toolkit", "python3-apt", "python3-requests", "ca-certificates", "iptables", "apparmor",
 )  # fmt: skip
 PENDING_FILE = "run/llmops.stack/docker-pending"
+TREE_MARKER = ".llmops-tree"  # of the module file_tree
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
 
 
@@ -183,6 +184,7 @@ class StackFacts:
         ollama_models_dir: str = "/usr/share/ollama/.ollama/models",
         ollama_port: int = 11434,
         ollama_user: str = "ollama",
+        traceloop_home: str = "/opt/traceloop",
         deadline: float = 5.0,
         run: Runner = run_command,
     ) -> None:
@@ -191,6 +193,7 @@ class StackFacts:
         self.ports = set(ports)
         self.dify_home = dify_home
         self.dify_project = dify_project
+        self.traceloop_home = traceloop_home
         self.deadline = deadline
         self.gpu = GpuFacts(self.host)
         self.ollama = ollama_facts.OllamaFacts(self.host, ollama_home, ollama_models_dir, ollama_port, ollama_user)
@@ -228,6 +231,7 @@ class StackFacts:
             "ollama": self.ollama.describe(
                 ollama.result(), server.result(), table.result(), units.result(), containers
             ),
+            "traceloop": {"present": self.host.exists(os.path.join(self.traceloop_home, TREE_MARKER))},
         }
 
     # -- the machine -----------------------------------------------------------

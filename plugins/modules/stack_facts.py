@@ -71,6 +71,10 @@ options:
     description: User that runs Ollama. For this one is looked whether it may reach the models.
     type: str
     default: ollama
+  traceloop_home:
+    description: Directory that holds, or will hold, what makes model calls visible.
+    type: path
+    default: /opt/traceloop
   deadline:
     description: Seconds that the engine and each program asked may take to answer.
     type: float
@@ -312,6 +316,12 @@ ansible_facts:
               returned: always
               type: dict
               sample: {name: llmops-ollama-ollama-1, image: "ollama/ollama:0.32.15", running: true, stamp: 1f0c9a5b7d3e}
+        traceloop:
+          description: >-
+            Key C(present), whether O(traceloop_home) is there and was made by M(llmops.stack.file_tree).
+          returned: always
+          type: dict
+          sample: {present: true}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -329,6 +339,7 @@ def main() -> None:
             "ollama_models_dir": {"type": "path", "default": "/usr/share/ollama/.ollama/models"},
             "ollama_port": {"type": "int", "default": 11434},
             "ollama_user": {"type": "str", "default": "ollama"},
+            "traceloop_home": {"type": "path", "default": "/opt/traceloop"},
             "deadline": {"type": "float", "default": 5.0},
         },
         supports_check_mode=True,

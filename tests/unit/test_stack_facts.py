@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _file_tree
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts as facts
 from ansible_collections.llmops.stack.tests.unit.machine import TRIXIE, Machine
 
@@ -79,6 +80,7 @@ def test_an_empty_root_fails_nowhere(tmp_path: pathlib.Path) -> None:
     assert seen["daemon_json"] == {"exists": False, "valid": True, "content": {}, "error": "", "pending": ""}
     assert seen["compose"] == {"version": "", "path": "", "v1_version": ""}
     assert seen["dify"] == {"home": "/opt/dify", "current": "", "releases": {}, "data": False, "containers": []}
+    assert seen["traceloop"] == {"present": False}
     assert (seen["gpus"], seen["ports"], seen["docker_group"], seen["systemd"]) == ([], {}, [], False)
     json.dumps(seen)
 
@@ -413,6 +415,14 @@ def test_a_release_that_lost_a_file_is_not_complete(machine: Machine) -> None:
     assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is True
     (machine.root / home).rename(machine.root / "opt/dify/releases/1.13.3")
     assert machine.facts()["dify"]["releases"]["1.13.3"]["complete"] is False
+
+
+def test_what_the_role_traceloop_made(machine: Machine) -> None:
+    machine.write("opt/traceloop/dify.env")
+    assert machine.facts()["traceloop"] == {"present": False}, "a folder of somebody else"
+    machine.write(f"srv/traceloop/{_file_tree.MARKER}")
+    assert machine.facts()["traceloop"] == {"present": False}
+    assert machine.facts(traceloop_home="/srv/traceloop")["traceloop"] == {"present": True}
 
 
 def test_group_members(machine: Machine) -> None:
