@@ -1,4 +1,7 @@
-"""The monitoring runtime in the servers that Dify runs in: every call told once, every plugin closed, nothing said."""
+"""The monitoring runtime in the servers that Dify runs in: every call told once, every plugin closed, nothing said.
+
+And the traceloop plugin with it, which sends nothing before the end: a graceful stop loses no span.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,8 +28,7 @@ from ansible_collections.llmops.stack.tests.unit.monitoring import (
     write_dify,
     write_plugin,
 )
-
-pytest.importorskip("gevent")
+from ansible_collections.llmops.stack.tests.unit.monitoring_collector import Collector, wait
 
 CALLS = [f"m{number}" for number in range(12)]
 APP = f"""
@@ -70,7 +71,8 @@ def chat(model):
 class Site:
     """A folder with Dify's modules, an application and the plugin that writes down what it is told."""
 
-    def __init__(self, root: pathlib.Path) -> None:
+    def __init__(self, root: pathlib.Path, collector: Collector) -> None:
+        self.collector = collector
         self.api = write_dify(root / "api", "1.16")
         self.witness = root / "witness"
         write(self.api / "app.py", APP)
@@ -80,9 +82,11 @@ class Site:
         write_plugin(root / "plugins" / "witness", WITNESS, hooks={"after_invoke": "tell"})
         self.env = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{MONITORING}{os.pathsep}{self.api}",
+            "PYTHONPATH": os.pathsep.join([str(MONITORING), str(self.api), os.environ.get("PYTHONPATH", "")]),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "LLMOPS_MONITORING_PLUGINS": str(root / "plugins"),
+            "LLMOPS_MONITORING_PLUGINS": f"{root / 'plugins'}{os.pathsep}{MONITORING / 'plugins'}",
+            "TRACELOOP_BASE_URL": collector.url,
+            "LLMOPS_TRACELOOP_INTERVAL_MS": "600000",
             "WITNESS": str(self.witness),
             "C_FORCE_ROOT": "1",
         }
@@ -114,23 +118,22 @@ class Site:
         assert sorted(line["model"] for line in calls) == sorted(CALLS)
         closed = Counter(line["pid"] for line in self.told() if "closed" in line)
         assert closed == Counter({line["pid"] for line in calls})
+        spans = self.collector.spans
+        assert sorted(span["name"] for span in spans) == sorted(f"chat {model}" for model in CALLS)
+        instances = {span["resource"]["service.instance.id"] for span in spans}
+        assert {int(instance.split(":")[1]) for instance in instances} == set(closed)
+        assert len(instances) == len(closed)
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Site:
-    return Site(tmp_path)
-
-
-def until(done: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
+def site(tmp_path: pathlib.Path) -> Iterator[Site]:
+    collector = Collector()
+    yield Site(tmp_path, collector)
+    collector.close()
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["plain", "preload"])
 def test_gunicorn(site: Site, preload: list[str]) -> None:
-    pytest.importorskip("gunicorn")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
@@ -144,7 +147,7 @@ def test_gunicorn(site: Site, preload: list[str]) -> None:
     # One worker: gunicorn loses a SIGTERM that meets a second one while it boots. No control socket: as Dify has it.
     options = ("--no-control-socket", "-k", "gevent", "-w", "1", *preload, "-b", address)
     with site.running("gunicorn", *options, "app:app"):
-        until(lambda: get(""))
+        wait(lambda: get(""), within=30)
         with ThreadPoolExecutor(4) as pool:
             assert all(pool.map(get, CALLS))
     site.check()
@@ -152,10 +155,35 @@ def test_gunicorn(site: Site, preload: list[str]) -> None:
 
 @pytest.mark.parametrize("pool", ["gevent", "prefork"])
 def test_celery(site: Site, pool: str) -> None:
-    pytest.importorskip("celery")
     send = f"from tasks import chat\nfor model in {CALLS!r}: chat.delay(model)"
     subprocess.run([sys.executable, "-c", send], cwd=site.api, env=site.env, timeout=60, check=True)
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     with site.running("celery", "-A", "tasks.celery", "worker", "-P", pool, "-c", "2", *quiet):
-        until(lambda: len(site.told()) >= len(CALLS))
+        wait(lambda: len(site.told()) >= len(CALLS), within=30)
+    site.check()
+
+
+PLAIN = """
+import sys, time
+from app import ask
+for model in sys.argv[1:]:
+    ask(model)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("first", ["", "from gevent import monkey; monkey.patch_all()"], ids=["threads", "gevent"])
+def test_sigterm_without_a_server(site: Site, first: str) -> None:
+    """It ends by the signal as it would have, and the spans are out before."""
+    command = [sys.executable, "-c", f"{first}\n{PLAIN}", *CALLS]
+    process = subprocess.Popen(command, cwd=site.api, env=site.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        assert site.collector.spans == []
+        process.send_signal(signal.SIGTERM)
+        _out, said = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (-signal.SIGTERM, b"")
     site.check()

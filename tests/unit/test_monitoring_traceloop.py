@@ -3,20 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The traceloop plugin against a collector in this process: the stdlib's JSON and the OpenTelemetry SDK's protobuf.
 
-The SDK's half runs where an interpreter with OpenTelemetry runs this file; it needs nothing else of the project:
-    PYTHON -m pytest --noconftest tests/unit/test_monitoring_traceloop.py
+The SDK's half runs where OpenTelemetry is on the path: `make monitoring` puts each release of the matrix there.
 """
 
 from __future__ import annotations
 
 import base64
 import contextvars
-import gzip
 import hashlib
-import http.server
 import importlib.util
 import json
-import logging
 import os
 import pathlib
 import re
@@ -24,118 +20,25 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.tests.unit.monitoring import MONITORING
+from ansible_collections.llmops.stack.tests.unit.monitoring_collector import PACKAGE, PLUGIN, Collector, part, wait
 
-MONITORING = pathlib.Path(__file__).resolve().parents[2] / "roles/traceloop/files/monitoring"
-PLUGIN = MONITORING / "plugins/traceloop"
-PACKAGE = "llmops_monitoring_plugin_traceloop"
 sys.path.insert(0, str(MONITORING))
 
-from llmops_monitoring.event import Content, Error, Event  # noqa: E402
-from llmops_monitoring.manifest import Plugin  # noqa: E402
+from llmops_monitoring.event import Content, Error, Event
+from llmops_monitoring.manifest import Plugin
 
 try:
-    HAS_SDK = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    HAS_SDK = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.common") is not None
 except ModuleNotFoundError:
     HAS_SDK = False
 SECRET = "sk-the-key-of-a-model"
 PROMPT = "What is the capital of France?"
-
-
-class Collector:
-    """OTLP/HTTP on a free port: JSON and, where the packages are, protobuf."""
-
-    def __init__(self) -> None:
-        self.spans: list[dict[str, Any]] = []
-        self.metrics: dict[str, list[dict[str, Any]]] = {}
-        self.requests: list[tuple[str, dict[str, str]]] = []
-        self.status, self.delay = 200, 0.0
-        collector = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                collector.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
-                time.sleep(collector.delay)
-                if collector.status == 200:
-                    if self.headers.get("Content-Encoding") == "gzip":
-                        body = gzip.decompress(body)
-                    collector.take(self.path, self.headers["Content-Type"], body)
-                self.send_response(collector.status)
-                self.send_header("Content-Length", "0")
-                if collector.status == 302:
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-
-            do_GET = do_POST  # what following a redirect would make of it
-
-            def log_message(self, *_args: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def take(self, path: str, kind: str, body: bytes) -> None:
-        data = json.loads(body) if kind == "application/json" else _from_protobuf(path, body)
-        for resource in data.get("resourceSpans", []):
-            for scope in resource["scopeSpans"]:
-                for span in scope["spans"]:
-                    self.spans.append(
-                        span
-                        | {
-                            "attributes": _plain(span["attributes"]),
-                            "resource": _plain(resource["resource"]["attributes"]),
-                        }
-                    )
-        for resource in data.get("resourceMetrics", []):
-            for scope in resource["scopeMetrics"]:
-                for metric in scope["metrics"]:
-                    points = (metric.get("histogram") or metric["sum"])["dataPoints"]
-                    self.metrics[metric["name"]] = [
-                        point | {"attributes": _plain(point.get("attributes", [])), "unit": metric["unit"]}
-                        for point in points
-                    ]
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-def _from_protobuf(path: str, body: bytes) -> dict[str, Any]:
-    from google.protobuf.json_format import MessageToDict
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    message = ExportTraceServiceRequest() if path.endswith("traces") else ExportMetricsServiceRequest()
-    message.ParseFromString(body)
-    found = MessageToDict(message)
-    for resource in found.get("resourceSpans", []):
-        for scope in resource["scopeSpans"]:
-            for span in scope["spans"]:  # the one difference of the two JSONs that matters here
-                for key in ("traceId", "spanId", "parentSpanId"):
-                    if key in span:
-                        span[key] = base64.b64decode(span[key]).hex()
-                span["kind"] = {"SPAN_KIND_CLIENT": 3}[span["kind"]]
-                if span.get("status", {}).get("code") == "STATUS_CODE_ERROR":
-                    span["status"]["code"] = 2
-    return found
-
-
-def _plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
-    def value(given: dict[str, Any]) -> Any:
-        ((kind, content),) = given.items()
-        if kind == "intValue":
-            return int(content)
-        return [value(item) for item in content["values"]] if kind == "arrayValue" else content
-
-    return {item["key"]: value(item["value"]) for item in attributes}
 
 
 @pytest.fixture
@@ -170,13 +73,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
         plugin.close()
 
 
-def part(name: str) -> Any:
-    """One file of the plugin, imported the way the runtime imports it."""
-    if PACKAGE not in sys.modules:
-        Plugin(PLUGIN).load()
-    return importlib.import_module(f"{PACKAGE}.{name}")
-
-
 def call(main: Any, *, outcome: str = "ok", error: Error | None = None, **fields: Any) -> Event:
     """One whole model call, its hooks in its private context as the runtime runs them."""
     event = Event("chat", "langgenius/ollama/ollama", "deepseek-r1:1.5b")
@@ -191,7 +87,6 @@ def call(main: Any, *, outcome: str = "ok", error: Error | None = None, **fields
     event.context.run(main.before_invoke, event)
     if error is None:
         event.first_chunk = event.started + 0.25
-        event.context.run(main.on_first_chunk, event)
         event.usage = {"prompt_tokens": 12, "completion_tokens": 31, "total_tokens": 43}
         event.finish_reason, event.response_model = "stop", event.model
     if event.content:
@@ -199,14 +94,6 @@ def call(main: Any, *, outcome: str = "ok", error: Error | None = None, **fields
     event.ended, event.outcome, event.error = event.started + 1.25, outcome, error
     event.context.run(main.on_error if outcome == "error" else main.after_invoke, event)
     return event
-
-
-def wait(condition: Callable[[], Any], within: float = 5.0) -> Any:
-    end = time.monotonic() + within
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
-    return found
 
 
 def test_every_name_that_leaves_the_process_is_pinned() -> None:
@@ -411,12 +298,12 @@ def test_a_dead_collector_delays_no_call(
     pipeline = main._session.pipeline
     for _ in range(50):
         call(main)
-    assert pipeline.delivered == 0 and len(pipeline._queue) + pipeline._sending <= 8
+    assert pipeline.delivered == 0 and pipeline.waiting <= 8
     assert pipeline.dropped >= 42
     main.LEAVE_WITHIN = 0.2
     main.close()
     assert pipeline.dropped == 50
-    assert re.search(r"traceloop: 50 spans dropped so far, 0 delivered: \S", capsys.readouterr().err)
+    assert re.search(r"traceloop: 50 spans dropped so far, 0 delivered, 0 waiting: \S", capsys.readouterr().err)
 
 
 def test_what_waited_is_delivered_when_the_collector_is_back(
@@ -444,7 +331,7 @@ def test_a_batch_that_is_refused_for_good_is_dropped_and_said(
     call(main)
     wait(lambda: main.status()["dropped"] == 1)
     main.close()
-    assert f"1 spans dropped so far, 0 delivered: HTTP {status}" in capsys.readouterr().err
+    assert f"1 spans dropped so far, 0 delivered, 0 waiting: HTTP {status}" in capsys.readouterr().err
     assert {path for path, _ in collector.requests} <= {"/v1/traces", "/v1/metrics"}, "no redirect was followed"
 
 
@@ -666,20 +553,6 @@ def test_suppressed_calls_make_no_span(collector: Collector, started: Callable[.
 
 
 @needs_sdk
-def test_the_exporters_complaints_stay_out_of_difys_log(
-    started: Callable[..., Any], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    main = started(TRACELOOP_BASE_URL="http://127.0.0.1:1", LLMOPS_TRACELOOP_TIMEOUT_MS="1000")
-    call(main)
-    wait(lambda: main._session.pipeline._failures, within=20)
-    main.LEAVE_WITHIN = 0.1
-    main.close()
-    assert [record for record in caplog.records if "opentelemetry.exporter" in record.name] == []
-    assert "1 spans dropped" in capsys.readouterr().err
-
-
-@needs_sdk
 def test_another_backends_headers_are_not_taken_from_the_environment(
     collector: Collector, started: Callable[..., Any]
 ) -> None:
@@ -776,16 +649,16 @@ def test_under_the_runtime_a_process_leaves_with_its_spans_delivered(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     environment = {
-        "PYTHONPATH": str(MONITORING),
         "PYTHONDONTWRITEBYTECODE": "1",
         "MODE": "worker",
         "TRACELOOP_BASE_URL": collector.url,
         "LLMOPS_TRACELOOP_EXPORTER": exporter,
     }
+    path = os.pathsep.join([str(MONITORING), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "app.py"],
         cwd=tmp_path,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
         timeout=60,

@@ -19,16 +19,19 @@ _counts: dict[str, itertools.count[int]] = {}
 _said: set[str] = set()
 
 
-def count(name: str) -> None:
+def count(name: str, times: int = 1) -> None:
     counter = _counts.get(name)
-    next(_counts.setdefault(name, itertools.count()) if counter is None else counter)
+    if counter is None:
+        counter = _counts.setdefault(name, itertools.count())
+    for _time in range(times):
+        next(counter)
 
 
 def counters() -> dict[str, int]:
     """What happened how often in this process.
 
     calls, ok, error, cancelled, unseen; hook_errors.<plugin>.<hook>, slow_hooks.<plugin>.<hook>;
-    plugins_refused.<folder>, plugin_errors.<folder>.<step>; internal.<place>.
+    plugins_refused.<folder>, plugin_errors.<folder>.<step>; internal.<place>. Plugins add theirs as <plugin>.<what>.
     """
     return {name: int(repr(counter)[len("count(") : -1]) for name, counter in list(_counts.items())}
 

@@ -10,8 +10,10 @@ forked child starts its own: what the parent's plugins hold (queues, threads, co
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pathlib
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -135,9 +137,31 @@ def _at_exit() -> None:
         return
     _exit_set = True
     atexit.register(close)
+    _at_sigterm()
     signals = sys.modules.get("celery.signals")  # a prefork child of celery leaves by os._exit
     if signals is not None:
         signals.worker_process_shutdown.connect(_celery_exit, weak=False)
+
+
+def _at_sigterm() -> None:
+    """Where SIGTERM would end the process at once, let the plugins close first. Servers have a handler of their own.
+
+    Only when the first call comes from the main thread: no other may set a handler.
+    """
+    with contextlib.suppress(ValueError):
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(_number: int, _frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Not here: a handler may run in gevent's hub, which cannot wait.
+    threading.Thread(target=_close_and_die, daemon=True).start()
+
+
+def _close_and_die() -> None:
+    close()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _celery_exit(**_arguments: Any) -> None:

@@ -44,10 +44,11 @@ class Settings:
         self.quiet = _true(env.get("TRACELOOP_SUPPRESS_WARNINGS"), False)
         self.certificate = env.get("OTEL_EXPORTER_OTLP_CERTIFICATE", "")
         self.exporter = env.get("LLMOPS_TRACELOOP_EXPORTER", "auto")  # auto, sdk or stdlib
-        self.interval = _number(env.get("LLMOPS_TRACELOOP_INTERVAL_MS"), 5000) / 1000
+        self.interval = _number(env.get("LLMOPS_TRACELOOP_INTERVAL_MS"), 1000) / 1000
         self.metrics_interval = _number(env.get("LLMOPS_TRACELOOP_METRICS_INTERVAL_MS"), 60000) / 1000
         self.timeout = _number(env.get("LLMOPS_TRACELOOP_TIMEOUT_MS"), 10000) / 1000
         self.queue = _number(env.get("LLMOPS_TRACELOOP_QUEUE"), 2048)
+        self.queue_bytes = _number(env.get("LLMOPS_TRACELOOP_QUEUE_BYTES"), 8 * 1024 * 1024)
         self.resource = _pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))
         self.service = (
             env.get("OTEL_SERVICE_NAME")

@@ -9,49 +9,76 @@ import importlib
 import os
 import socket
 import sys
+import time
 import uuid
 from typing import Any
 
+from llmops_monitoring import counters
+
 from . import config, describe, names, propagate
+from .metrics import Metrics
 from .pipeline import Pipeline
+from .transport import Delivery, Transport
 
 DATA = "traceloop"  # our place in event.data
 LEAVE_WITHIN = 5.0  # seconds that a stopping process may spend on what is still queued
+BREATH = 0.0005  # seconds between two pieces of the metrics, for others to run in
 
 
 class Session:
-    """Providers, queue and thread of one process."""
+    """Span maker, metrics, queue and thread of one process."""
 
     def __init__(self, settings: config.Settings, module: Any) -> None:
         self.settings = settings
-        self.backend = module.Backend(settings, resource(settings))
+        self.metrics = Metrics()
         self.pipeline = Pipeline(
-            self.backend.deliver,
+            self._post,
             self._tick,
             lambda text: say(text, settings),
-            lambda: self.backend.complaint,
-            capacity=settings.queue,
+            lambda name, spans: counters.count(f"traceloop.{name}", spans),
+            spans=settings.queue,
+            size=settings.queue_bytes,
             interval=settings.interval,
             tick_every=settings.metrics_interval,
-            prepare=self.backend.prepare,
+            timeout=settings.timeout,
         )
-        self.backend.offer = self.pipeline.offer
+        self.backend = module.Backend(resource(settings), self.pipeline.offer)
+        more = (self.backend.content_type, settings.certificate)
+        self._traces = Transport(settings.traces_url, settings.headers, *more)
+        self._points = Transport(settings.metrics_url, settings.metrics_headers, *more)
+        self._metrics_problem = ""
 
-    def _tick(self) -> None:
-        if self.settings.metrics:
-            counts = {names.DROPPED_SPANS: self.pipeline.dropped, names.EXPORTED_SPANS: self.pipeline.delivered}
-            self.backend.tick(counts)
+    def _post(self, parts: list[bytes], within: float) -> tuple[Delivery, str]:
+        return self._traces.post(self.backend.join("traces", parts), within)
+
+    def _tick(self, within: float) -> None:
+        """Send the metrics. They are cumulative: the next tick carries what this one could not."""
+        if not self.settings.metrics:
+            return
+        counts = {names.DROPPED_SPANS: self.pipeline.dropped, names.EXPORTED_SPANS: self.pipeline.delivered}
+        parts = []
+        try:
+            for piece in self.metrics.pieces(counts):
+                parts.append(self.backend.metrics(piece))
+                time.sleep(BREATH)
+            outcome, problem = self._points.post(self.backend.join("metrics", parts), within)
+        except Exception as error:  # whatever it is, the thread goes on
+            outcome, problem = Delivery.RETRY, type(error).__name__
+        if outcome is Delivery.REFUSED and not self._metrics_problem:
+            say(f"the metrics are not taken: {problem}", self.settings)
+        self._metrics_problem = problem
 
     def close(self) -> None:
         self.pipeline.close(LEAVE_WITHIN)
-        self.backend.close()
+        self._traces.close()
+        self._points.close()
 
 
 _session: Session | None = None
 
 
 def run() -> None:
-    """Once in a process, before its first call: providers, queue and thread. All imports are done by then."""
+    """Once in a process, before its first call: queue and thread. All imports are done by then."""
     global _session
     if _settings.reason:
         say(f"nothing is sent: {_settings.reason}", _settings)
@@ -81,10 +108,6 @@ def before_invoke(event: Any) -> None:
     propagate.outgoing.set(session.backend.activate(span))
 
 
-def on_first_chunk(event: Any) -> None:
-    """The moment is in the event; the span and the metrics take it at the end."""
-
-
 def after_invoke(event: Any) -> None:
     session, span = event.data.pop(DATA, (None, None))
     if session is None:
@@ -95,7 +118,7 @@ def after_invoke(event: Any) -> None:
     session.backend.end(span, attributes, describe.status(event, limit), ended)
     if session.settings.metrics:
         for metric, value, of in describe.measurements(event):
-            session.backend.record(metric, value, of)
+            session.metrics.record(metric, value, of)
 
 
 on_error = after_invoke  # the event says how it ended

@@ -1,165 +1,201 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A bounded queue and one background thread between a model call and the network.
+"""A bounded queue of encoded spans and one background thread between a model call and the network.
 
-A call only appends; whatever the collector does happens in the thread. One pipeline belongs to one process: a forked
-child makes its own and leaves its copy of the parent's queue alone, so nothing is sent twice. The thread is made at the
-first call, when gevent has long patched `threading`, and is then a greenlet.
+A call encodes its span and appends it; whatever the collector does happens in the thread, which only joins bytes and
+sends them: it holds the interpreter (a greenlet: the hub) for a fraction of a millisecond. One pipeline belongs to one
+process: a forked child makes its own and leaves its copy of the parent's queue alone, so nothing is sent twice. The
+thread is made at the first call, when gevent has long patched `threading`, and is then a greenlet.
 """
 
 from __future__ import annotations
 
 import collections
-import enum
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
-BATCH = 10  # encoding a span takes some 0.1 ms, in which no greenlet runs: a call waits for one batch at most
+from .transport import Delivery
+
 THREAD = "llmops-traceloop"
-ATTEMPTS = 6  # a batch that fails this often may itself be the trouble
-LONGEST_PAUSE = 60.0
-SAY_AGAIN = 60.0
+BATCH, BATCH_BYTES = 256, 262144
+LONGEST_PAUSE = 30.0
+ATTEMPTS = 6  # a batch that was answered with an error this often is tried one span at a time
+COMPLAIN_AFTER = 3  # a collector that restarts is not worth a word
 
 
-class Delivery(enum.Enum):
-    """What became of a batch."""
+class Parcel:
+    """One encoded span on its way."""
 
-    TAKEN = 1
-    RETRY = 2
-    REFUSED = 3
+    __slots__ = ("data", "delivered", "tries")
 
-
-def verdict(status: int) -> Delivery:
-    """From an HTTP status. A redirect is a refusal: spans and a key go to the host they were meant for only."""
-    if 200 <= status < 300:
-        return Delivery.TAKEN
-    return Delivery.RETRY if status in (408, 429) or status >= 500 else Delivery.REFUSED
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.tries = 0
+        self.delivered = 0  # by the pipeline, when this one last failed alone
 
 
 class Pipeline:
-    """Spans in, batches out to `deliver`; `tick` is called every `tick_every` seconds, for the metrics."""
+    """Encoded spans in, batches out to `post(parts, seconds)`; `tick(seconds)` sends the metrics.
+
+    `count` hears of every span that was dropped or delivered, and how many.
+    """
 
     def __init__(
         self,
-        deliver: Callable[[list[Any]], Delivery],
-        tick: Callable[[], None],
+        post: Callable[[list[bytes], float], tuple[Delivery, str]],
+        tick: Callable[[float], None],
         say: Callable[[str], None],
-        why: Callable[[], str],
+        count: Callable[[str, int], None],
         *,
-        capacity: int,
+        spans: int,
+        size: int,
         interval: float,
         tick_every: float,
-        prepare: Callable[[], None] = lambda: None,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._deliver, self._tick, self._say, self._why, self._prepare = deliver, tick, say, why, prepare
-        self._capacity, self._interval, self._tick_every = capacity, interval, tick_every
-        self._batch = min(BATCH, capacity)
-        self._queue: collections.deque[Any] = collections.deque()
+        self._post, self._tick, self._say, self._count, self._clock = post, tick, say, count, clock
+        self._spans, self._size, self._timeout = spans, size, timeout
+        self._interval, self._tick_every = interval, tick_every
+        self._queue: collections.deque[Parcel] = collections.deque()
+        # The garbage collector may end a stream, and so offer a span, in the middle of this very code: reentrant.
+        self._lock = threading.RLock()
         self._wake = threading.Event()
-        self._lock = threading.Lock()
-        self._stop = self._pausing = False
-        self._deadline = 0.0
-        self._failures = self._attempts = 0
-        self._sending = 0
-        self._said_at, self._said = -SAY_AGAIN, 0
-        self.dropped = self.delivered = 0
-        self.problem = ""
+        self._stop = False
+        self._end: float | None = None
+        self._next_tick = clock() + tick_every
+        self._failures = 0
+        self._complained: int | None = None  # how many were dropped before the trouble that was said
+        self.waiting = self.bytes = 0  # what is being sent included
+        self.dropped = self.delivered = self._said = 0
+        self.problem = ""  # of the last try; empty after one that went well
+        self._why = ""  # of the last drop
         self._thread = threading.Thread(target=self._work, name=THREAD, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def offer(self, span: Any) -> None:
-        """Queue one span, or count it as dropped. Never waits."""
-        waiting = len(self._queue) + self._sending
-        if self._stop or waiting >= self._capacity:
-            self.drop(1, "the queue is full" if not self._stop else "the process is stopping")
-            return
-        self._queue.append(span)
-        if waiting + 1 >= self._batch and not self._pausing and not self._wake.is_set():
-            self._wake.set()
-
-    def drop(self, count: int, why: str) -> None:
+    def offer(self, data: bytes) -> None:
+        """Queue one span, or count it as dropped. Never waits, and wakes nobody: the thread looks by itself."""
         with self._lock:
-            self.dropped += count
-            self.problem = self.problem or why
+            if not self._stop and self.waiting < self._spans and self.bytes + len(data) <= self._size:
+                self.waiting += 1
+                self.bytes += len(data)
+                self._queue.append(Parcel(data))
+                return
+        self._drop(1, "the process is stopping" if self._stop else "the queue is full")
 
     def close(self, within: float) -> None:
         """Deliver what waits, for at most `within` seconds; what then remains is counted and said."""
-        self._deadline = time.monotonic() + within
+        self._end = self._clock() + within
         self._stop = True
         self._wake.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(within)
-        if left := len(self._queue) + self._sending:
-            self.drop(left, "the process stopped before they were delivered")
+        with self._lock:
+            left, self.waiting, self.bytes = self.waiting, 0, 0
             self._queue.clear()
-        self._speak(force=True)
+        if left:
+            self._drop(left, "the process stopped before they were delivered")
+        if self.dropped > self._said:
+            self._say(self._figures())
 
-    def _work(self) -> None:
-        self._prepare()
-        next_tick = time.monotonic() + self._tick_every
-        while not self._stop:
-            self._wake.wait(self._pause())
-            if not self._stop:
-                self._wake.clear()
-                self._drain()
-                if time.monotonic() >= next_tick:
-                    self._guarded_tick()
-                    next_tick = time.monotonic() + self._tick_every
-                self._speak()
-        self._pausing = False
-        while self._queue and time.monotonic() < self._deadline and self._send_one():
+    def step(self) -> float:
+        """One round: what waits, and the metrics when they are due. Seconds until the next."""
+        while self._queue and not self._stop and self._send():
             pass
-        if not self._queue and time.monotonic() < self._deadline:
-            self._guarded_tick()
-
-    def _pause(self) -> float:
-        self._pausing = self._failures > 0
+        if self._clock() >= self._next_tick and not self._stop:
+            self._tick(self._timeout)
+            self._next_tick = self._clock() + self._tick_every
+        self._speak()
         return min(self._interval * 2**self._failures, max(LONGEST_PAUSE, self._interval))
 
-    def _drain(self) -> None:
-        while self._queue and not self._stop and self._send_one():
+    def _work(self) -> None:
+        while not self._stop:
+            self._wake.wait(self.step())
+        while self._queue and self._left() > 0 and self._send():
             pass
+        if self._left() > 0:
+            self._tick(self._left())
 
-    def _send_one(self) -> bool:
+    def _left(self) -> float:
+        return self._timeout if self._end is None else min(self._timeout, self._end - self._clock())
+
+    def _send(self) -> bool:
         """Send one batch; False when there is no use in sending the next one now."""
-        batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
-        self._sending = len(batch)
+        batch = self._next_batch()
         try:
-            outcome = self._deliver(batch)
-        except Exception as error:  # an exporter's own exceptions; the batch waits for its next try
-            self.problem, outcome = type(error).__name__, Delivery.RETRY
-        if outcome is not Delivery.TAKEN:
-            self.problem = self._why() or self.problem
-        if outcome is Delivery.RETRY:
-            self._failures = min(self._failures + 1, 10)
-            self._attempts += 1
-            if self._attempts < ATTEMPTS:
-                self._queue.extendleft(reversed(batch))
-                self._sending = 0
-                return False
-        self._sending = self._attempts = 0
+            outcome, problem = self._post([parcel.data for parcel in batch], self._left())
+        except Exception as error:  # not one of the network's: the batch waits for its next try
+            outcome, problem = Delivery.RETRY, type(error).__name__
         if outcome is Delivery.TAKEN:
-            self._failures = 0
-            self.problem = ""
+            self._failures, self.problem = 0, ""
             self.delivered += len(batch)
+            self._count("exported_spans", len(batch))
+            self._leave(batch)
             return True
-        self.drop(len(batch), "the backend did not take them")
-        return outcome is Delivery.REFUSED
+        self.problem = problem
+        if outcome is Delivery.REFUSED:
+            self._leave(batch)
+            self._drop(len(batch), problem)
+            return True
+        self._failures = min(self._failures + 1, 10)
+        self._put_back(batch, answered=problem.startswith("HTTP"))
+        return False
 
-    def _guarded_tick(self) -> None:
-        try:
-            self._tick()
-        except Exception as error:  # metrics are cumulative: the next tick carries what this one could not
-            self.problem = self.problem or type(error).__name__
+    def _next_batch(self) -> list[Parcel]:
+        batch: list[Parcel] = []
+        size = 0
+        with self._lock:
+            while self._queue and len(batch) < BATCH:
+                parcel = self._queue[0]
+                size += len(parcel.data)
+                if batch and (size > BATCH_BYTES or parcel.tries >= ATTEMPTS):
+                    break
+                batch.append(self._queue.popleft())
+                if parcel.tries >= ATTEMPTS:
+                    break
+        return batch
 
-    def _speak(self, force: bool = False) -> None:
-        now = time.monotonic()
-        if self.dropped > self._said and (force or now - self._said_at >= SAY_AGAIN):
-            why = self.problem or "no reason known"
-            self._say(f"{self.dropped} spans dropped so far, {self.delivered} delivered: {why}")
-            self._said, self._said_at = self.dropped, now
+    def _put_back(self, batch: list[Parcel], answered: bool) -> None:
+        """To the front; a span that was tried alone to the end, unless others were taken since: then it is the span."""
+        for parcel in batch:
+            parcel.tries += answered
+        first = batch[0]
+        with self._lock:
+            if first.tries <= ATTEMPTS:
+                self._queue.extendleft(reversed(batch))
+                return
+            if not first.delivered or first.delivered == self.delivered + 1:
+                first.delivered = self.delivered + 1
+                self._queue.append(first)
+                return
+        self._leave(batch)
+        self._drop(1, self.problem)
+
+    def _leave(self, batch: list[Parcel]) -> None:
+        with self._lock:
+            self.waiting -= len(batch)
+            self.bytes -= sum(len(parcel.data) for parcel in batch)
+
+    def _drop(self, spans: int, why: str) -> None:
+        with self._lock:
+            self.dropped += spans
+            self._why = self.problem or why
+        self._count("dropped_spans", spans)
+
+    def _figures(self) -> str:
+        figures = f"{self.dropped} spans dropped so far, {self.delivered} delivered, {self.waiting} waiting"
+        return f"{figures}: {self.problem or self._why}"
+
+    def _speak(self) -> None:
+        """Once when it goes wrong, and once when it is over."""
+        dropped = self.dropped
+        if self._complained is None and (self._failures >= COMPLAIN_AFTER or dropped > self._said):
+            self._complained, self._said = self._said, dropped
+            self._say(self._figures())
+        elif self._complained is not None and not self.problem:
+            self._say(f"spans are delivered again; {dropped - self._complained} were dropped meanwhile")
+            self._complained, self._said = None, dropped

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A collector for tests, and what the tests of the traceloop plugin share."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import importlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.llmops.stack.tests.unit.monitoring import MONITORING
+
+PLUGIN = MONITORING / "plugins/traceloop"
+PACKAGE = "llmops_monitoring_plugin_traceloop"
+
+
+class Collector:
+    """OTLP/HTTP on a free port: JSON and, where the packages are, protobuf."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+        self.metrics: dict[str, list[dict[str, Any]]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.peers: list[tuple[Any, str]] = []
+        self.status, self.delay = 200, 0.0
+        collector = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                collector.peers.append((self.client_address, self.path))
+                collector.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+                time.sleep(collector.delay)
+                if collector.status == 200:
+                    collector.take(self.path, self.headers["Content-Type"], body)
+                self.send_response(collector.status)
+                self.send_header("Content-Length", "0")
+                if collector.status in (302, 307):
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            do_GET = do_POST  # what following a redirect would make of it
+
+            def log_message(self, *_args: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def take(self, path: str, kind: str, body: bytes) -> None:
+        data = json.loads(body) if kind == "application/json" else _from_protobuf(path, body)
+        for resource in data.get("resourceSpans", []):
+            for scope in resource["scopeSpans"]:
+                for span in scope["spans"]:
+                    self.spans.append(
+                        span
+                        | {
+                            "attributes": _plain(span["attributes"]),
+                            "resource": _plain(resource["resource"]["attributes"]),
+                        }
+                    )
+        found: dict[str, list[dict[str, Any]]] = {}
+        for resource in data.get("resourceMetrics", []):
+            for scope in resource["scopeMetrics"]:
+                for metric in scope["metrics"]:
+                    for point in (metric.get("histogram") or metric["sum"])["dataPoints"]:
+                        plain = {"attributes": _plain(point.get("attributes", [])), "unit": metric["unit"]}
+                        found.setdefault(metric["name"], []).append(point | plain)
+        self.metrics.update(found)  # cumulative: the last request has it all
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def _from_protobuf(path: str, body: bytes) -> dict[str, Any]:
+    from google.protobuf.json_format import MessageToDict
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    message = ExportTraceServiceRequest() if path.endswith("traces") else ExportMetricsServiceRequest()
+    message.ParseFromString(body)
+    found = MessageToDict(message)
+    for resource in found.get("resourceSpans", []):
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:  # the one difference of the two JSONs that matters here
+                for key in ("traceId", "spanId", "parentSpanId"):
+                    if key in span:
+                        span[key] = base64.b64decode(span[key]).hex()
+                span["kind"] = {"SPAN_KIND_CLIENT": 3}[span["kind"]]
+                if span.get("status", {}).get("code") == "STATUS_CODE_ERROR":
+                    span["status"]["code"] = 2
+    return found
+
+
+def _plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
+    def value(given: dict[str, Any]) -> Any:
+        ((kind, content),) = given.items()
+        if kind == "intValue":
+            return int(content)
+        return [value(item) for item in content["values"]] if kind == "arrayValue" else content
+
+    return {item["key"]: value(item["value"]) for item in attributes}
+
+
+def part(name: str) -> Any:
+    """One file of the plugin, imported the way the runtime imports it."""
+    if PACKAGE not in sys.modules:
+        sys.path.insert(0, str(MONITORING))
+        from llmops_monitoring.manifest import Plugin
+
+        Plugin(PLUGIN).load()
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def wait(condition: Callable[[], Any], within: float = 5.0) -> Any:
+    end = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+    return found
