@@ -68,6 +68,7 @@ class Builder:
             raise WorldError(f"{context / 'Dockerfile'} is missing; images.py names it for {image.name}")
         parts = [base, tree_hash(context), *(f"{key}={value}" for key, value in sorted(image.args.items()))]
         parts += [binary.file_name for binary in image.binaries]
+        parts += [image.wheels] if image.wheels else []
         parts += [f"{name} {tree_hash(REPO / name)}" for name in image.repo_files]
         full = f"llmops-world/{image.name}:{content_hash(parts)}"
         if image_exists(full):
@@ -78,6 +79,11 @@ class Builder:
                 files.append((f"bin/{binary.name}", _wheelprogram.ensure(binary)))
             else:
                 files.append((f"bin/{binary.name}", _gobuild.ensure(binary, self)))
+        if image.wheels:
+            import _wheels  # which itself needs the table of images
+
+            beside = Path(image.wheels).parent
+            files += [((beside / path.name).as_posix(), path) for path in _wheels.of(context / image.wheels)]
         for source in image.repo_files:
             files += [
                 (f"repo/{source}" if (REPO / source).is_file() else f"repo/{source}/{name}", path)

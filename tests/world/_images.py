@@ -60,5 +60,7 @@ class Image:
     # What ARG BASE names: base | base-trixie | node-trixie | node-bookworm | the name of an earlier entry.
     base: str = "base"
     binaries: tuple[GoBinary | WheelProgram, ...] = ()
+    # A lock file of Python packages, relative to the context: its wheels are put beside it.
+    wheels: str = ""
     # Paths of the checkout, relative to its root, that are copied into the context's folder `repo/` as well.
     repo_files: tuple[str, ...] = ()

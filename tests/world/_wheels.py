@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The package index: the wheels that our own plugin needs, fetched once by pip and served as PEP 503 says.
+"""Python packages by lock files: for the package index, which serves what our own plugin needs as PEP 503 says, and for
+images that have some. pip fetches each once.
 
-python3 tests/world/_wheels.py        # writes plugins/requirements.lock anew, from the plugin's requirements.txt
+python3 tests/world/_wheels.py [LOCK]…     # writes lock files (or these only) anew, from the requirements beside them
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,18 +26,22 @@ import _host
 import _wheelprogram
 import images
 from _engine import run
-from _settings import CACHE, MACHINE, REPO, WORLD, WorldError, content_hash, say, step
+from _settings import CACHE, IMAGES, MACHINE, REPO, WORLD, WorldError, content_hash, say, step
 from _upstream import WWW, swapped
 
 FOLDER = WWW / "pypi"
 CACHED = CACHE / "wheels"
 LOCK = WORLD / "plugins" / "requirements.lock"
-REQUIREMENTS = WORLD / "plugins" / "ollama" / "requirements.txt"
-PYTHON = "3.13"  # of the plugin daemon's image, which is Debian 13
+# Lock -> the requirements that it is made of, and the Python that it is for: the plugin daemon's, which is Debian 13's,
+# and the api's, which is Debian 12's.
+RECIPES = {LOCK: (WORLD / "plugins" / "ollama" / "requirements.txt", "3.13")} | {
+    path.with_suffix(".lock"): (path, "3.11") for path in sorted((IMAGES / "standin" / "wheels").glob("*.txt"))
+}
 # What a C library of that image takes; pip does not know that a newer one takes the wheels for an older one, too.
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_24", "manylinux_2_28", "manylinux_2_34")
 MACHINES = ("x86_64", "aarch64")
 
+_LOCK = threading.Lock()
 _LINE = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)$")
 
 
@@ -45,17 +51,24 @@ def ensure() -> None:
     seal = FOLDER.with_name(".pypi.stamp")
     if seal.is_file() and seal.read_text() == stamp and FOLDER.is_dir():
         return
-    wanted = locked(LOCK.read_text())
-    if not _found(wanted):
-        with step(f"{len(wanted)} Python packages for the plugin"):
-            _fetch()
-    wheels = _found(wanted)
-    if not wheels:
-        raise WorldError(f"pip fetched other files than {LOCK} names; write it anew: python3 tests/world/_wheels.py")
+    wheels = of(LOCK)
     seal.unlink(missing_ok=True)
     with swapped(FOLDER) as folder:
         write(folder, wheels)
     seal.write_text(stamp)
+
+
+def of(lock: Path) -> list[Path]:
+    """The wheels that a lock names for this machine, fetched now if need be."""
+    wanted = locked(lock.read_text())
+    with _LOCK:
+        if not _found(wanted):
+            with step(f"{len(wanted)} Python packages of {lock.name}"):
+                _fetch(lock)
+        wheels = _found(wanted)
+    if not wheels:
+        raise WorldError(f"pip fetched other files than {lock} names; write it anew: python3 tests/world/_wheels.py")
+    return wheels
 
 
 def locked(text: str) -> dict[str, set[str]]:
@@ -82,20 +95,21 @@ def _found(wanted: dict[str, set[str]]) -> list[Path]:
     return there if len(there) == len(wheels) else []
 
 
-def _fetch() -> None:
+def _fetch(lock: Path) -> None:
     CACHED.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="wheels-") as scratch:
-        _pip(Path(scratch), MACHINE, "--no-deps", "--require-hashes", "--requirement", str(LOCK))
+        options = ("--no-deps", "--require-hashes", "--requirement", str(lock))
+        _pip(Path(scratch), MACHINE, *options, python=RECIPES[lock][1])
         fetched = sorted(Path(scratch).glob("*.whl"))
         say(f"{len(fetched)} wheels, {sum(path.stat().st_size for path in fetched) / 1e6:.0f} MB")
         for path in fetched:
             path.replace(CACHED / path.name)
 
 
-def _pip(target: Path, machine: str, *what: str) -> None:
+def _pip(target: Path, machine: str, *what: str, python: str = "3.13") -> None:
     options = [f"--platform={platform}_{machine}" for platform in PLATFORMS]
-    abi = f"cp{PYTHON.replace('.', '')}"
-    options += ["--only-binary=:all:", f"--python-version={PYTHON}", "--implementation=cp", "--abi=none", "--abi=abi3"]
+    abi = f"cp{python.replace('.', '')}"
+    options += ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", "--abi=none", "--abi=abi3"]
     options += [f"--abi={abi}", "--disable-pip-version-check", "--no-cache-dir", "--quiet", f"--dest={target}"]
     run(*_client(), "download", *options, *what, timeout=900)
 
@@ -140,33 +154,33 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def lock() -> str:
-    """The newest packages that the plugin's requirements allow, with the digests of their wheels for all machines."""
+def lock(requirements: Path, python: str) -> str:
+    """The newest packages that the requirements allow, with the digests of their wheels for all machines."""
     digests: defaultdict[str, set[str]] = defaultdict(set)
     with tempfile.TemporaryDirectory() as scratch:
         for machine in MACHINES:
             pins = Path(scratch, f"{machine}.txt")
-            pins.write_text(_resolved(machine))
-            _pip(Path(scratch, machine), machine, "--no-deps", "--requirement", str(pins))
+            pins.write_text(_resolved(requirements, python, machine))
+            _pip(Path(scratch, machine), machine, "--no-deps", "--requirement", str(pins), python=python)
         for path in Path(scratch).glob("*/*.whl"):
             name, version = path.name.split("-")[:2]
             digests[f"{normalized(name)}=={version}"].add(_digest(path))
-    head = (
-        "# Written by tests/world/_wheels.py out of ollama/requirements.txt: wheels for the daemon's Python on Linux.\n"
-    )
+    source = f"{requirements.parent.name}/{requirements.name}"
+    head = f"# Written by tests/world/_wheels.py out of {source}: wheels for Python {python} on Linux.\n"
     lines = [
         " \\\n    ".join([name, *(f"--hash=sha256:{one}" for one in sorted(digests[name]))]) for name in sorted(digests)
     ]
     return head + "\n".join(lines) + "\n"
 
 
-def _resolved(machine: str) -> str:
-    """What uv takes for the daemon's Python; pip reads `python_version < "3.11"` as its own interpreter's."""
+def _resolved(requirements: Path, python: str, machine: str) -> str:
+    """What uv takes for that Python; pip reads `python_version < "3.11"` as its own interpreter's."""
     uv = _wheelprogram.ensure(images.UV)
-    where = [f"--python-version={PYTHON}", f"--python-platform={machine}-{PLATFORMS[-1]}"]
+    where = [f"--python-version={python}", f"--python-platform={machine}-{PLATFORMS[-1]}"]
     options = [*where, "--only-binary=:all:", "--no-annotate", "--no-header", "--quiet"]
-    return run(str(uv), "pip", "compile", *options, str(REQUIREMENTS), timeout=900)
+    return run(str(uv), "pip", "compile", *options, str(requirements), timeout=900)
 
 
 if __name__ == "__main__":
-    LOCK.write_text(lock())
+    for path in [Path(name).resolve() for name in sys.argv[1:]] or RECIPES:
+        path.write_text(lock(*RECIPES[path]))

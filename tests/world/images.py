@@ -57,6 +57,8 @@ PROMETHEUS, PROMTOOL = (
 )
 # The api image stopped running as root here; 1001 is also the owner that its storage needs.
 API_AS_1001 = (1, 10, 1)
+# OpenTelemetry as the api image has it, and since when; the images before have no OTLP over HTTP.
+OPENTELEMETRY = (((1, 14, 1), "1.41.1"), ((1, 13, 0), "1.40.0"), ((1, 3, 0), "1.27.0"))
 
 _IMAGE_LINE = re.compile(r"^\s+image:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 
@@ -122,4 +124,6 @@ def _stand_in(reference: str, program: str, tag: str) -> Image:
     if program == "plugin_daemon":
         # Plugins want a newer Python than the other images have.
         return Image(name, "standin", (reference,), args, base="base-trixie", binaries=(UV,))
-    return Image(name, "standin", (reference,), args)
+    telemetry = [release for since, release in OPENTELEMETRY if program == "api" and version_key(tag) >= since]
+    wheels = f"wheels/opentelemetry-{telemetry[0]}.lock" if telemetry else ""
+    return Image(name, "standin", (reference,), args, wheels=wheels)

@@ -32,6 +32,7 @@ class Generation:
 
     tables: tuple[str, ...] = BASE_TABLES
     structured_log: bool = False
+    logs_trace: bool = False  # the trace_id of a request that has a traceparent
     failure_exit: int = 2  # configuration, database or Redis unusable at start
     migrates_itself: bool = True  # else only `commandline migrate` makes the tables
     reads_redis_db: bool = False
@@ -118,7 +119,7 @@ _0_5_1 = replace(
     caches_installation=True,
     tool_checked_by_daemon=False,
 )
-_0_5_3 = replace(_0_5_1, json_not_found=True, installs_projects=True)
+_0_5_3 = replace(_0_5_1, json_not_found=True, installs_projects=True, logs_trace=True)
 _0_6_0 = replace(
     _0_5_3,
     migrates_itself=False,

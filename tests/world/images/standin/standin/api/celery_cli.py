@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The `celery` command: worker, beat, and the "inspect ping" of the compose health check.
 
-The worker does two jobs of Dify's for real, which stay undone when no worker runs: texts of a dataset are embedded (queue
-`dataset`), and from 1.16.0 on the time an API key was last used is written (queue `api_token`).
+The worker does two jobs of Dify's for real, which stay undone when no worker runs: texts of a dataset are embedded
+(queue `dataset`), and from 1.16.0 on the time an API key was last used is written (queue `api_token`).
 """
 
 from __future__ import annotations
