@@ -29,6 +29,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_health_host imp
     check_database_head,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_models import check_model_servers
+from ansible_collections.llmops.stack.plugins.module_utils._dify_health_traces import check_traces
 
 # In the order in which they are reported; the first failed one is the message. The API's answer names the release,
 # which decides whether there is a plugin daemon and what head the database must have.
@@ -47,8 +48,9 @@ CHECKS = (
     Check("plugin_process", check_plugin_process, needs=("plugins",), after=("providers",)),
     Check("model", check_model, needs=("plugin_process",)),
     Check("llm", check_llm, needs=("setup", "model")),
+    Check("traces", check_traces, needs=("llm",), after=("containers",)),
 )
-_COSTLY = ("model", "llm")
+_COSTLY = ("model", "llm", "traces")
 
 
 def check_health(options: Options) -> Verdict:

@@ -26,6 +26,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_health_texts im
     model_trouble,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._http import HttpError, Response, Stream, sse
+from ansible_collections.llmops.stack.plugins.module_utils._traces import question
 
 _NO_GATEWAY = {
     "dns": "Correct url, or the name's DNS entry.",
@@ -178,12 +179,12 @@ def check_llm(look: Look) -> Result:
     }
     url = look.options.url.rstrip("/") + "/v1/chat-messages"
     headers = {"Authorization": "Bearer " + look.options.app_key}
-    began = time.monotonic()
+    began, moment = time.monotonic(), time.time()
     try:
         with look.http.stream("POST", url, look.cap(look.options.probe_timeout), headers, body) as stream:
             if "text/event-stream" not in stream.headers.get("Content-Type", ""):
                 return _refused_chat(look, stream)
-            return _read_chat(look, stream, began)
+            return _read_chat(look, stream, began, moment)
     except HttpError as exc:
         if exc.kind in ("timeout_read", "timeout_total"):
             # The API goes on waiting for the model for 300 s and keeps a worker's slot: never ask again at once.
@@ -237,7 +238,7 @@ def _chat_error(look: Look, status: int, data: dict[str, Any]) -> Result:
     return failed(f"The chat failed: {look.clean(message) or code or f'HTTP {status}'}", _RESTART_API)
 
 
-def _read_chat(look: Look, stream: Stream, began: float) -> Result:
+def _read_chat(look: Look, stream: Stream, began: float, moment: float) -> Result:
     text, ended = "", False
     usage: dict[str, Any] = {}
     for _event, data in sse(stream.lines()):
@@ -265,6 +266,7 @@ def _read_chat(look: Look, stream: Stream, began: float) -> Result:
             "The model server failed during its answer and the plugin swallowed the error: read the model server's "
             "log; an app that asks no model cannot be used for this check.",
         )
+    look.chat = question(moment, usage)
     return _measured(usage, time.monotonic() - began)
 
 

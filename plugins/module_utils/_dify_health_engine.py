@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Docker, mask
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http
+from ansible_collections.llmops.stack.plugins.module_utils._traces import Question
 
 PROBES = ("none", "process", "model", "llm")
 # A request that the deadline would cut shorter than this says nothing about the one it asks.
@@ -38,6 +39,8 @@ class Options:
     app_key: str = field(default="", repr=False)
     # Where that key comes from, if from a file.
     app_key_file: str = ""
+    # Where the span of the chat must arrive; empty: nobody looks.
+    traces: dict[str, Any] = field(default_factory=dict, repr=False)
     project: str = ""
     services: list[str] = field(default_factory=list)
     # Base URLs as Dify uses them.
@@ -70,6 +73,8 @@ class Result:
     final: bool = False
     # What else there is to tell, for machines.
     measured: dict[str, Any] = field(default_factory=dict)
+    # The span that was found.
+    trace: dict[str, Any] = field(default_factory=dict)
 
     def public(self) -> dict[str, Any]:
         return {
@@ -105,6 +110,9 @@ class Look:
         self.secrets: set[str] = {options.plugin_daemon_key, options.app_key, *options.secrets}
         self.version = ""
         self.restarts: dict[str, int] = previous.restarts if previous else {}
+        # The chat that was asked, if it was answered, and how often one has left no span.
+        self.chat: Question | None = None
+        self.lost_spans: int = previous.lost_spans if previous else 0
         # Passed model probes: they cost tokens, so they are not repeated while everything else goes on being well.
         self.proven: dict[str, Result] = {}
         self._memo: dict[str, Any] = {}
@@ -213,6 +221,10 @@ class Verdict:
     results: list[Result]
     # How often in a row everything was well.
     streak: int
+
+    @property
+    def trace(self) -> dict[str, Any]:
+        return next((one.trace for one in self.results if one.trace), {})
 
 
 def watch(checks: Sequence[Check], options: Options, repeatable: Sequence[str] = ()) -> Verdict:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import url_of
+from ansible_collections.llmops.stack.plugins.module_utils._traces import line as trace_line
 
 __all__ = ["summary"]
 
@@ -30,6 +31,7 @@ def summary(seen: Mapping[str, Any]) -> list[str]:
     lines += _plugins(seen["plugins"].get("plugins") or [])
     lines += _models(seen["models"].get("models") or [], seen["wanted"]["nodes"], seen["wanted"]["models"])
     lines += _apps(seen["apps"].get("apps") or [], {one["name"]: one for one in seen["wanted"]["apps"]})
+    lines += _trace(health.get("trace") or {})
     lines += [f"Note: {note}" for note in [*_notes(seen), *(seen["wanted"]["notes"] if seen["email"] else [])]]
     return [*lines, *(f"{one['status']:7} {one['name']:14} {one['detail']}" for one in health["checks"])]
 
@@ -93,6 +95,14 @@ def _apps(results: Iterable[Mapping[str, Any]], wanted: Mapping[str, Mapping[str
         key_file = wanted.get(str(one["name"]), {}).get("key_file")
         lines.append(f"App: {one['name']} ({one.get('mode') or 'app'}{f', key in {key_file}' if key_file else ''})")
     return lines
+
+
+def _trace(trace: Mapping[str, Any]) -> list[str]:
+    """The span of the question that the health check asked."""
+    if not trace:
+        return []
+    said = f"Trace: {trace_line(trace)}"
+    return [f"{said}, {trace['url']}" if trace.get("url") else said]
 
 
 def _notes(seen: Mapping[str, Any]) -> list[str]:

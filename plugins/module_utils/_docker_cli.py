@@ -12,6 +12,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +127,31 @@ class Docker:
         except DockerError:
             return []
         return [] if code else [line for line in out.splitlines() if line.strip()][-lines:]
+
+    def logs(self, one: Container, timeout: float, *selection: str, limit: int = 4 * 1024 * 1024) -> str:
+        """What a container wrote, at most `limit` bytes of it: a log may be of any size."""
+        command = [self.program, "logs", *selection, one.id]
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+        except OSError as exc:
+            raise DockerError(f"the docker command cannot be started ({exc.strerror})") from None
+        late = threading.Timer(timeout, process.kill)
+        late.start()
+        try:
+            with process:
+                data = process.stdout.read(limit) if process.stdout else b""
+                if len(data) == limit:
+                    process.kill()
+        finally:
+            late.cancel()
+        text = data.decode("utf-8", "replace")
+        if process.returncode > 0:
+            raise DockerError(f"docker logs failed: {last_line(text) or f'exit code {process.returncode}'}")
+        if process.returncode < 0 and len(data) < limit:
+            raise DockerError(f"docker logs did not finish within {timeout:g} s")
+        return text
 
 
 def container(described: dict[str, Any]) -> Container:

@@ -17,7 +17,7 @@ description:
   - Every check ends in time. A peer that accepts a connection and never answers is a finding of its own, because that
     is how a full API worker and a dead plugin process look.
   - The checks are, in this order, V(api), V(setup), V(web), V(database_head), V(containers), V(daemon), V(daemon_key),
-    V(plugins), V(providers), V(install_tasks), V(model_servers), V(plugin_process), V(model) and V(llm).
+    V(plugins), V(providers), V(install_tasks), V(model_servers), V(plugin_process), V(model), V(llm) and V(traces).
   - A check that was not asked for, lacks an option that it needs, or cannot say anything because another one failed, is
     V(skipped) and says so.
   - Dify before 1.0 has no plugin daemon. All checks of it are skipped there.
@@ -134,6 +134,47 @@ options:
         writes it. The key never leaves the host.
       - Where the file does not exist, V(llm) is skipped and says what makes one.
     type: path
+  traces:
+    description:
+      - Where the span of the chat that V(llm) asks must arrive. V(traces) looks for one of that moment and with the
+        tokens of that answer, and says on which way it was lost where there is none.
+      - Without this, and with a O(probe) below V(llm), V(traces) is skipped.
+    type: dict
+    suboptions:
+      backend:
+        description:
+          - V(phoenix) is asked over its REST interface.
+          - V(collector) stands for any backend that cannot be asked. The span must be in the log of
+            O(traces.collector), and that must tell of no refusal.
+        type: str
+        choices: [none, collector, phoenix]
+        default: none
+      url:
+        description: Address of Arize Phoenix, as this host reaches it. Needed with V(phoenix).
+        type: str
+      page:
+        description: The same for a browser, for the address in RV(trace). By default O(traces.url).
+        type: str
+      headers:
+        description: Headers with which Phoenix wants to be asked, such as C(Authorization).
+        type: dict
+        default: {}
+      project:
+        description: Project of Phoenix in which the spans are.
+        type: str
+        default: default
+      collector:
+        description:
+          - Service of O(project) that is the OpenTelemetry Collector between Dify and the backend, whose log shows each
+            span (debug exporter, verbosity normal). Needed with V(collector).
+        type: str
+      target:
+        description: Words for where the spans go.
+        type: str
+      wait:
+        description: Seconds that a span may take.
+        type: float
+        default: 15
   project:
     description:
       - Compose project on this host whose containers must run, be healthy and not be restarting, and whose database
@@ -236,6 +277,18 @@ EXAMPLES = r"""
     app_key_file: /opt/dify/probe.key
     fail: false
   register: health
+
+- name: See that a call of a model leaves a span at Arize Phoenix
+  llmops.stack.dify_health:
+    url: http://dify.example.com
+    project: dify
+    probe: llm
+    app_key_file: /opt/dify/probe.key
+    traces:
+      backend: phoenix
+      url: http://127.0.0.1:6006
+      collector: otel_collector
+  register: health
 """
 
 RETURN = r"""
@@ -287,6 +340,51 @@ checks:
         has to be loaded take counts.
       type: float
       sample: 8.4
+trace:
+  description: The span of the chat, empty where none was looked for or found.
+  returned: always
+  type: dict
+  contains:
+    trace_id:
+      description: Id of the trace.
+      type: str
+      sample: 21c0fa9cd547d38dc97bcb2924942efa
+    span_id:
+      description: Id of the span in it.
+      type: str
+      sample: 5599791b0bcc15ec
+    name:
+      description: Name of the span.
+      type: str
+      sample: chat deepseek-r1:1.5b
+    model:
+      description: Model that was called.
+      type: str
+      sample: deepseek-r1:1.5b
+    input_tokens:
+      description: Tokens of the question.
+      type: int
+      sample: 11
+    output_tokens:
+      description: Tokens of the answer.
+      type: int
+      sample: 4
+    time_to_first_chunk:
+      description: Seconds from the call to the first piece of its answer.
+      type: float
+      sample: 0.214
+    duration:
+      description: Seconds of the whole call. A collector does not tell.
+      type: float
+      sample: 0.498
+    outcome:
+      description: One of V(ok), V(error) and V(cancelled).
+      type: str
+      sample: ok
+    url:
+      description: Page that shows the trace, empty where the backend has none that is known.
+      type: str
+      sample: http://127.0.0.1:6006/projects/UHJvamVjdDox/traces/21c0fa9cd547d38dc97bcb2924942efa
 """
 
 import re
@@ -358,6 +456,7 @@ class DifyHealth:
             probe_model=model,
             app_key=self.app_key,
             app_key_file=params["app_key_file"] or "",
+            traces=self._traces(),
             project=params["project"] or "",
             services=params["services"],
             model_servers=[url.rstrip("/") for url in params["model_servers"]],
@@ -372,8 +471,16 @@ class DifyHealth:
             secrets=frozenset(self.module.no_log_values),
         )
 
+    def _traces(self) -> dict[str, Any]:
+        traces = dict(self.params["traces"] or {})
+        if traces:
+            traces["headers"] = {str(name): str(value) for name, value in traces["headers"].items()}
+        return traces
+
     def _validate(self) -> None:
         addresses = [(name, self.params[name]) for name in ("url", "plugin_daemon_url")]
+        traces = self.params["traces"] or {}
+        addresses += [(f"traces.{name}", traces[name]) for name in ("url", "page") if traces.get(name)]
         addresses += [("model_servers", address) for address in self.params["model_servers"]]
         for name, address in addresses:
             if not re.match(r"^https?://[^\s/]+", address):
@@ -386,6 +493,8 @@ class DifyHealth:
         for name in ("interval", "deadline"):
             if self.params[name] < 0:
                 self.module.fail_json(msg=f"{name} must not be negative")
+        if traces and traces["wait"] <= 0:
+            self.module.fail_json(msg="traces.wait must be greater than 0")
         for name in ("timeout", "probe_timeout", "successes"):
             if self.params[name] <= 0:
                 self.module.fail_json(msg=f"{name} must be greater than 0")
@@ -398,6 +507,7 @@ class DifyHealth:
             "healthy": verdict.healthy,
             "version": verdict.version,
             "checks": [one.public() for one in verdict.results],
+            "trace": verdict.trace,
         }
         if not verdict.healthy and self.params["fail"]:
             self.module.fail_json(msg=explain(verdict, options), **result)
@@ -434,6 +544,20 @@ def main() -> None:
             },
             "app_key": {"type": "str", "no_log": True},
             "app_key_file": {"type": "path", "no_log": False},
+            "traces": {
+                "type": "dict",
+                "options": {
+                    "backend": {"type": "str", "choices": ["none", "collector", "phoenix"], "default": "none"},
+                    "url": {"type": "str"},
+                    "page": {"type": "str"},
+                    "headers": {"type": "dict", "default": {}, "no_log": True},
+                    "project": {"type": "str", "default": "default"},
+                    "collector": {"type": "str"},
+                    "target": {"type": "str"},
+                    "wait": {"type": "float", "default": 15},
+                },
+                "required_if": [("backend", "phoenix", ["url"]), ("backend", "collector", ["collector"])],
+            },
             "project": {"type": "str"},
             "services": {"type": "list", "elements": "str", "default": []},
             "model_servers": {"type": "list", "elements": "str", "default": []},
