@@ -112,6 +112,7 @@ _DAEMONS: dict[str, str] = {
 FEATURES: dict[str, str] = {
     "plugin_daemon": "1.0.0",
     "sandbox_conf_mounted": "1.0.0",
+    "own_otel": "1.3.0",  # ENABLE_OTEL
     "worker_beat": "1.7.0",
     "mode_migration": "1.7.1",  # MODE=migration in the entry point of the API image
     "cookie_login": "1.9.2",

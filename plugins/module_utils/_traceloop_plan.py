@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What role traceloop writes on a host and adds to Dify's compose project, decided from its variables. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote as percent
+
+from ansible.module_utils.common.yaml import yaml_dump
+from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_collector as collector
+from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_preflight as preflight
+from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_services as services
+from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_words as words
+from ansible_collections.llmops.stack.plugins.module_utils._dify_env import quote
+from ansible_collections.llmops.stack.plugins.module_utils._dify_override import _through as through
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
+from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, target
+
+__all__ = ["plan"]
+
+_HEAD = "# Written by llmops.stack: changes made here are lost. {}\n"
+_DATA = ("queue", PHOENIX, LGTM)
+_OFF: dict[str, Any] = {
+    "enabled": False,
+    "refusals": [],
+    "notes": [],
+    "files": {},
+    "secret_files": {},
+    "directories": [],
+    "keep": [],
+    "validate": [],
+    "fragments": [],
+    "traces": {},
+    "services": [],
+    "ui_url": "",
+    "send_to": "",
+    "check_image": False,
+    "image": "",
+    "ask": {},
+    "no_hook": "",
+    "summary": [],
+}
+
+
+def plan(
+    variables: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    read_manifest: Callable[[Mapping[str, str]], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Everything that the role does, and what role dify is handed.
+
+    Args:
+        variables: the variables of the role by their names; C(host), C(address) (of the host, for people),
+            C(dify_version), C(registry) (C(dify_registry)); C(monitoring), C(grafana), C(prometheus), C(provision):
+            texts of the role's files by their paths; C(plugins): pairs of a folder of C(traceloop_plugins) and the
+            texts of its files.
+        facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it, or nothing yet.
+        asked: what the task that asks an unknown release returned, or nothing.
+        read_manifest: what plugin.json says among the texts of a folder's files. Raises ValueError with a text for the
+            operator.
+
+    Returns:
+        See the filter's documentation.
+    """
+    given = {name.removeprefix("traceloop_"): value for name, value in variables.items()}
+    if given["backend"] == "none":
+        return {**_OFF, "backend": "none"}
+    where = target(given)
+    release = _release(str(given["dify_version"]))
+    plugins = preflight.own_plugins(given["plugins"], read_manifest)
+    refusals = [
+        *where["refusals"],
+        *preflight.refusals(given, facts, where),
+        *plugins["refusals"],
+    ]
+    decided: dict[str, Any] = {**_OFF, "enabled": True, "backend": given["backend"], "refusals": refusals}
+    if refusals:
+        return decided
+    hooked = release["known"] or _has_hook(asked) is not False
+    otel = _otel(given, release)
+    files = {f"monitoring/{path}": text for path, text in given["monitoring"].items()}
+    files.update({f"monitoring/plugins/{path}": text for path, text in plugins["files"].items()})
+    secret_files = {"dify.env": _dify_env(given, where)}
+    directories: list[dict[str, Any]] = []
+    validate: list[dict[str, Any]] = []
+    if given["collector"]:
+        made = collector.collector(given, where)
+        files["collector/config.yaml"] = _HEAD.format("Set traceloop_collector_config instead.") + yaml_dump(
+            made["config"], sort_keys=False
+        )
+        secret_files["collector/collector.env"] = _env_text(made["env"])
+        directories.append(_folder("queue", collector.USER))
+        validate.append({"path": "collector/config.yaml", "argv": _validation(given)})
+    if where["own"] == PHOENIX:
+        directories.append(_folder(PHOENIX, services.PHOENIX_USER))
+    if where["own"] == LGTM:
+        directories.append({"path": LGTM, "mode": "0755"})
+        for folder in ("grafana", "prometheus", "provision"):
+            files.update({f"{folder}/{path}": text for path, text in given[folder].items()})
+    made_here = {"files": files, "secret_files": secret_files, "hooked": hooked, "own": where["own"], **otel}
+    one = services.fragment(given, made_here)
+    decided.update(
+        {
+            "files": files,
+            "secret_files": secret_files,
+            "directories": directories,
+            "keep": [name for name in _DATA if name not in {item["path"] for item in directories}],
+            "validate": validate,
+            "fragments": [one],
+            "services": [name for name in one["services"] if name in (services.COLLECTOR, PHOENIX, LGTM)],
+            "traces": _traces(given, where, hooked),
+            "ui_url": where["page"],
+            "send_to": where["words"],
+            "check_image": not release["known"],
+            "image": _pulled(given, f"langgenius/dify-api:{given['dify_version']}"),
+            "ask": dict(_below(files, "monitoring/")),
+            "no_hook": "" if hooked else words.no_hook(given),
+            "notes": words.notes(given, where, release, otel),
+            "summary": words.summary(given, where, plugins["names"], hooked),
+        }
+    )
+    return decided
+
+
+def _release(version: str) -> dict[str, Any]:
+    """One that is no tag at all is refused by role dify, in its own words."""
+    try:
+        found = release_info(version)
+    except ValueError:
+        return {"known": True, "plugin_daemon": False, "plugin_daemon_version": "", "agent_services": False, "tag": ""}
+    if not found["known"]:
+        found["plugin_daemon_version"] = release_info(found["nearest"])["plugin_daemon_version"]
+    return found
+
+
+def _has_hook(asked: Mapping[str, Any]) -> bool | None:
+    """None where nobody could be asked yet."""
+    try:
+        return bool(json.loads(asked["stdout"])["generation"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _otel(given: Mapping[str, Any], release: Mapping[str, Any]) -> dict[str, bool]:
+    numbers = tuple(int(part) for part in re.findall(r"\d+", release["plugin_daemon_version"]))
+    wanted = bool(given["dify_otel"])
+    return {
+        "dify_otel": wanted and bool(release.get("own_otel")),
+        "daemon_otel": wanted and bool(release["plugin_daemon"]) and numbers >= (0, 5, 4),
+    }
+
+
+def _below(files: Mapping[str, str], folder: str) -> list[tuple[str, str]]:
+    return [(path[len(folder) :], text) for path, text in files.items() if path.startswith(folder)]
+
+
+def _folder(path: str, user: int) -> dict[str, Any]:
+    return {"path": path, "owner": str(user), "group": str(user), "mode": "0700"}
+
+
+def _dify_env(given: Mapping[str, Any], where: Mapping[str, Any]) -> str:
+    """Of api and worker. With a collector no key of the backend comes near Dify."""
+    env = {
+        "TRACELOOP_TRACE_CONTENT": "true" if given["trace_content"] else "false",
+        "TRACELOOP_METRICS_ENABLED": "true" if where["metrics_url"] else "false",
+        "LLMOPS_TRACELOOP_CONTENT_LIMIT": str(given["content_limit"]),
+        "TRACELOOP_BASE_URL": services.COLLECTOR_URL if given["collector"] else where["traces_url"],
+    }
+    if not given["collector"]:
+        env["TRACELOOP_METRICS_ENDPOINT"] = where["metrics_url"]
+        env["TRACELOOP_HEADERS"] = _pairs(where["headers"])
+        env["TRACELOOP_METRICS_HEADERS"] = _pairs(where["metrics_headers"])
+    return _env_text({**{key: value for key, value in env.items() if value}, **preflight.texts(given["plugin_env"])})
+
+
+def _pairs(headers: Mapping[str, str]) -> str:
+    return ",".join(f"{percent(key, safe='')}={percent(value, safe='')}" for key, value in sorted(headers.items()))
+
+
+def _env_text(env: Mapping[str, str]) -> str:
+    lines = [f"{key}={quote(value)}\n" for key, value in sorted(env.items())]
+    return _HEAD.format("The variables of role traceloop say what stands here.") + "".join(lines)
+
+
+def _pulled(given: Mapping[str, Any], image: str) -> str:
+    """As role dify will name it."""
+    return through(str(given["registry"]), image) if given["registry"] else image
+
+
+def _validation(given: Mapping[str, Any]) -> list[str]:
+    image = _pulled(given, str(given["collector_image"]))
+    return [
+        *("docker", "run", "--rm", "--network", "none", "--tmpfs", f"{collector.QUEUE}:uid={collector.USER}"),
+        *("--volume", f"%s:{collector.CONFIG}:ro", image, "validate", "--config", collector.CONFIG),
+    ]
+
+
+def _traces(given: Mapping[str, Any], where: Mapping[str, Any], hooked: bool) -> dict[str, Any]:
+    """Where the health check looks for the span of its own question."""
+    found: dict[str, Any] = {"target": where["words"], "collector": services.COLLECTOR if given["collector"] else ""}
+    if not hooked:
+        return {"backend": "none", "target": where["words"]}
+    if given["backend"] == PHOENIX:
+        headers = {} if where["own"] else where["headers"]
+        return {
+            **found,
+            "backend": PHOENIX,
+            "url": where["page"] if not where["own"] else _asked_at(given),
+            "headers": headers,
+        }
+    return {**found, "backend": "collector" if given["collector"] else "none"}
+
+
+def _asked_at(given: Mapping[str, Any]) -> str:
+    """From the host itself."""
+    address = str(given["bind_address"])
+    address = "127.0.0.1" if address in ("", "0.0.0.0") else address  # noqa: S104 - compared, not bound
+    address = "::1" if address in ("::", "[::]") else address
+    address = f"[{address}]" if ":" in address and not address.startswith("[") else address
+    return f"http://{address}:{given['phoenix_port']}"
