@@ -114,6 +114,24 @@ def compose() -> Compose:
     return Compose(command)
 
 
+def fragment(folder: pathlib.Path) -> dict[str, Any]:
+    """What another role adds: to services that not every release has, and a service of its own."""
+    caller = {
+        "environment": ["PYTHONPATH=/opt/seen"],
+        "env_file": str(folder / "seen.env"),
+        "volumes": [f"{folder}/seen:/opt/seen:ro"],
+        "labels": {"seen.digest": "1"},
+    }
+    collector = {
+        "image": "otel/opentelemetry-collector-contrib:0.155.0",
+        "env_file": [str(folder / "seen.env")],
+        "ports": ["4318:4318", {"target": 13133, "published": "13133"}],
+        "volumes": ["otel_queue:/queue"],
+    }
+    services = {**dict.fromkeys(("api", "worker", "worker_beat"), caller), "otel_collector": collector}
+    return {"services": services, "volumes": {"otel_queue": {}}}
+
+
 class Composed(NamedTuple):
     """A release with everything this collection adds to it, as compose sees it."""
 
@@ -131,7 +149,9 @@ def _composed(tag: str, compose: Compose, folder: pathlib.Path) -> Composed:
         "files": {"nginx/nginx.conf.template": "1"},
         "log_max_size": "50m",
         "registry": "registry.example.com:5000/hub",
+        "compose_fragments": [fragment(folder)],
     }
+    folder.joinpath("seen.env").write_text("TRACELOOP_BASE_URL=http://otel_collector:4318\nLOG_LEVEL=SEEN\n")
     folder.joinpath(".env").write_text(rendered.text)
     folder.joinpath("docker-compose.yaml").write_text(loaded.compose_text)
     laid_over = override.render_override(loaded.compose, wishes)

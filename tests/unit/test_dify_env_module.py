@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_env as env
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_release as store_module
 
@@ -96,6 +97,76 @@ def test_check_mode_writes_nothing_and_says_all(home: Home) -> None:
     assert home.files() == before
     home.render("1.12.1")
     assert not home.render("1.12.1", check=True)["changed"]
+
+
+CALLER = {"environment": {"PYTHONPATH": "/opt/seen"}, "labels": {"seen.digest": "1"}}
+COLLECTOR = {"image": "otel/opentelemetry-collector-contrib:0.155.0", "environment": {"API_TOKEN": "open-sesame-3"}}
+FRAGMENTS = [{"services": {"api": CALLER, "worker_beat": CALLER}}, {"services": {"otel_collector": COLLECTOR}}]
+
+
+class TestFragments:
+    @pytest.fixture
+    def folder(self, home: Home) -> pathlib.Path:
+        folder = home.unpack("1.0.0")
+        home.render("1.0.0")
+        (folder / ".llmops-pending").unlink()
+        return folder
+
+    def added(self, folder: pathlib.Path) -> dict[str, Any]:
+        return yaml.safe_load((folder / "docker-compose.override.yaml").read_text())["services"]
+
+    def test_services_that_they_bring_are_started_like_any_other(self, home: Home, folder: pathlib.Path) -> None:
+        plain = home.render("1.0.0")
+        assert not plain["changed"] and not plain["pending"]
+        wish = {"compose_fragments": FRAGMENTS, "registry": "r:5000"}
+        result = home.render("1.0.0", settings=wish)
+        assert result["pending"] and result["services"] == [*plain["services"], "otel_collector"]
+        image = "r:5000/otel/opentelemetry-collector-contrib:0.155.0"
+        assert result["images"]["otel_collector"] == image == self.added(folder)["otel_collector"]["image"]
+        assert "worker_beat" not in self.added(folder), "this release has none"
+        assert self.added(folder)["otel_collector"]["logging"]["options"] == {"max-size": "50m", "max-file": "3"}
+        assert "open-sesame-3" not in json.dumps(result)
+
+    def test_only_another_one_asks_for_an_up(self, home: Home, folder: pathlib.Path) -> None:
+        for fragments, changed in ((FRAGMENTS, True), (FRAGMENTS, False), (FRAGMENTS[:1], True), ([], True)):
+            result = home.render("1.0.0", settings={"compose_fragments": fragments})
+            assert (result["changed"], result["pending"]) == (changed, changed)
+            assert ("otel_collector" in result["services"]) == (fragments == FRAGMENTS)
+            (folder / ".llmops-pending").unlink(missing_ok=True)
+
+    def test_a_check_run_shows_it(self, home: Home, folder: pathlib.Path) -> None:
+        before = home.files()
+        result = home.render("1.0.0", check=True, settings={"compose_fragments": FRAGMENTS})
+        assert result["changed"] and result["pending"] and home.files() == before
+        (diff,) = result["diff"]
+        assert "otel_collector" in diff["after"] and "otel_collector" not in diff["before"]
+        assert "open-sesame-3" not in diff["after"]
+
+    def test_the_operators_word_is_the_last(self, home: Home, folder: pathlib.Path) -> None:
+        own = {"services": {"api": {"environment": ["PYTHONPATH=/mine"]}, "otel_collector": {"image": "mine:1"}}}
+        result = home.render("1.0.0", settings={"compose_fragments": FRAGMENTS, "compose_override": own})
+        assert result["images"]["otel_collector"] == "mine:1"
+        ours = {"EXPOSE_PLUGIN_DEBUGGING_PORT": "5003"}
+        assert self.added(folder)["api"]["environment"] == {**ours, "PYTHONPATH": "/mine"}
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({"compose_fragments": [{"services": ["api"]}]}, r"services must be a mapping.*dify_compose_fragments"),
+            ({"compose_fragments": [{"services": {"api": "x"}}]}, r"The service api must be a mapping"),
+            (
+                {"compose_override": {"services": {"api": ["x"]}}},
+                r"api must be a mapping.*Correct dify_compose_override",
+            ),
+        ],
+    )
+    def test_what_is_no_compose_file(
+        self, home: Home, folder: pathlib.Path, failed: Any, settings: dict[str, Any], expected: str
+    ) -> None:
+        before = home.files()
+        with pytest.raises(failed, match=expected):
+            home.render("1.0.0", settings=settings)
+        assert home.files() == before
 
 
 def test_no_secret_comes_back(home: Home) -> None:

@@ -50,6 +50,26 @@ class TestEveryRelease:
         for name in {"api", "worker", "plugin_daemon"} & set(services):
             assert services[name]["depends_on"][database]["condition"] == "service_healthy", name
 
+    def test_what_another_role_adds(self, dify_tag: str, composed: Any, load: Any) -> None:
+        services = composed(dify_tag).services
+        release = load(dify_tag).compose["services"]
+        assert set(services) - set(release) == {"otel_collector"}
+        for name in {"api", "worker", "worker_beat"} & set(release):
+            seen = services[name]
+            assert seen["environment"]["PYTHONPATH"] == "/opt/seen", name
+            assert seen["environment"]["TRACELOOP_BASE_URL"] == "http://otel_collector:4318", name
+            assert seen["environment"]["MODE"], f"{name} lost what it has from the release"
+            mounted = {one["target"]: one for one in seen["volumes"]}
+            assert mounted["/opt/seen"]["read_only"], name
+            assert ("/app/api/storage" in mounted) == (name != "worker_beat"), name
+            assert seen["labels"] == {"seen.digest": "1"}
+        # The file comes after those of the release; what the release says in `environment` wins over both.
+        assert services["api"]["environment"]["LOG_LEVEL"] == ("SEEN" if "env_file" in release["api"] else "INFO")
+        collector = services["otel_collector"]
+        assert collector["image"] == "registry.example.com:5000/hub/otel/opentelemetry-collector-contrib:0.155.0"
+        assert collector["environment"]["LOG_LEVEL"] == "SEEN" and list(collector["networks"]) == ["default"]
+        assert [one["source"] for one in collector["volumes"]] == ["otel_queue"]
+
     def test_only_active_services_and_no_tags(self, release: env.Release) -> None:
         services = lay_over(release, **WISHES)
         rendered = env.render(release, {}, {}, {})
