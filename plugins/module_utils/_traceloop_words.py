@@ -57,10 +57,10 @@ def summary(given: Mapping[str, Any], where: Mapping[str, Any], plugins: list[st
     to = where["words"]
     if given["collector"]:
         to += ", through the collector on this host, which keeps on disk what cannot be delivered at once"
-    what = "both of spans and metrics" if where["metrics_url"] else "of spans only, no metrics"
+    what = "as spans and metrics" if where["metrics_url"] else "as spans, without metrics"
     lines = [
         f"{host}: every model call of Dify goes to {to}.",
-        f"Sent: model, tokens, times, outcome and app, {what}.",
+        f"Sent {what}: model, tokens, times, outcome and app.",
         f"What users and models say is sent, too, each text up to {given['content_limit']} characters."
         if given["trace_content"]
         else "What users and models say is not sent (traceloop_trace_content).",
