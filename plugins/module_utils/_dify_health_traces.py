@@ -52,6 +52,7 @@ _REFUSED = {
     "(traceloop_collector_config).",
     "full": "The backend has taken nothing for so long that the collector's queue is full, and spans are lost: the "
     "collector's log says since when and why.",
+    "status": "The backend, or something in front of it, is in trouble: read its log.",
     "other": "Read the collector's log, and see that the backend speaks OTLP over HTTP at this address.",
 }
 _STATUS = {
@@ -59,7 +60,7 @@ _STATUS = {
     413: "The backend takes no batch of this size: give the collector's batch processor a smaller send_batch_max_size.",
     415: "The backend does not speak OTLP over HTTP as protobuf at this address: correct traceloop_base_url.",
     429: "The backend takes no more for now: its quota is used up, or its limit of requests is too low.",
-    500: "The backend itself is in trouble: read its log. The collector does not send again what got this answer.",
+    500: "The backend is in trouble: read its log. The collector does not send again what got this answer.",
 }
 
 
@@ -162,7 +163,7 @@ class _Search:
 
     def _nearly(self, one: Span, where: str) -> Result:
         """Spans of this moment, and none with the answer's own numbers."""
-        if one.counted and one.outcome == "ok":
+        if one.counted:
             return self._found(one, f"A span of this moment is {where}, of one of several calls or of another chat")
         what = self.look.clean(line(one.public()), 160)
         return failed(
@@ -201,12 +202,9 @@ class _Search:
         )
 
     def _refused(self, refused: Refusal) -> Result:
-        advice = _STATUS.get(refused.status) or _REFUSED[refused.kind]
-        if refused.status > 500:
-            advice = _STATUS[500].partition(". ")[0] + "."
         return failed(
             f"{self.target} does not take the spans; the collector says: {self.look.clean(refused.text)}",
-            advice,
+            _STATUS.get(refused.status) or _REFUSED[refused.kind],
             final=refused.kind in ("unauthorized", "status") and not refused.retried,
         )
 

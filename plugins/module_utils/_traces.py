@@ -142,11 +142,11 @@ def exact(spans: Iterable[Span], asked: Question) -> Span | None:
 
 
 def likely(spans: Iterable[Span], asked: Question) -> Span | None:
-    """What there is when the right one did not come: one that counted tokens before one that did not.
+    """What there is when the right one did not come: of calls that went well, one that counted tokens before others.
 
     An answer that took several calls of a model has the tokens of all of them, and each span those of one.
     """
-    found = candidates(spans, asked)
+    found = [one for one in candidates(spans, asked) if one.outcome == "ok"]
     return next((one for one in found if one.counted), found[0] if found else None)
 
 

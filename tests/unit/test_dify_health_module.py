@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.llmops.stack.plugins.modules import dify_health
 from ansible_collections.llmops.stack.tests.unit.servers.daemon import KEY, PLUGIN, TENANT, FakeDaemon
-from ansible_collections.llmops.stack.tests.unit.servers.dify import APP_KEY, FakeDify
-from ansible_collections.llmops.stack.tests.unit.servers.scripted import Scripted
+from ansible_collections.llmops.stack.tests.unit.servers.dify import APP_KEY, FakeDify, message, message_end
+from ansible_collections.llmops.stack.tests.unit.servers.phoenix import TRACE, FakePhoenix, chat_span
+from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, events
 
 Run = Callable[..., dict[str, Any]]
 MODEL_SECRET = "model-api-key-777"
@@ -74,6 +76,34 @@ def test_all_of_it(run: Run) -> None:
         "api_key": MODEL_SECRET,
     }
     assert "answered a chat" in llm["detail"]
+
+
+def test_the_span_of_its_own_chat(run: Run) -> None:
+    """What the chat was told goes on to the search, and what is found comes back."""
+    key = "phoenix-key-888"
+    dify, phoenix = FakeDify(version="0.15.3"), FakePhoenix([chat_span(time.time() - 60)], key=key)
+    dify.chat = events(message("Hello"), message_end(42, prompt_tokens=38, completion_tokens=4))
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/v1/chat-messages":
+            phoenix.spans.append(chat_span(time.time(), 0.25))
+        return dify(request)
+
+    with Scripted(answer).running() as dify_server, Scripted(phoenix).running() as server:
+        traces = {"backend": "phoenix", "url": server.url, "headers": {"Authorization": f"Bearer {key}"}}
+        options = {"url": dify_server.url, "probe": "llm", "app_key": APP_KEY, "deadline": 0, "traces": traces}
+        result = run(**options)
+        assert key not in json.dumps(result)
+        found = {one["name"]: one for one in result["checks"]}["traces"]
+        assert found["detail"].startswith(f"Its span is at {server.url}: deepseek-r1:1.5b: 38 tokens in, 4 out, ")
+        trace = result["trace"]
+        assert (trace["trace_id"], trace["duration"], trace["input_tokens"]) == (TRACE, 0.25, 38)
+        phoenix.key = "another-key"
+        result = run(**options)
+    assert result["failed"] is True
+    assert ": traces: Phoenix at " in result["msg"]
+    assert "refuses the key that it was given (HTTP 401). A Phoenix with logins wants a key of its own" in result["msg"]
+    assert result["trace"] == {}
 
 
 def test_the_key_from_the_secrets_file(run: Run, tmp_path: Path) -> None:
@@ -149,6 +179,10 @@ def test_without_fail_it_only_says_so(run: Run) -> None:
         ({"probe": "model"}, "probe_model"),
         ({"probe": "llm"}, "app_key"),
         ({"successes": 0}, "successes must be greater than 0"),
+        ({"traces": {"backend": "phoenix"}}, "backend is phoenix but all of the following are missing: url"),
+        ({"traces": {"backend": "collector"}}, "all of the following are missing: collector"),
+        ({"traces": {"backend": "phoenix", "url": "phoenix:6006"}}, "traces.url must begin with http"),
+        ({"traces": {"wait": 0}}, "traces.wait must be greater than 0"),
         ({"interval": -1}, "interval must not be negative"),
     ],
 )

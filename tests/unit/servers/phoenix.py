@@ -15,18 +15,25 @@ from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, 
 PROJECT_ID = "UHJvamVjdDox"
 MODEL = "deepseek-r1:1.5b"
 TRACE, SPAN = "21c0fa9cd547d38dc97bcb2924942efa", "5599791b0bcc15ec"
+_COUNTS = (
+    ("gen_ai.usage.input_tokens", "llm.token_count.prompt"),
+    ("gen_ai.usage.output_tokens", "llm.token_count.completion"),
+)
 # For an address that it does not know it sends the start page of its browser application, with status 200.
 START_PAGE = Reply(200, "<!DOCTYPE html>\n<html>\n  <head>\n    <title>Phoenix</title>", "text/html; charset=utf-8")
 
 
-def chat_span(began: float, seconds: float = 0.5, tokens: tuple[int, int] | None = (38, 4), **attributes: Any) -> Any:
+def chat_span(
+    began: float,
+    seconds: float = 0.5,
+    tokens: tuple[int, int] | None = (38, 4),
+    attributes: dict[str, Any] | None = None,
+) -> Any:
     """A span of the traceloop plugin: Phoenix keeps its attributes and adds its own names for some of them."""
-    counted = {
-        "gen_ai.usage.input_tokens": tokens[0],
-        "gen_ai.usage.output_tokens": tokens[1],
-        "llm.token_count.prompt": tokens[0],
-        "llm.token_count.completion": tokens[1],
-    }
+    counted: dict[str, Any] = {}
+    if tokens is not None:
+        for names, count in zip(_COUNTS, tokens):
+            counted.update(dict.fromkeys(names, count))
     return {
         "id": "U3Bhbjoz",
         "name": f"chat {MODEL}",
@@ -44,10 +51,10 @@ def chat_span(began: float, seconds: float = 0.5, tokens: tuple[int, int] | None
             "gen_ai.response.time_to_first_chunk": 0.2143,
             "dify.outcome": "ok",
             **counted,
-            **attributes,
+            **(attributes or {}),
         },
         "events": [],
-    } if tokens else {**chat_span(began, seconds, (0, 0), **attributes)}
+    }
 
 
 def _moment(seconds: float) -> str:
