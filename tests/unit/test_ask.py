@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import os
 import pathlib
+import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Scripted, as_json, events
+from ansible_collections.llmops.stack.tests.unit.servers.phoenix import PROJECT_ID, TRACE, FakePhoenix, chat_span
+from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json, events
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEY = "app-0123456789abcdefghijklmn"
@@ -138,6 +142,70 @@ def test_nobody_there(ask: Ask) -> None:
     done = ask("http://127.0.0.1:9")
     assert done.returncode == 1
     assert "refuses connections. See that Dify's containers run." in done.stderr
+
+
+# The span of the chat
+
+
+@pytest.fixture
+def phoenix() -> FakePhoenix:
+    return FakePhoenix(key="px-key-1")
+
+
+@pytest.fixture
+def traced(serve: Serve, phoenix: FakePhoenix, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """Asks a Dify whose model calls leave spans, with a clock that is `ahead` of ours."""
+    monkeypatch.setenv("PHOENIX_API_KEY", "px-key-1")
+    with Scripted(phoenix).running() as backend, ExitStack() as stack:
+
+        def run(*tokens: tuple[int, int], ahead: float = 0.0, **more: str) -> subprocess.CompletedProcess[str]:
+            def answer(request: Request) -> Reply:
+                now = time.time() + ahead
+                phoenix.spans += [chat_span(now - 9, 1, (11, 4)), *(chat_span(now, 0.5, one) for one in tokens)]
+                reply = blocking("Hello") if request.json()["response_mode"] == "blocking" else streaming("Hel", "lo")
+                reply.headers["Date"] = email.utils.formatdate(now, usegmt=True)
+                return reply
+
+            server = stack.enter_context(Scripted(answer).running())
+            options = {"spans": backend.url, "spans-wait": "0.1", **more}
+            done = ask(server.url, *(f"--{name}={value}" for name, value in options.items()))
+            assert "px-key-1" not in done.stdout + done.stderr
+            return done
+
+        yield run
+
+
+@pytest.mark.parametrize("ahead", [0.0, 3600.0, -3600.0])
+@pytest.mark.parametrize("mode", ["streaming", "blocking", "both"])
+def test_the_span_of_the_chat(traced: Ask, mode: str, ahead: float) -> None:
+    done = traced((7, 7), (11, 4), ahead=ahead, mode=mode)
+    assert done.returncode == 0, done.stderr
+    said = (
+        "Span:   deepseek-r1:1.5b: 11 tokens in, 4 out, first token after 0.21 s, 0.50 s in all, ok\n"
+        rf"        http://127\.0\.0\.1:\d+/projects/{PROJECT_ID}/traces/{TRACE}\n"
+    )
+    assert len(re.findall(said, done.stdout)) == (2 if mode == "both" else 1), done.stdout
+
+
+def test_one_of_several_calls(traced: Ask) -> None:
+    assert "\nSpan:   deepseek-r1:1.5b: 7 tokens in, 1 out, " in traced((7, 1)).stdout
+
+
+def test_there_is_no_span(traced: Ask) -> None:
+    done = traced()
+    assert done.returncode == 1
+    assert "Answer: Hello\n" in done.stdout
+    assert "The answer came, and of its span http://127.0.0.1:" in done.stderr
+    assert "shows none after 0.1 s (project default). playbooks/verify.yml says where spans are lost." in done.stderr
+    assert "shows one without tokens after" in traced((0, 0)).stderr
+    assert "(project other)" in traced((11, 4), **{"spans-project": "other"}).stderr
+
+
+def test_a_backend_that_refuses(traced: Ask, phoenix: FakePhoenix) -> None:
+    phoenix.key = "another"
+    done = traced((11, 4))
+    assert done.returncode == 1
+    assert "refuses the key that it was given (HTTP 401). A Phoenix with logins wants" in done.stderr
 
 
 def fake_docker(folder: pathlib.Path, port: str, key: str) -> dict[str, str]:
