@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from node import ANSWER, MACHINE, MODEL, Span, Told, arrived, ask
+import requests
+from database import sql
+from node import ANSWER, MACHINE, MODEL, QUESTION, Span, Told, arrived, ask, until
 from states import be
 from workspace import Workspace, keep, put_back
 
@@ -42,9 +45,28 @@ def calls(url: str, key: str) -> Iterator[Calls]:
         for model, leave_after in (("mid", 0), ("e500", 0), ("slow", 2)):
             workspace.add_model(model)
             told[model] = ask(url, workspace.chat_key(model), leave_after=leave_after)
-        yield Calls(told, arrived(6, began, patience=60))
+        told["embedding"] = embedded(workspace)
+        yield Calls(told, arrived(7, began, patience=60))
     finally:
         put_back(MACHINE)
+
+
+def embedded(workspace: Workspace) -> Told:
+    """A text of a dataset, which the worker embeds."""
+    key = workspace.ask("POST", "datasets/api-keys")["token"]
+
+    def api(method: str, path: str, **body: str) -> Any:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = requests.request(method, f"{workspace.url}/v1/datasets{path}", headers=headers, json=body, timeout=30)
+        assert answer.ok, f"{path}: HTTP {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    dataset = api("POST", "", name="sweets", indexing_technique="high_quality")["id"]
+    made = api("POST", f"/{dataset}/document/create-by-text", name="one", text=QUESTION)
+    status = f"/{dataset}/documents/{made['batch']}/indexing-status"
+    until(lambda: api("GET", status)["data"][0]["indexing_status"] == "completed", "the text is embedded")
+    tokens = MACHINE.on(f"{sql()} -At -c \"select tokens from documents where id = '{made['document']['id']}'\"")
+    return Told(usage={"prompt_tokens": int(tokens)})
 
 
 def test_streaming(calls: Calls) -> None:
@@ -103,3 +125,10 @@ def test_a_client_that_goes_away(calls: Calls) -> None:
     assert told.answer
     assert not told.usage
     assert span.outcome in ("ok", "cancelled")
+
+
+def test_an_embedding_in_the_worker(calls: Calls) -> None:
+    span = calls.of("all-minilm")
+    assert span.name == "embeddings all-minilm"
+    assert span.outcome == "ok"
+    assert span.attributes["gen_ai.usage.input_tokens"] == calls.told["embedding"].usage["prompt_tokens"] > 0
