@@ -214,6 +214,7 @@ def _traces(given: Mapping[str, Any], where: Mapping[str, Any], hooked: bool) ->
             **found,
             "backend": PHOENIX,
             "url": where["page"] if not where["own"] else _asked_at(given),
+            "page": where["page"],
             "headers": headers,
         }
     return {**found, "backend": "collector" if given["collector"] else "none"}

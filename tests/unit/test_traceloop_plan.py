@@ -421,6 +421,7 @@ class TestPages:
     def test_one_that_is_open_says_so(self) -> None:
         found = wanted("phoenix", traceloop_bind_address="0.0.0.0", traceloop_phoenix_port=6007)
         assert found["ui_url"] == "http://192.0.2.10:6007" and found["traces"]["url"] == "http://127.0.0.1:6007"
+        assert found["traces"]["page"] == found["ui_url"], "what people are given is for their browsers"
         assert services(found)["phoenix"]["ports"] == ["0.0.0.0:6007:6006"]
         assert any("without a password" in note for note in found["notes"])
 
