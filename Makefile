@@ -11,13 +11,15 @@ SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
+DEMO_TRACES ?= phoenix
+DEMO_TRACES_PORT ?= 6006
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
-.PHONY: help venv lock lint format releases unit images gates docs-lint build sanity engine world world-down molecule node nodes \
+.PHONY: help venv lock lint format releases unit monitoring images gates docs-lint build sanity engine world world-down molecule node nodes \
 	scenarios console traces models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
@@ -53,7 +55,10 @@ docs-lint: $(READY)
 
 unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
-	pytest -n auto -m "not world"
+	pytest -n auto -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
+
+monitoring: $(READY) ## the monitoring plugins with each release of OpenTelemetry and without, in real servers
+	tools/monitoring
 
 images: engine releases # the world's images, started the way every release's compose file starts them
 	pytest -m world tests/world
@@ -118,8 +123,9 @@ bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sh
 	python tests/bench/bench.py
 	python tests/bench/digest.py
 
-demo: $(READY) ## a running Dify on http://127.0.0.1:8080
-	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) tools/demo up
+demo: $(READY) ## a running Dify on http://127.0.0.1:8080, each of its model calls on http://127.0.0.1:6006
+	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) DEMO_TRACES=$(DEMO_TRACES) \
+		DEMO_TRACES_PORT=$(DEMO_TRACES_PORT) tools/demo up
 
 demo-down: ## remove the demo: containers, volumes, networks, state (cached images stay)
 	tools/demo down

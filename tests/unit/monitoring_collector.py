@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import http.server
 import importlib
 import json
@@ -17,6 +18,12 @@ from typing import Any
 
 from ansible_collections.llmops.stack.tests.unit.monitoring import MONITORING
 
+sys.path.insert(0, str(MONITORING))
+
+from llmops_monitoring.event import Error, Event
+from llmops_monitoring.manifest import Plugin
+
+PROMPT = "What is the capital of France?"
 PLUGIN = MONITORING / "plugins/traceloop"
 PACKAGE = "llmops_monitoring_plugin_traceloop"
 
@@ -117,9 +124,6 @@ def _plain(attributes: list[dict[str, Any]]) -> dict[str, Any]:
 def part(name: str) -> Any:
     """One file of the plugin, imported the way the runtime imports it."""
     if PACKAGE not in sys.modules:
-        sys.path.insert(0, str(MONITORING))
-        from llmops_monitoring.manifest import Plugin
-
         Plugin(PLUGIN).load()
     return importlib.import_module(f"{PACKAGE}.{name}")
 
@@ -130,3 +134,26 @@ def wait(condition: Callable[[], Any], within: float = 5.0) -> Any:
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
     return found
+
+
+def call(main: Any, *, outcome: str = "ok", error: Error | None = None, **fields: Any) -> Event:
+    """One whole model call, its hooks in its private context as the runtime runs them."""
+    event = Event("chat", "langgenius/ollama/ollama", "deepseek-r1:1.5b")
+    event.stream, event.app_id, event.user, event.tenant_id = True, "app-1", "user-1", "tenant-1"
+    event.parameters = {"temperature": 0.5, "num_predict": 64, "seed": 7, "mirostat": 1}
+    event.server_address, event.server_port = "ollama.example", 11434
+    event._prompt = lambda: [("system", "Be brief."), ("user", PROMPT)]
+    for name, value in fields.items():
+        setattr(event, name, value)
+    event.context = contextvars.copy_context()
+    event.start()
+    event.context.run(main.before_invoke, event)
+    if error is None:
+        event.first_chunk = event.started + 0.25
+        event.usage = {"prompt_tokens": 12, "completion_tokens": 31, "total_tokens": 43}
+        event.finish_reason, event.response_model = "stop", event.model
+    if event.content:
+        event.content.add("Paris.")
+    event.ended, event.outcome, event.error = event.started + 1.25, outcome, error
+    event.context.run(main.on_error if outcome == "error" else main.after_invoke, event)
+    return event

@@ -11,12 +11,13 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.tests.unit.monitoring_collector import Collector, part
 
+pytest_plugins = ["ansible_collections.llmops.stack.tests.unit.monitoring_fixtures"]
 SPAN = b"x" * 100
 
 
@@ -215,13 +216,6 @@ def test_the_garbage_collector_may_offer_a_span_within_an_offer() -> None:
     assert queue.pipeline.waiting == 4000 and queue.pipeline.bytes == 4000 * len(SPAN)
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    server = Collector()
-    yield server
-    server.close()
-
-
 def transport(url: str, headers: dict[str, str] | None = None, **options: Any) -> Any:
     return part("transport").Transport(url, headers or {}, "application/json", **options)
 
@@ -333,11 +327,8 @@ def test_series_are_bounded_and_come_in_pieces() -> None:
     for number in range(metrics.SERIES + 5):
         ours.record(names.DURATION, 1.0, {"n": number})
     pieces = list(ours.pieces({names.DROPPED_SPANS: 2}))
-    points = [
-        point for piece in pieces for metric in piece for point in metric.get("histogram", {}).get("dataPoints", [])
-    ]
+    points = [point for piece in pieces for point in piece.points]
     assert len(points) == metrics.SERIES + 1
-    assert max(len(metric["histogram"]["dataPoints"]) for piece in pieces[:-1] for metric in piece) == metrics.PIECE
-    assert points[-1]["attributes"] == [{"key": "otel.metric.overflow", "value": {"boolValue": True}}]
-    assert points[-1]["count"] == "5"
-    assert pieces[-1][0]["sum"]["dataPoints"][0]["asInt"] == "2"
+    assert max(len(piece.points) for piece in pieces) == metrics.PIECE
+    assert (points[-1].attributes, sum(points[-1].counts)) == ({"otel.metric.overflow": True}, 5)
+    assert (pieces[-1].metric, pieces[-1].value) == (names.DROPPED_SPANS, 2)

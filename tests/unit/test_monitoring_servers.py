@@ -30,6 +30,8 @@ from ansible_collections.llmops.stack.tests.unit.monitoring import (
 )
 from ansible_collections.llmops.stack.tests.unit.monitoring_collector import Collector, wait
 
+pytest_plugins = ["ansible_collections.llmops.stack.tests.unit.monitoring_fixtures"]
+
 CALLS = [f"m{number}" for number in range(12)]
 APP = f"""
 import player
@@ -126,10 +128,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: pathlib.Path) -> Iterator[Site]:
-    collector = Collector()
-    yield Site(tmp_path, collector)
-    collector.close()
+def site(tmp_path: pathlib.Path, collector: Collector) -> Site:
+    return Site(tmp_path, collector)
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["plain", "preload"])

@@ -8,10 +8,7 @@ The SDK's half runs where OpenTelemetry is on the path: `make monitoring` puts e
 
 from __future__ import annotations
 
-import base64
-import contextvars
 import hashlib
-import importlib.util
 import json
 import os
 import pathlib
@@ -26,74 +23,23 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.tests.unit.monitoring import MONITORING
-from ansible_collections.llmops.stack.tests.unit.monitoring_collector import PACKAGE, PLUGIN, Collector, part, wait
+from ansible_collections.llmops.stack.tests.unit.monitoring_collector import (
+    PACKAGE,
+    PLUGIN,
+    PROMPT,
+    Collector,
+    call,
+    part,
+    wait,
+)
 
 sys.path.insert(0, str(MONITORING))
 
-from llmops_monitoring.event import Content, Error, Event
+from llmops_monitoring.event import Content, Error
 from llmops_monitoring.manifest import Plugin
 
-try:
-    HAS_SDK = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.common") is not None
-except ModuleNotFoundError:
-    HAS_SDK = False
+pytest_plugins = ["ansible_collections.llmops.stack.tests.unit.monitoring_fixtures"]
 SECRET = "sk-the-key-of-a-model"
-PROMPT = "What is the capital of France?"
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    server = Collector()
-    yield server
-    server.close()
-
-
-@pytest.fixture(params=["stdlib", pytest.param("sdk", marks=pytest.mark.skipif(not HAS_SDK, reason="no SDK here"))])
-def exporter(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Load and run the plugin as the runtime does."""
-    for name in [key for key in os.environ if key.startswith(("TRACELOOP_", "LLMOPS_TRACELOOP_", "OTEL_", "MODE"))]:
-        monkeypatch.delenv(name)
-    running: list[Plugin] = []
-
-    def start(**environment: str) -> Any:
-        for name, value in {"LLMOPS_TRACELOOP_INTERVAL_MS": "20", **environment}.items():
-            monkeypatch.setenv(name, value)
-        plugin = Plugin(PLUGIN).load()
-        running.append(plugin)
-        plugin.run()
-        return sys.modules[PACKAGE]
-
-    yield start
-    for plugin in running:
-        plugin.close()
-
-
-def call(main: Any, *, outcome: str = "ok", error: Error | None = None, **fields: Any) -> Event:
-    """One whole model call, its hooks in its private context as the runtime runs them."""
-    event = Event("chat", "langgenius/ollama/ollama", "deepseek-r1:1.5b")
-    event.stream, event.app_id, event.user, event.tenant_id = True, "app-1", "user-1", "tenant-1"
-    event.parameters = {"temperature": 0.5, "num_predict": 64, "seed": 7, "mirostat": 1}
-    event.server_address, event.server_port = "ollama.example", 11434
-    event._prompt = lambda: [("system", "Be brief."), ("user", PROMPT)]
-    for name, value in fields.items():
-        setattr(event, name, value)
-    event.context = contextvars.copy_context()
-    event.start()
-    event.context.run(main.before_invoke, event)
-    if error is None:
-        event.first_chunk = event.started + 0.25
-        event.usage = {"prompt_tokens": 12, "completion_tokens": 31, "total_tokens": 43}
-        event.finish_reason, event.response_model = "stop", event.model
-    if event.content:
-        event.content.add("Paris.")
-    event.ended, event.outcome, event.error = event.started + 1.25, outcome, error
-    event.context.run(main.on_error if outcome == "error" else main.after_invoke, event)
-    return event
 
 
 def test_every_name_that_leaves_the_process_is_pinned() -> None:
@@ -459,107 +405,6 @@ def test_metrics_of_many_apps_stay_bounded(collector: Collector, started: Callab
     main.close()
     apps = {point["attributes"]["dify.app_id"] for point in collector.metrics["gen_ai.client.operation.duration"]}
     assert len(apps) == 201 and "other" in apps and len(collector.spans) == 250
-
-
-needs_sdk = pytest.mark.skipif(not HAS_SDK, reason="no OpenTelemetry SDK in this interpreter")
-
-
-@needs_sdk
-def test_the_call_joins_the_current_trace_even_an_unsampled_one(
-    collector: Collector, started: Callable[..., Any]
-) -> None:
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
-    main = started(TRACELOOP_BASE_URL=collector.url)
-    before = trace.get_tracer_provider()
-    with TracerProvider(sampler=ALWAYS_OFF).get_tracer("dify").start_as_current_span("request") as request:
-        event = call(main)
-        assert trace.get_current_span() is request, "the caller's context is as it was"
-        inner = event.context.run(trace.get_current_span)
-    main.close()
-    (span,) = collector.spans
-    assert span["traceId"] == f"{request.get_span_context().trace_id:032x}"
-    assert span["parentSpanId"] == f"{request.get_span_context().span_id:016x}"
-    assert span["spanId"] == f"{inner.get_span_context().span_id:016x}"
-    assert trace.get_tracer_provider() is before, "the global provider is Dify's"
-
-
-@needs_sdk
-def test_the_call_joins_the_request_that_its_thread_only_knows_through_flask(
-    collector: Collector, started: Callable[..., Any]
-) -> None:
-    """Dify before 1.14: the thread copies Flask's request context and not OpenTelemetry's."""
-    flask = pytest.importorskip("flask")
-    instrumentation = pytest.importorskip("opentelemetry.instrumentation.flask")
-    from opentelemetry.sdk.trace import TracerProvider
-
-    main = started(TRACELOOP_BASE_URL=collector.url)
-    app = flask.Flask("dify")
-    instrumentation.FlaskInstrumentor().instrument_app(app, tracer_provider=TracerProvider())
-    seen: list[str] = []
-
-    @app.route("/chat")
-    def chat() -> str:
-        from opentelemetry import trace
-
-        seen.append(f"{trace.get_current_span().get_span_context().span_id:016x}")
-        thread = threading.Thread(target=flask.copy_current_request_context(lambda: call(main)))
-        thread.start()
-        thread.join()
-        return ""
-
-    assert app.test_client().get("/chat").status_code == 200
-    main.close()
-    assert [span["parentSpanId"] for span in collector.spans] == seen
-
-
-@needs_sdk
-def test_the_stdlibs_json_is_otlp_to_the_letter(
-    collector: Collector, started: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The published message types know every field; only ids differ, which OTLP writes in hex."""
-    from google.protobuf.json_format import ParseDict
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    taken: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(collector, "take", lambda path, _kind, body: taken.append((path, json.loads(body))))
-    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER="stdlib")
-    call(main)
-    call(main, outcome="error", error=Error("ValueError", "", ""))
-    main.close()
-    for path, body in taken:
-        for resource in body.get("resourceSpans", []):
-            for span in resource["scopeSpans"][0]["spans"]:
-                assert re.fullmatch("[0-9a-f]{32}", span["traceId"]) and re.fullmatch("[0-9a-f]{16}", span["spanId"])
-                for key in ("traceId", "spanId"):
-                    span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
-        ParseDict(body, ExportTraceServiceRequest() if path.endswith("traces") else ExportMetricsServiceRequest())
-    assert {path for path, _ in taken} == {"/v1/traces", "/v1/metrics"}
-
-
-@needs_sdk
-def test_suppressed_calls_make_no_span(collector: Collector, started: Callable[..., Any]) -> None:
-    from opentelemetry import context
-
-    main = started(TRACELOOP_BASE_URL=collector.url)
-    token = context.attach(context.set_value("suppress_language_model_instrumentation", True))
-    call(main)
-    context.detach(token)
-    main.close()
-    assert collector.spans == []
-
-
-@needs_sdk
-def test_another_backends_headers_are_not_taken_from_the_environment(
-    collector: Collector, started: Callable[..., Any]
-) -> None:
-    main = started(TRACELOOP_BASE_URL=collector.url, OTEL_EXPORTER_OTLP_HEADERS=f"authorization={SECRET}")
-    call(main)
-    main.close()
-    assert collector.requests and SECRET not in json.dumps(collector.requests)
 
 
 GEVENT = """

@@ -9,6 +9,7 @@ forked child starts its own: what the parent's plugins hold (queues, threads, co
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -55,11 +56,19 @@ class Dispatcher:
 
 class _State:
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock: list[threading.Lock] = []
         self.loaded: list[Plugin] | None = None
         self.dispatcher: Dispatcher | None = None
         self.started = False
         self.closed = False
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Made at the first call: a worker of gunicorn is forked before gevent patches, and a lock from before it would
+        stop every greenlet, the one that holds it among them."""
+        if not self._lock:
+            self._lock.append(threading.Lock())
+        return self._lock[0]
 
 
 _state = _State()
@@ -155,8 +164,8 @@ def _at_sigterm() -> None:
 
 def _terminated(_number: int, _frame: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # Not here: a handler may run in gevent's hub, which cannot wait.
-    threading.Thread(target=_close_and_die, daemon=True).start()
+    # Not here: a handler may run in gevent's hub, which cannot wait; not even for a Thread to start.
+    _thread.start_new_thread(_close_and_die, ())
 
 
 def _close_and_die() -> None:
@@ -178,7 +187,7 @@ def _after_fork() -> None:
         _parents.append(parent)
         if parent.dispatcher is not None:
             parent.dispatcher.alive = False
-    elif not parent.lock.locked():
+    elif not any(lock.locked() for lock in parent._lock):
         _state.loaded = parent.loaded
 
 

@@ -59,7 +59,7 @@ class Session:
         parts = []
         try:
             for piece in self.metrics.pieces(counts):
-                parts.append(self.backend.metrics(piece))
+                parts.append(self.backend.metric(piece))
                 time.sleep(BREATH)
             outcome, problem = self._points.post(self.backend.join("metrics", parts), within)
         except Exception as error:  # whatever it is, the thread goes on

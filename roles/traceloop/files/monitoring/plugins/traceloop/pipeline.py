@@ -63,7 +63,7 @@ class Pipeline:
         # The garbage collector may end a stream, and so offer a span, in the middle of this very code: reentrant.
         self._lock = threading.RLock()
         self._wake = threading.Event()
-        self._stop = False
+        self._stop = self._over = False
         self._end: float | None = None
         self._next_tick = clock() + tick_every
         self._failures = 0
@@ -97,6 +97,7 @@ class Pipeline:
         with self._lock:
             left, self.waiting, self.bytes = self.waiting, 0, 0
             self._queue.clear()
+            self._over = True
         if left:
             self._drop(left, "the process stopped before they were delivered")
         if self.dropped > self._said:
@@ -109,7 +110,8 @@ class Pipeline:
         if self._clock() >= self._next_tick and not self._stop:
             self._tick(self._timeout)
             self._next_tick = self._clock() + self._tick_every
-        self._speak()
+        if not self._stop:
+            self._speak()
         return min(self._interval * 2**self._failures, max(LONGEST_PAUSE, self._interval))
 
     def _work(self) -> None:
@@ -130,6 +132,8 @@ class Pipeline:
             outcome, problem = self._post([parcel.data for parcel in batch], self._left())
         except Exception as error:  # not one of the network's: the batch waits for its next try
             outcome, problem = Delivery.RETRY, type(error).__name__
+        if self._over:  # what this was is counted
+            return False
         if outcome is Delivery.TAKEN:
             self._failures, self.problem = 0, ""
             self.delivered += len(batch)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import names
-from .metrics import attributes_of
+from .metrics import Piece
 
-CLIENT, ERROR = 3, 2
+CLIENT, ERROR, CUMULATIVE = 3, 2, 2
 KEYS = {"traces": b"resourceSpans", "metrics": b"resourceMetrics"}
 
 
@@ -60,11 +60,48 @@ class Backend:
         }
         self._offer(self._encode({"scopeSpans": [{"scope": {"name": names.SCOPE}, "spans": [told]}]}))
 
-    def metrics(self, metrics: list[dict[str, Any]]) -> bytes:
-        return self._encode({"scopeMetrics": [{"scope": {"name": names.SCOPE}, "metrics": metrics}]})
+    def metric(self, piece: Piece) -> bytes:
+        name = piece.metric
+        told: dict[str, Any] = {"name": name, "unit": names.UNITS[name], "description": names.DESCRIPTIONS[name]}
+        times = {"startTimeUnixNano": str(piece.since), "timeUnixNano": str(piece.now)}
+        if piece.points:
+            histograms = [
+                {
+                    **times,
+                    "attributes": attributes_of(point.attributes),
+                    "count": str(sum(point.counts)),
+                    "sum": point.total,
+                    "min": point.low,
+                    "max": point.high,
+                    "bucketCounts": [str(count) for count in point.counts],
+                    "explicitBounds": names.BUCKETS[name],
+                }
+                for point in piece.points
+            ]
+            told["histogram"] = {"aggregationTemporality": CUMULATIVE, "dataPoints": histograms}
+        else:
+            number = {**times, "attributes": [], "asInt": str(piece.value)}
+            told["sum"] = {"aggregationTemporality": CUMULATIVE, "isMonotonic": True, "dataPoints": [number]}
+        return self._encode({"scopeMetrics": [{"scope": {"name": names.SCOPE}, "metrics": [told]}]})
 
     def _encode(self, scopes: dict[str, Any]) -> bytes:
         return json.dumps({"resource": self._resource, **scopes}, separators=(",", ":")).encode()
 
     def join(self, signal: str, parts: list[bytes]) -> bytes:
         return b'{"%s":[%s]}' % (KEYS[signal], b",".join(parts))
+
+
+def attributes_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _value(value)} for key, value in values.items()]
+
+
+def _value(value: Any) -> dict[str, Any]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    if isinstance(value, (list, tuple)):
+        return {"arrayValue": {"values": [_value(item) for item in value]}}
+    return {"stringValue": str(value)}

@@ -14,17 +14,18 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from google.protobuf.json_format import ParseDict
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from . import names
-from .metrics import attributes_of
+from .metrics import Piece
 
 # Flask's instrumentation keeps the request's span here; a thread with a copied request context still sees it.
 FLASK_SPAN = "opentelemetry-flask.span_key"
@@ -51,7 +52,7 @@ class Backend:
     content_type = "application/x-protobuf"
 
     def __init__(self, resource: Mapping[str, Any], offer: Callable[[bytes], None]) -> None:
-        self._resource = {"attributes": attributes_of(resource)}
+        self._resource = ResourceMessage(attributes=_pairs(resource))
         # Not Resource.create: its detectors read the environment and search entry points for a quarter of a second.
         # All are sampled: a child of a request that Dify did not sample would be lost otherwise.
         provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource(dict(resource)), shutdown_on_exit=False)
@@ -79,14 +80,43 @@ class Backend:
             span.set_status(trace.Status(trace.StatusCode.ERROR, error))
         span.end(ended)
 
-    def metrics(self, metrics: list[dict[str, Any]]) -> bytes:
-        scope = {"scope": {"name": names.SCOPE}, "metrics": metrics}
-        body = {"resourceMetrics": [{"resource": self._resource, "scopeMetrics": [scope]}]}
-        return ParseDict(body, ExportMetricsServiceRequest()).SerializeToString()
+    def metric(self, piece: Piece) -> bytes:
+        name = piece.metric
+        times = {"start_time_unix_nano": piece.since, "time_unix_nano": piece.now}
+        told = pb.Metric(name=name, unit=names.UNITS[name], description=names.DESCRIPTIONS[name])
+        if piece.points:
+            told.histogram.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+            told.histogram.data_points.extend(
+                pb.HistogramDataPoint(
+                    **times,
+                    attributes=_pairs(point.attributes),
+                    count=sum(point.counts),
+                    sum=point.total,
+                    min=point.low,
+                    max=point.high,
+                    bucket_counts=point.counts,
+                    explicit_bounds=names.BUCKETS[name],
+                )
+                for point in piece.points
+            )
+        else:
+            told.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
+            told.sum.is_monotonic = True
+            told.sum.data_points.add(**times, as_int=piece.value)
+        scope = pb.ScopeMetrics(scope=InstrumentationScope(name=names.SCOPE), metrics=[told])
+        body = pb.ResourceMetrics(resource=self._resource, scope_metrics=[scope])
+        return pb.MetricsData(resource_metrics=[body]).SerializeToString()
 
     def join(self, _signal: str, parts: list[bytes]) -> bytes:
         """Protobuf messages one after another are one message with the entries of all."""
         return b"".join(parts)
+
+
+def _pairs(values: Mapping[str, Any]) -> list[Any]:
+    return [
+        KeyValue(key=key, value=AnyValue(**{_KINDS.get(type(value), "string_value"): value}))
+        for key, value in values.items()
+    ]
 
 
 def _parent() -> Any:
