@@ -128,7 +128,7 @@ def fed(metrics: Any, lines: list[str]) -> dict[str, float]:
 
 def test_requests_to_models_are_counted_by_path_and_status(metrics: Any) -> None:
     found = fed(metrics, LINES)
-    assert {name: value for name, value in found.items() if name.startswith("ollama_requests_total")} == {
+    assert {name: value for name, value in found.items() if name.startswith("ollama_requests_total") and value} == {
         'ollama_requests_total{path="/api/chat",status="200"}': 1,
         'ollama_requests_total{path="/api/chat",status="404"}': 1,
         'ollama_requests_total{path="/api/generate",status="200"}': 3,
@@ -192,10 +192,18 @@ def test_no_line_makes_a_series_of_its_own(metrics: Any) -> None:
     """Whoever reaches the server can ask for any path."""
     odd = [f'[GIN] 2026/11/26 - 01:32:39 | 404 | 1ms | 10.0.0.9 | POST     "/api/chat{n}"' for n in range(50)]
     odd += ['[GIN] 2026/11/26 - 01:32:39 | 200 | 1ms | 10.0.0.9 | POST     "/api/chat?x=1"', "[GIN]", "", "\ufffd" * 9]
-    found = fed(metrics, odd)
-    assert [name for name in found if name.startswith("ollama_requests_total")] == [
-        'ollama_requests_total{path="/api/chat",status="200"}'
-    ]
+    assert fed(metrics, odd).keys() - fed(metrics, []).keys() == {
+        name for name in fed(metrics, LINES) if name.startswith("ollama_request_duration") and '"/api/chat"' in name
+    }
+
+
+def test_the_first_refusal_is_an_increase(metrics: Any) -> None:
+    """Prometheus sees how much a counter grew only where it was there before."""
+    found = fed(metrics, [])
+    assert found['ollama_requests_total{path="/api/chat",status="503"}'] == 0
+    assert {name.split("{")[0] for name in found} == {
+        *("ollama_log_readable", "ollama_requests_total", "ollama_model_loads_total", "ollama_model_load_seconds_total")
+    }
 
 
 def test_a_log_that_ends_is_followed_again(metrics: Any, tmp_path: pathlib.Path) -> None:

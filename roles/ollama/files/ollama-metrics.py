@@ -76,7 +76,8 @@ class Log:
     def __init__(self, clock: Any = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._requests: collections.Counter[tuple[str, str]] = collections.Counter()
+        # From zero on, so that the first refusal is an increase in the eyes of Prometheus.
+        self._requests = collections.Counter({(path, status): 0 for path in PATHS for status in ("200", "503")})
         self._durations: dict[str, list[Any]] = {}
         self._loads, self._load_seconds = 0, 0.0
         self._last_load = (-TWICE_WITHIN, 0.0)
