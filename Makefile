@@ -19,8 +19,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
-.PHONY: help venv lock lint format releases unit monitoring images gates docs-lint build sanity engine world world-down molecule node nodes \
-	scenarios console traces models models-long demo-matrix test test-long bench demo demo-down clean
+.PHONY: help venv lock lint format releases unit monitoring images gates docs-lint build sanity engine world world-down \
+	molecule node nodes scenarios console traces models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

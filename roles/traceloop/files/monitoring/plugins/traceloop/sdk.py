@@ -113,8 +113,9 @@ class Backend:
 
 
 def _pairs(values: Mapping[str, Any]) -> list[Any]:
+    kinds = {bool: "bool_value", int: "int_value", float: "double_value"}
     return [
-        KeyValue(key=key, value=AnyValue(**{_KINDS.get(type(value), "string_value"): value}))
+        KeyValue(key=key, value=AnyValue(**{kinds.get(type(value), "string_value"): value}))
         for key, value in values.items()
     ]
 
