@@ -17,13 +17,27 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["MARKER", "Attributes", "Difference", "Tree", "TreeError", "Wanted", "mask", "parents", "place", "wanted"]
+__all__ = [
+    "MARKER",
+    "Attributes",
+    "Difference",
+    "Tree",
+    "TreeError",
+    "Wanted",
+    "mask",
+    "parents",
+    "place",
+    "run",
+    "wanted",
+]
 
 MARKER = ".llmops-tree"
 _MARKER_TEXT = b"Written by llmops.stack: whatever else is put into this folder is removed by its next run.\n"
@@ -180,6 +194,30 @@ def _mode(given: Mapping[str, Any]) -> int:
             f'{given["path"]} is to have the mode {value}, which is none. Write it like "0750", with quotes.'
         )
     return value
+
+
+def run(argv: list[str], deadline: float) -> tuple[int, str, str]:
+    """Exit code, output and errors of a program, which is ended with all that it started when its time is over.
+
+    Raises:
+        TimeoutError: that happened.
+        OSError: it cannot be started.
+    """
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            out, err = process.communicate(timeout=deadline)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise TimeoutError from None
+        return process.returncode, out, err
 
 
 def mask(text: str, secrets: Iterable[bytes]) -> str:

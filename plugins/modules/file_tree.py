@@ -164,8 +164,6 @@ stderr:
 
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from typing import Any
 
@@ -267,11 +265,11 @@ class FileTree:
 
     def _ask(self, wish: trees.Wanted, name: str, argv: list[str]) -> None:
         try:
-            code, out, err = _run(argv, self.options["deadline"])
+            code, out, err = trees.run(argv, self.options["deadline"])
+        except TimeoutError:
+            self._refuse(wish, name, f"{argv[0]} did not finish within {self.options['deadline']:g} s", "", "")
         except OSError as exc:
             self._refuse(wish, name, f"{argv[0]} cannot be started ({exc.strerror})", "", "")
-        except subprocess.TimeoutExpired:
-            self._refuse(wish, name, f"{argv[0]} did not finish within {self.options['deadline']:g} s", "", "")
         else:
             if code:
                 self._refuse(wish, name, f"{argv[0]} ended with {code}", out, err)
@@ -286,24 +284,6 @@ class FileTree:
             stdout=out,
             stderr=err,
         )
-
-
-def _run(argv: list[str], deadline: float) -> tuple[int, str, str]:
-    with subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        try:
-            out, err = process.communicate(timeout=deadline)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        return process.returncode, out, err
 
 
 def _attributes(path: str, like: trees.Attributes) -> tuple[str, str]:
