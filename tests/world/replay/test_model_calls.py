@@ -31,6 +31,7 @@ MONITORING = Path(__file__).resolve().parents[3] / "roles" / "traceloop" / "file
 RELEASES = ("0.15.3", "1.0.0", "1.7.2", "1.12.1", "1.16.0")
 NEVER = "600000"  # milliseconds between two deliveries: only the end of a process brings its spans
 SETTLE = 0.5  # as long as five rounds of the exporter: what has not come by then does not come
+LONG = ("word ",) * 200  # four seconds of answer
 
 
 class Receiver:
@@ -229,9 +230,13 @@ def test_a_model_server_that_is_gone_has_its_own_error(desk: Desk) -> None:
     assert (span["attributes"]["server.address"], span["attributes"]["server.port"]) == ("127.0.0.1", 1)
 
 
-def test_a_client_that_leaves_early_ends_the_call_in_the_newest_only(desk: Desk) -> None:
+def test_a_client_that_leaves_early_ends_the_call_in_the_newest_only(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     newest = desk.release == "1.16.0"
-    connection, events = desk.open("slow" if newest else "llama3.2")
+    if newest:
+        monkeypatch.setattr(fake_ollama, "WORDS", LONG)
+    connection, events = desk.open("llama3.2")
     assert next(events)["event"] == "message"
     connection.close()
     (span,) = desk.receiver.take(1)
@@ -243,10 +248,11 @@ def test_a_client_that_leaves_early_ends_the_call_in_the_newest_only(desk: Desk)
 
 
 @on("1.12.1", "1.16.0")
-def test_a_stopped_answer_ends_its_call(desk: Desk) -> None:
-    connection, events = desk.open("slow")
+def test_a_stopped_answer_ends_its_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_ollama, "WORDS", LONG)
+    connection, events = desk.open("llama3.2")
     first = next(events)
-    headers = {"Authorization": f"Bearer {desk.key('slow')}"}
+    headers = {"Authorization": f"Bearer {desk.key('llama3.2')}"}
     path = f"/v1/chat-messages/{first['task_id']}/stop"
     assert desk.pair.instance.send("POST", path, body={"user": CHAT["user"]}, headers=headers).status == 200
     assert list(events)[-1]["event"] == "message_end"
