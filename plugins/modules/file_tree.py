@@ -173,6 +173,15 @@ from ansible_collections.llmops.stack.plugins.module_utils import _file_tree as 
 _SHOWN = 4000
 
 
+class Invalid(Exception):
+    """A program of O(validate) refuses a file."""
+
+    def __init__(self, text: str, out: str, err: str) -> None:
+        super().__init__(text)
+        self.out = out
+        self.err = err
+
+
 class FileTree:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -279,10 +288,10 @@ class FileTree:
         out, err = (trees.mask(text.strip(), hidden)[-_SHOWN:] for text in (out, err))
         words = (err or out).splitlines()[-8:]
         said = f" It said: {' / '.join(line.strip() for line in words)}" if words else ""
-        self.module.fail_json(
-            msg=f"{name} for {self.tree.path} was not found good, so nothing was replaced: {what}. Correct it.{said}",
-            stdout=out,
-            stderr=err,
+        raise Invalid(
+            f"{name} for {self.tree.path} was not found good, so nothing was replaced: {what}. Correct it.{said}",
+            out,
+            err,
         )
 
 
@@ -337,13 +346,19 @@ def main() -> None:
             "deadline": {"type": "float", "default": 120.0},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
+        # All the files would be a line of the host's log, and come back with every result.
+        no_log=True,
         supports_check_mode=True,
     )
+    named = {name: sorted(module.params[name]) for name in ("files", "secret_files")}
+    invocation = {"module_args": {**module.params, **named}}
     try:
         result = FileTree(module).run()
+    except Invalid as exc:
+        module.fail_json(msg=str(exc), stdout=exc.out, stderr=exc.err, invocation=invocation)
     except (trees.TreeError, OSError) as exc:
-        module.fail_json(msg=str(exc))
-    module.exit_json(**result)
+        module.fail_json(msg=str(exc), invocation=invocation)
+    module.exit_json(**result, invocation=invocation)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,15 @@ class TestPresent:
         assert set(folder.holds()) == {*FILES, "collector", "plugin"}
         assert (folder.path / "plugin/main.py").read_text() == "print(1)\n"
 
+    def test_the_files_do_not_come_back_with_the_result(self, folder: Folder, failed: Any) -> None:
+        folder.have(files=FILES, secret_files=SECRETS)
+        result = folder.have(files=FILES, secret_files=SECRETS)
+        assert result["invocation"]["module_args"]["files"] == sorted(FILES)
+        assert "print(1)" not in json.dumps(result)
+        with pytest.raises(failed) as raised:
+            folder.have(files={**FILES, "../x": "1"})
+        assert "print(1)" not in json.dumps(raised.value.result)
+
 
 class TestSecrets:
     def test_are_in_no_result(self, folder: Folder) -> None:
@@ -253,7 +262,7 @@ class TestValidate:
         assert folder.holds() == held
         if argv[0] == sys.executable:
             assert result["stderr"] == "bad key: (hidden)" and "It said: bad key: (hidden)" in result["msg"]
-        assert KEY not in json.dumps({**result, "invocation": None})
+        assert KEY not in json.dumps(result)
 
     def test_of_no_file(self, folder: Folder, failed: Any) -> None:
         with pytest.raises(failed, match=r"validate names other\.yaml, which is not among the files"):
