@@ -101,7 +101,8 @@ scenarios: node ## bad input, broken states and interrupted runs, on the node of
 console: node ## owner, plugins, models and apps, and what goes wrong with them, on the same node
 	pytest tests/scenarios/console
 
-traces: node ## every model call seen, in each backend and whatever becomes of it, on the same node
+traces: node ## every model call seen, in each backend and whatever becomes of it, on the same node; dashboard and alerts
+	pytest tests/monitoring
 	pytest tests/scenarios/traces
 
 models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama
