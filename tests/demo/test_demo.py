@@ -58,7 +58,7 @@ def console_calls() -> list[str]:
 
 
 def page(printed: str, mode: str) -> str:
-    """Where the span of this answer is shown. It has its tokens, and a moment of the first where they came one by one."""
+    """Where the span of this answer is shown. It has its tokens, and the first one's moment in a stream."""
     found = re.search(ANSWER.format(mode=mode, pages=re.escape(PAGES)), printed)
     assert found, printed[-3000:]
     counted, in_span, first, shown_at = found.groups()
