@@ -109,7 +109,7 @@ def _phoenix(given: Mapping[str, Any]) -> dict[str, Any]:
             "interval": "10s",
             "timeout": "10s",
             "retries": 6,
-            "start_period": "120s",
+            "start_period": "180s",
         },
         "networks": ["default"],
     }
