@@ -58,7 +58,7 @@ def plan(
     """Everything that the role does, and what role dify is handed.
 
     Args:
-        variables: the variables of the role by their names; C(host), C(address) (of the host, for people),
+        variables: the variables of the role by their names; C(host), C(address) and C(ssh) (by which it is reached),
             C(dify_version), C(registry) (C(dify_registry)); C(monitoring), C(grafana), C(prometheus), C(provision):
             texts of the role's files by their paths; C(plugins): pairs of a folder of C(traceloop_plugins) and the
             texts of its files.

@@ -81,4 +81,4 @@ def _how(given: Mapping[str, Any], where: Mapping[str, Any]) -> str:
     if not where["own"] or str(given["bind_address"]) not in ("127.0.0.1", "::1", "[::1]"):
         return ""
     port = given[f"{where['own']}_port"]
-    return f", from elsewhere after: ssh -L {port}:127.0.0.1:{port} {given['address']}"
+    return f", from elsewhere after: ssh -L {port}:127.0.0.1:{port} {given['ssh']}"

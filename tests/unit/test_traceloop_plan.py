@@ -28,6 +28,7 @@ VARIABLES = {
     "traceloop_backend": "traceloop",
     "host": "dify1",
     "address": "192.0.2.10",
+    "ssh": "dify1.example.com",
     "dify_version": "1.12.1",
     "registry": "",
     "monitoring": {"sitecustomize.py": "import sys\n", "plugins/traceloop/main.py": "\n"},
@@ -416,7 +417,7 @@ class TestPages:
     def test_one_that_is_the_hosts_own_says_how_to_reach_it(self) -> None:
         found = wanted("phoenix")
         assert found["ui_url"] == "http://127.0.0.1:6006" == found["traces"]["url"]
-        assert any("ssh -L 6006:127.0.0.1:6006 192.0.2.10" in line for line in found["summary"])
+        assert any("ssh -L 6006:127.0.0.1:6006 dify1.example.com" in line for line in found["summary"])
 
     def test_one_that_is_open_says_so(self) -> None:
         found = wanted("phoenix", traceloop_bind_address="0.0.0.0", traceloop_phoenix_port=6007)
