@@ -39,7 +39,7 @@ _SETTLE = 2.0
 _MISSES = 2
 # The runtime's own lines on the stderr of Dify's processes begin with this.
 _SAYS = "llmops-monitoring"
-_SELF_CHECK = "docker compose exec api python -m llmops_monitoring"
+_SELF_CHECK = "docker compose exec api python3 -m llmops_monitoring"
 _AGAIN = "Run site.yml again, which writes the runtime, its settings and the mounts of api and worker."
 
 _REFUSED = {
@@ -72,10 +72,10 @@ def check_traces(look: Look) -> Result:
         return skipped("Not asked for (the backend of traces is none)")
     if not look.options.wants("llm"):
         return skipped(f"Only the chat of probe llm leaves a span to look for (probe is {look.options.probe})")
-    if look.chat is None:
-        return skipped("No chat was asked, so there is no span to look for")
     if wanted["backend"] == "collector" and not look.options.project:
         return skipped("No project was given, so the collector's log cannot be read")
+    if look.chat is None:
+        return skipped("No chat was asked, so there is no span to look for")
     search = _Search(look, look.chat)
     result = search.at_phoenix() if wanted["backend"] == "phoenix" else search.at_collector()
     if result.status == "failed" and not search.starting():
@@ -260,7 +260,7 @@ class _Search:
     def _self_check(self, api: Container) -> str:
         """What keeps a new process in this container from seeing model calls; "" if nothing does."""
         code, out, err = self.look.docker.run(
-            ["exec", api.id, "python", "-m", "llmops_monitoring"], self.look.cap(max(20.0, self.look.options.timeout))
+            ["exec", api.id, "python3", "-m", "llmops_monitoring"], self.look.cap(max(20.0, self.look.options.timeout))
         )
         found = _json(out)
         if not found:

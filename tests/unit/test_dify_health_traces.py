@@ -288,7 +288,7 @@ def test_the_runtime_sees_nothing(stack: Stack, backend: str, out: str, err: str
     [
         ("traceloop: 3 spans dropped so far, 0 delivered: ConnectionError", "cannot deliver to the address"),
         ("traceloop: nothing is sent: TRACELOOP_TRACING_ENABLED is false", "Run site.yml again"),
-        ("core.plugin.impl.model: something new", "python -m llmops_monitoring"),
+        ("core.plugin.impl.model: something new", "python3 -m llmops_monitoring"),
     ],
 )
 def test_the_last_words_of_the_runtime(stack: Stack, said: str, advice: str) -> None:
@@ -319,7 +319,7 @@ def test_from_elsewhere_only_the_backend_is_asked(stack: Stack) -> None:
     stack.options.project = ""
     detail, advice = stack.failure()
     assert detail == f"No span of the chat is at {TARGET} after 0.05 s"
-    assert "docker compose exec api python -m llmops_monitoring" in advice
+    assert "docker compose exec api python3 -m llmops_monitoring" in advice
     stack.phoenix.reply = Reply(500, "", "text/plain")
     assert "answers HTTP 500" in stack.failure()[0]
 
