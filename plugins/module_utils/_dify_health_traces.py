@@ -95,10 +95,10 @@ class _Search:
         self.until = time.monotonic() + self.patience
 
     def _goes_on(self) -> bool:
-        if time.monotonic() >= self.until:
-            return False
-        time.sleep(_PAUSE)
-        return True
+        left = self.until - time.monotonic()
+        if left > 0:
+            time.sleep(min(_PAUSE, left))
+        return left > 0
 
     # The backend that can be asked
 
