@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight as preflight
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_settings import settings
@@ -93,6 +94,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         *made["refusals"],
         *preflight.refusals(facts, wanted),
         *unit.refusals(given, facts["ollama"], decided),
+        *metrics.refusals(given),
     ]
     decided["warnings"] = preflight.warnings(facts, wanted)
     return decided

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_before as before
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as places
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import release_info
@@ -23,7 +24,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions impo
 __all__ = ["changes"]
 
 _PARTS = (
-    "install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune"
+    "install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune", "metrics",
+    "metrics_left",
 )  # fmt: skip
 _OF_SERVICES = (
     "release_ready", "zstd_needed", "container_left", "unit", "dropin", "secrets", "configure", "switch", "restart",
@@ -44,12 +46,14 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
         decided: what C(plan) returned; it has no refusals.
         facts: what C(plan) was given, too.
         texts: what the templates make of C(unit), C(dropin) and C(secrets), or of C(compose), and where a firewall is
-            wanted of C(firewall), C(firewall_unit) and C(nftables_dropin).
+            wanted of C(firewall), C(firewall_unit) and C(nftables_dropin), where figures are of C(metrics_program) and
+            C(metrics_unit).
 
     Returns:
-        C(install), C(note), C(firewall), C(firewall_left), C(openings), C(configure), C(service), C(container) and
-        C(prune): which parts of the role have work to do, and C(any) of them. C(texts) are those that were given, with
-        their marks. C(remarks) are sentences. The others are named after what they decide.
+        C(install), C(note), C(firewall), C(firewall_left), C(openings), C(configure), C(service), C(container),
+        C(prune), C(metrics) and C(metrics_left): which parts of the role have work to do, and C(any) of them. C(texts)
+        are those that were given, with their marks. C(remarks) are sentences. The others are named after what they
+        decide.
     """
     given = decided["given"]
     found: Mapping[str, Any] = facts["ollama"]
@@ -58,6 +62,7 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
     made = {
         **dict.fromkeys((*_OF_SERVICES, *_OF_CONTAINERS), False),
         **_firewall(found, decided, texts, there),
+        **metrics.changes(found, given, texts, there),
         **(_service if native else _container)(found, decided, texts, there),
         "libraries_ready": facts["python"]["requests"] != "",
         "there": sorted(there),

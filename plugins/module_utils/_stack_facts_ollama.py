@@ -21,7 +21,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _ollama_system
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import listeners
 
-UNITS = ("ollama.service", "ollama-firewall.service", "firewalld.service")
+UNITS = ("ollama.service", "ollama-firewall.service", "ollama-metrics.service", "firewalld.service")
 PROPERTIES = ("Id", "ActiveState", "UnitFileState", "MainPID", "NeedDaemonReload")
 UNIT_DIRS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system",
              "lib/systemd/system")  # fmt: skip
@@ -29,6 +29,8 @@ UNIT = "/etc/systemd/system/ollama.service"
 FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
 FIREWALL = "/etc/ollama/firewall.nft"
 NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
+METRICS_UNIT = "/etc/systemd/system/ollama-metrics.service"
+METRICS_PROGRAM = "ollama-metrics.py"  # below the home
 SECRETS = "/etc/ollama/secrets.env"
 # What a run of the role notes before it changes the server, for as long as it may have to be taken back.
 WAY_BACK = "/etc/ollama/way-back.json"
@@ -124,8 +126,10 @@ class OllamaFacts:
         self, version: str, server: str, table: str, units: Units, containers: list[dict[str, t.Any]]
     ) -> dict[str, t.Any]:
         service, guard = units.get("ollama.service", {}), units.get("ollama-firewall.service", {})
+        figures = units.get("ollama-metrics.service", {})
         ours = (
-            UNIT, f"{UNIT}.d/{DROPIN}", SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN, f"{self.home}/compose.yaml"
+            UNIT, f"{UNIT}.d/{DROPIN}", SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN, f"{self.home}/compose.yaml",
+            METRICS_UNIT, f"{self.home}/{METRICS_PROGRAM}",
         )  # fmt: skip
         active = service.get("ActiveState") == "active"
         pid = int(service.get("MainPID") or 0) if active else 0
@@ -156,6 +160,10 @@ class OllamaFacts:
                 "ufw": self._ufw(),
                 "table": table,
                 "enabled": guard.get("UnitFileState", "").startswith("enabled"),
+            },
+            "metrics": {
+                "active": figures.get("ActiveState") == "active",
+                "enabled": figures.get("UnitFileState", "").startswith("enabled"),
             },
             "container": container,
         }

@@ -309,6 +309,11 @@ ansible_facts:
               returned: always
               type: dict
               sample: {firewalld: false, ufw: false, table: 9f86d081884c, enabled: true}
+            metrics:
+              description: Whether the program that serves Ollama's figures is C(active) and C(enabled).
+              returned: always
+              type: dict
+              sample: {active: true, enabled: true}
             container:
               description: >-
                 C(name), C(image), C(running) and C(stamp) (its label C(llmops.stamp)) of the container in which Ollama

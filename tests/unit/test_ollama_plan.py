@@ -37,6 +37,8 @@ TEXTS = {
     "firewall": f"chain rules_{MARK} {{\n",
     "firewall_unit": "rules\n",
     "nftables_dropin": "again\n",
+    "metrics_program": "program\n",
+    "metrics_unit": "figures\n",
 }
 FILES = {
     "firewall": places.FIREWALL,
@@ -44,6 +46,7 @@ FILES = {
     "nftables_dropin": places.NFTABLES_DROPIN,
 }
 PARTS = ("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune")
+PARTS += ("metrics", "metrics_left")
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
 CONTAINER = {"ollama_install": "container"}
@@ -451,3 +454,56 @@ def test_the_one_before_is_asked_where_it_was(finished: Facts, place: str, host:
     finished["ollama"]["running_env"] = {"OLLAMA_HOST": host if place == "running" else ""}
     finished["ollama"]["unit"]["environment"] = {"OLLAMA_HOST": host} if place == "files" else {}
     assert compared(finished, ollama_port=9999)["noted"]["url"] == url
+
+
+# -- figures ---------------------------------------------------------------------
+
+FIGURES = {"ollama_metrics": True}
+FIGURES_FILES = {"metrics_program": "/opt/ollama/ollama-metrics.py", "metrics_unit": places.METRICS_UNIT}
+
+
+@pytest.fixture
+def served(finished: Facts) -> Facts:
+    """Facts of a finished host that serves its figures."""
+    finished["ollama"]["files"].update({path: sha(TEXTS[name]) for name, path in FIGURES_FILES.items()})
+    finished["ollama"]["metrics"] = {"active": True, "enabled": True}
+    return finished
+
+
+def test_figures_that_are_served_need_nothing(served: Facts) -> None:
+    assert to_do(served, **FIGURES) == []
+
+
+def test_figures_are_served_where_they_are_wanted(finished: Facts) -> None:
+    assert to_do(finished, **FIGURES) == ["metrics"]
+
+
+@pytest.mark.parametrize("name", FIGURES_FILES)
+def test_figures_of_another_version_are_replaced(served: Facts, name: str) -> None:
+    served["ollama"]["files"][FIGURES_FILES[name]] = sha("another\n")
+    assert to_do(served, **FIGURES) == ["metrics"]
+
+
+@pytest.mark.parametrize("state", ["active", "enabled"])
+def test_figures_that_stopped_are_started(served: Facts, state: str) -> None:
+    served["ollama"]["metrics"][state] = False
+    assert to_do(served, **FIGURES) == ["metrics"]
+
+
+def test_figures_go_when_they_are_not_wanted_any_more(served: Facts) -> None:
+    assert to_do(served) == ["metrics_left"]
+    served["ollama"]["files"][FIGURES_FILES["metrics_unit"]]["sha256"] = ""  # a run that was ended in between
+    assert to_do(served) == ["metrics_left"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"ollama_metrics_port": 11434}, "where Ollama itself listens"),
+        ({"ollama_metrics_bind": "eth0"}, "which is no address"),
+    ],
+)
+def test_figures_that_cannot_be_served_are_refused(bare: Facts, given: dict[str, Any], says: str) -> None:
+    (refusal,) = decided(bare, **FIGURES, **given)["refusals"]
+    assert says in refusal
+    assert decided(bare, **given)["refusals"] == []

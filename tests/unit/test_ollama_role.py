@@ -40,11 +40,13 @@ SECRETS = "/etc/ollama/secrets.env"
 CONTAINER = "llmops-ollama-ollama-1"
 VERSION = "0.17.4"
 PARTS = ("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune")
+PARTS += ("metrics", "metrics_left")
 RULES = ((FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit"), (NFTABLES_DROPIN, "nftables_dropin"))
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
 PLANNED = trust_as_template("{{ __ollama_planned }}")
 COMPARED = trust_as_template("{{ __ollama_compared }}")
+INFO = {"version": VERSION, "gpu": {"decided": "cpu"}}
 Ask = Callable[..., Any]
 
 
@@ -604,6 +606,41 @@ def test_last_words_have_no_login(ask: Ask, root: pathlib.Path) -> None:
     ]
 
 
+# -- figures -------------------------------------------------------------------------------
+
+
+def test_figures_are_off_and_cost_nothing(ask: Ask, root: pathlib.Path) -> None:
+    assert ask("__ollama_texts.metrics_program ~ __ollama_texts.metrics_unit", look(root)) == ""
+    assert ask("__ollama_summary | select('search', 'Figures')", look(root), __ollama_info=INFO) == []
+
+
+def test_the_unit_of_the_figures(ask: Ask, root: pathlib.Path) -> None:
+    wanted = {"ollama_metrics": True, "ollama_bind": "10.0.0.7", "ollama_metrics_port": 9101, "ollama_gpu": "cpu"}
+    unit = ask("__ollama_texts.metrics_unit", look(root), **wanted)
+    (start,) = values_of(unit, "Service", "ExecStart")
+    assert start.split() == [
+        "/usr/bin/python3", "-I", "/opt/ollama/ollama-metrics.py", "--server", "http://10.0.0.7:11434", "--address",
+        "127.0.0.1", "--port", "9101", "--gpu", "cpu", "--unit", "ollama.service",
+    ]  # fmt: skip
+    assert values_of(unit, "Service", "DynamicUser") == ["true"]
+    unit = ask("__ollama_texts.metrics_unit", look(root), ollama_metrics=True, ollama_install="container")
+    assert "--unit" not in unit
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11435/metrics"), ("0.0.0.0", "http://127.0.0.1:11435/metrics"),
+        ("::", "http://[::1]:11435/metrics"), ("10.0.0.7", "http://10.0.0.7:11435/metrics"),
+    ],
+)  # fmt: skip
+def test_where_the_figures_are_asked_for(ask: Ask, root: pathlib.Path, bind: str, url: str) -> None:
+    given = {"ollama_metrics": True, "ollama_metrics_bind": bind}
+    assert ask("__ollama_metrics_url", look(root), **given) == url
+    said = ask("__ollama_summary", look(root), __ollama_info=INFO, **given)
+    assert f"Figures for Prometheus: {url}" in said
+
+
 # -- order ---------------------------------------------------------------------------------
 
 
@@ -617,7 +654,8 @@ def test_the_role_reads_as_it_runs() -> None:
 
     assert order("main.yml") == ["preflight", "change", "models", "answer"]
     assert order("change.yml") == [
-        "install", "remember", "firewall", "openings", "configure", "service", "container", "settle", "prune"
+        "install", "remember", "firewall", "openings", "configure", "service", "container", "settle", "prune",
+        "metrics", "metrics_off",
     ]  # fmt: skip
 
 
@@ -637,6 +675,8 @@ def test_tasks_and_decisions_name_the_same_files(ask: Ask, root: pathlib.Path) -
     assert tuple(ask("__ollama_undo_paths", facts)) == UNDO
     for name, path in (
         ("unit_path", _stack_facts_ollama.UNIT),
+        ("metrics_unit_path", _stack_facts_ollama.METRICS_UNIT),
+        ("metrics_path", f"/opt/ollama/{_stack_facts_ollama.METRICS_PROGRAM}"),
         ("dropin_path", f"{_stack_facts_ollama.UNIT}.d/{_stack_facts_ollama.DROPIN}"),
         ("secrets_path", _stack_facts_ollama.SECRETS),
         ("firewall_path", _stack_facts_ollama.FIREWALL),

@@ -71,6 +71,7 @@ def test_nothing_is_there(machine: Machine) -> None:
         "/etc/systemd/system/ollama.service", "/etc/systemd/system/ollama.service.d/10-llmops.conf",
         "/etc/ollama/secrets.env", "/etc/ollama/firewall.nft", "/etc/systemd/system/ollama-firewall.service",
         "/etc/systemd/system/nftables.service.d/ollama.conf", "/opt/ollama/compose.yaml",
+        "/etc/systemd/system/ollama-metrics.service", "/opt/ollama/ollama-metrics.py",
     }  # fmt: skip
     assert {file["sha256"] for file in seen["files"].values()} == {""}
     assert seen["models_dir"] == {
