@@ -64,7 +64,7 @@ def collector(given: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, A
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": "0.0.0.0:4318"}}}},
         "processors": {
             "memory_limiter": {"check_interval": "1s", "limit_percentage": 75, "spike_limit_percentage": 20},
-            "batch": {"timeout": "500ms"},
+            "batch": {"timeout": "500ms", "send_batch_size": 256, "send_batch_max_size": 256},
             "attributes/no_content": {"actions": [{"action": "delete", "pattern": CONTENT}]},
             "filter/calls": {
                 "error_mode": "ignore",

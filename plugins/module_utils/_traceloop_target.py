@@ -128,9 +128,9 @@ def _headers(given: Any) -> dict[str, str]:
 
 
 def _signal(base: str, signal: str) -> str:
-    """As the plugin in Dify's processes reads an address, too."""
-    base = base.rstrip("/")
-    return base if not base or base.endswith(f"/v1/{signal}") else f"{base}/v1/{signal}"
+    """Below the address of a backend; people also give the one of either signal."""
+    base = re.sub(r"(/v1/(traces|metrics))?/*$", "", base)
+    return f"{base}/v1/{signal}" if base else ""
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -190,6 +190,14 @@ def test_none_is_nothing_at_all() -> None:
     assert {key: value for key, value in found.items() if value} == {"backend": "none"}
 
 
+@pytest.mark.parametrize("ending", ["", "/", "/v1/traces", "/v1/traces/", "/v1/metrics"])
+def test_an_address_may_be_the_one_of_a_signal(ending: str) -> None:
+    found = wanted("otlp", traceloop_collector=False, traceloop_base_url=f"http://backend/otlp{ending}")
+    said = env(found["secret_files"]["dify.env"])
+    assert said["TRACELOOP_BASE_URL"] == "http://backend/otlp/v1/traces"
+    assert said["TRACELOOP_METRICS_ENDPOINT"] == "http://backend/otlp/v1/metrics"
+
+
 class TestDirect:
     def test_dify_sends_to_the_backend_itself(self) -> None:
         found = wanted("traceloop", traceloop_collector=False)
