@@ -50,17 +50,24 @@ def photograph(url: str, picture: pathlib.Path, image: str, network: str = "host
     picture = picture.resolve()
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.unlink(missing_ok=True)
-    command = ["docker", "run", "--rm", "--network", network, "--shm-size", "256m"]
-    command += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", "HOME=/tmp", "--label", "llmops.world=1"]
-    command += ["--volume", f"{picture.parent}:/pictures", "--entrypoint", "timeout", image, str(PATIENCE), "chromium"]
-    command += ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
+    name = f"llmops-screenshot-{os.getpid()}"
+    command = ["docker", "run", "--rm", "--name", name, "--label", "llmops.world=1", "--network", network]
+    command += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", "HOME=/tmp"]
     # Fonts of the internet would be waited for.
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+    command += [
+        "--volume",
+        f"{picture.parent}:/pictures",
+        image,
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ]
     command += [f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={SCRIPTS * 1000}"]
     command += [f"--screenshot=/pictures/{picture.name}", "--dump-dom", url]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE + 30)
-    except (OSError, subprocess.TimeoutExpired) as exc:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False, timeout=60)
+        raise PageError(f"{url} was not shown within {PATIENCE} s") from None
+    except OSError as exc:
         raise PageError(f"{url} could not be shown: {exc}") from exc
     if done.returncode or not picture.exists():
         # It complains much about the desktop that it does not have.
@@ -153,7 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("url")
     parser.add_argument("picture", type=pathlib.Path)
-    parser.add_argument("--image", required=True, help="image with Debian's chromium")
+    parser.add_argument("--image", required=True, help="image whose program is Chromium, such as the world's")
     parser.add_argument("--network", default="host", help="docker's network to look from (default: %(default)s)")
     parser.add_argument("--word", action="append", default=[], help="regular expression that the text must have")
     given = parser.parse_args()
