@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -15,13 +13,12 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 from ansible_collections.llmops.stack.plugins.filter import traceloop
+from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Release
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, environment
-from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, parse_version
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS
 from ansible_collections.llmops.stack.plugins.module_utils._traceloop_services import COLLECTOR
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RELEASES = pathlib.Path(os.environ.get("DIFY_RELEASES_DIR") or ROOT.parent / "shared" / "dify-releases")
-TAGS = sorted((path.name for path in RELEASES.glob("[0-9]*") if path.is_dir()), key=parse_version)
 KEY = "tl_0123456789abcdef"
 VARIABLES = {
     **yaml.safe_load((ROOT / "roles/traceloop/defaults/main.yml").read_text()),
@@ -92,13 +89,6 @@ def config(found: Plan) -> dict[str, Any]:
     return dict(yaml.safe_load(found["files"]["collector/config.yaml"]))
 
 
-@functools.cache
-def compose_of(tag: str) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = (RELEASES / tag / "docker" / "docker-compose.yaml").read_text()
-    return dict(yaml.load(text, Loader=loader))  # noqa: S506 - a safe one, in C where there is one
-
-
 @pytest.fixture(params=[True, False], ids=["collector", "direct"])
 def collector(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
@@ -167,21 +157,21 @@ class TestEveryBackend:
         assert all(port.startswith("127.0.0.1:") for port in published)
         assert len(published) == (1 if name in ("phoenix", "lgtm") else 0)
 
-    @pytest.mark.parametrize("tag", TAGS)
-    def test_every_release_can_be_given_the_fragment(self, name: str, collector: bool, tag: str) -> None:
+    def test_every_release_can_be_given_the_fragment(
+        self, name: str, collector: bool, dify_tag: str, release: Release
+    ) -> None:
         """Services that are only added to are there, and nothing that the compose file sets is in our env file."""
-        compose = compose_of(tag)
-        found = wanted(name, traceloop_collector=collector, dify_version=tag, traceloop_dify_otel=collector)
+        found = wanted(name, traceloop_collector=collector, dify_version=dify_tag, traceloop_dify_otel=collector)
         for service, one in services(found).items():
             if "image" in one:
-                assert service not in compose["services"]
+                assert service not in release.compose["services"]
                 continue
-            assert service in active_services(compose, [""])
+            assert service in active_services(release.compose, [""])
             said = env(found["secret_files"]["dify.env"])
-            assert not set(said) & set(environment(compose["services"][service]))
-            mounts = [str(volume).split(":")[1] for volume in compose["services"][service].get("volumes", [])]
+            assert not set(said) & set(environment(release.compose["services"][service]))
+            mounts = [str(volume).split(":")[1] for volume in release.compose["services"][service].get("volumes", [])]
             assert "/opt/llmops-monitoring" not in mounts
-            assert "PYTHONPATH" not in environment(compose["services"][service])
+            assert "PYTHONPATH" not in environment(release.compose["services"][service])
 
 
 def test_none_is_nothing_at_all() -> None:
