@@ -81,7 +81,19 @@ def _script(binary: GoBinary, target: Path) -> str:
         flags, ldflags, cgo = f"{flags} -tags=netgo,osusergo", f"{ldflags} -linkmode external -extldflags -static", 1
         lines.append("export CGO_CFLAGS=-O1 CGO_CXXFLAGS=-O1")
     lines.append(f"export GOFLAGS='{flags}' CGO_ENABLED={cgo} GOARCH={DEB_ARCH} GOOS=linux")
-    if binary.via == "get":
+    if binary.via == "builder":
+        modules = re.findall(r"- gomod: (\S+) (\S+)", binary.manifest_text())
+        modules.append(("go.opentelemetry.io/collector/otelcol", f"v{binary.version}"))
+        # It only writes the sources: to fetch the modules it would tidy, which asks for those of every test as well.
+        lines += [
+            f"cat >manifest.yaml <<'END'\n{binary.manifest_text()}END",
+            f"go run {binary.package}@v{binary.version} --config manifest.yaml --skip-compilation --skip-get-modules",
+            "cd collector",
+            "go mod init world.invalid/collector",
+            f"go get {' '.join('@'.join(module) for module in modules)}",
+            f"go build -mod=mod -trimpath -ldflags '{ldflags}' -o {target} .",
+        ]
+    elif binary.via == "get":
         # A module of our own, because `go install` refuses one whose go.mod replaces or excludes others.
         lines += [
             "go mod init world.invalid/build",

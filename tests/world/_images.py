@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from _settings import IMAGES, content_hash
+
 
 @dataclass(frozen=True)
 class GoBinary:
     """A program from the Go module proxy, built once into <cache>/bin/<name>-<version>.
 
-    `via="get"` is for modules that `go install` refuses (their go.mod has replace or exclude lines).
+    `via="get"` is for modules that `go install` refuses (their go.mod has replace or exclude lines). `via="builder"` is
+    an OpenTelemetry Collector: the package is the program that writes a collector's main package out of a manifest.
     """
 
     name: str  # "weaviate-server"
@@ -21,13 +24,18 @@ class GoBinary:
     version: str  # "1.27.0", without the v
     ldflags: str = "-s -w"
     module: str = ""  # the module to `go get` where it is not the package itself (via="get")
-    via: str = "install"  # install | get
+    via: str = "install"  # install | get | builder
     cgo: bool = False  # C or C++ in it: always built in the container go-builder, and linked statically
     tags: str = ""  # build tags, with commas between them
+    manifest: str = ""  # a file below images/ (via="builder")
 
     @property
     def file_name(self) -> str:
-        return f"{self.name}-{self.version}"
+        made_of = f"-{content_hash([self.manifest_text()])}" if self.manifest else ""
+        return f"{self.name}-{self.version}{made_of}"
+
+    def manifest_text(self) -> str:
+        return (IMAGES / self.manifest).read_text()
 
 
 @dataclass(frozen=True)

@@ -22,21 +22,39 @@ BOOT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Node:
-    """`node1=trixie:8080`: the name, what it runs, and the port of 127.0.0.1 that leads to its port 80 (0: none)."""
+    """`node1=trixie:8080,6006:6006`: the name, what it runs, the port of 127.0.0.1 that leads to its port 80 (0: none),
+    and pairs of more such ports and what they lead to."""
 
     name: str
     system: str
     port: int = 0
+    more: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Node:
-        found = re.fullmatch(r"([a-z][a-z0-9-]+)=([a-z]+)(?::(\d+))?", text)
+        found = re.fullmatch(r"([a-z][a-z0-9-]+)=([a-z]+)(?::(\d+)((?:,\d+:\d+)*))?", text)
         if not found or found[2] not in SYSTEMS:
             raise WorldError(
-                f"--node {text} is not understood; write NAME=SYSTEM or NAME=SYSTEM:PORT, with a NAME of two or "
-                f"more of a-z 0-9 -, and SYSTEM one of {', '.join(SYSTEMS)}"
+                f"--node {text} is not understood; write NAME=SYSTEM, NAME=SYSTEM:PORT or "
+                f"NAME=SYSTEM:PORT,PORT:NODEPORT…, with a NAME of two or more of a-z 0-9 -, and SYSTEM one of "
+                f"{', '.join(SYSTEMS)}"
             )
-        return cls(found[1], found[2], int(found[3] or 0))
+        node = cls(found[1], found[2], int(found[3] or 0), _pairs(found[4] or ""))
+        for end, where in ((0, "127.0.0.1"), (1, "the node")):
+            ports = [pair[end] for pair in node.published]
+            wrong = [port for port in ports if not 0 < port < 65536 or ports.count(port) > 1]
+            if wrong:
+                raise WorldError(f"--node {text}: {wrong[0]} is not a port of {where}, or is named twice")
+        return node
+
+    @property
+    def published(self) -> list[tuple[int, int]]:
+        """All pairs: a port of 127.0.0.1, and the node's port that it leads to."""
+        return [*([(self.port, 80)] if self.port else []), *self.more]
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple((int(outer), int(inner)) for outer, inner in re.findall(r"(\d+):(\d+)", text))
 
 
 def existing() -> list[Node]:
@@ -46,7 +64,8 @@ def existing() -> list[Node]:
         found = inspect("container", container)
         labels = found["Config"]["Labels"] if found else {}
         if "llmops.node" in labels:
-            nodes.append(Node(labels["llmops.node"], labels["llmops.system"], int(labels["llmops.port"])))
+            more = _pairs(labels.get("llmops.ports", ""))
+            nodes.append(Node(labels["llmops.node"], labels["llmops.system"], int(labels["llmops.port"]), more))
     return sorted(nodes, key=lambda node: node.name)
 
 
@@ -67,8 +86,9 @@ def ensure(wanted: list[Node], builder: Builder) -> None:
 
 def _keep(node: Node, old: Node) -> None:
     if old != node:
+        ports = ", ".join(f"{outer}:{inner}" for outer, inner in old.published)
         raise WorldError(
-            f"{node.name} is there already, with {old.system} and host port {old.port or 'none'}. "
+            f"{node.name} is there already, with {old.system} and host ports {ports or 'none'}. "
             f"Remove it first: world.py down {node.name}"
         )
     container = node_container(node.name)
@@ -80,7 +100,12 @@ def _keep(node: Node, old: Node) -> None:
 
 def _start(node: Node, image: str, options: list[str]) -> None:
     container = node_container(node.name)
-    labels = {"llmops.node": node.name, "llmops.system": node.system, "llmops.port": str(node.port)}
+    labels = {
+        "llmops.node": node.name,
+        "llmops.system": node.system,
+        "llmops.port": str(node.port),
+        "llmops.ports": ",".join(f"{outer}:{inner}" for outer, inner in node.more),
+    }
     command = ["create", "--name", container, "--hostname", node.name, "--label", LABEL]
     command += [f"--label={key}={value}" for key, value in labels.items()]
     command += ["--network", NETWORK, "--cgroupns", "private", "--stop-signal", "SIGRTMIN+3"]
@@ -92,8 +117,8 @@ def _start(node: Node, image: str, options: list[str]) -> None:
         volume = f"{container}-{folder}"
         docker("volume", "create", "--label", LABEL, volume)
         command += ["--volume", f"{volume}:/var/lib/{folder}"]
-    if node.port:
-        command += ["--publish", f"127.0.0.1:{node.port}:80"]
+    for outer, inner in node.published:
+        command += ["--publish", f"127.0.0.1:{outer}:{inner}"]
     docker(*command, image)
     try:
         _hand_on_authorities(container)

@@ -23,8 +23,8 @@ VOLUMES = {
 }
 # Files of a node itself: what its Ollama is told (standins/ollama.py) and which GPU it has (standins/gpu.py).
 NODE = {"ollama": "/etc/llmops-world/ollama.json", "gpu": "/etc/llmops-world/gpu.json"}
-# What a node meets at the upstream, where every node has a file of its own (images/upstream/shelves.py).
-SERVED = {name: f"/srv/switches/{{node}}.{name}.json" for name in ("marketplace", "index")}
+# What a node meets at the upstream, where every node has a file of its own (images/upstream: shelves.py, traceloop.py).
+SERVED = {name: f"/srv/switches/{{node}}.{name}.json" for name in ("marketplace", "index", "traceloop")}
 # These have no volume; their file lives in the container.
 INSIDE = {"web": "/standin.json", "agent_backend": "/standin.json", "local_sandbox": "/standin.json"}
 

@@ -32,11 +32,13 @@ from _upstream import WWW, swapped
 FOLDER = WWW / "pypi"
 CACHED = CACHE / "wheels"
 LOCK = WORLD / "plugins" / "requirements.lock"
-# Lock -> the requirements that it is made of, and the Python that it is for: the plugin daemon's, which is Debian 13's,
-# and the api's, which is Debian 12's.
-RECIPES = {LOCK: (WORLD / "plugins" / "ollama" / "requirements.txt", "3.13")} | {
-    path.with_suffix(".lock"): (path, "3.11") for path in sorted((IMAGES / "standin" / "wheels").glob("*.txt"))
-}
+PHOENIX = IMAGES / "phoenix" / "wheels" / "requirements.lock"
+# Lock -> the requirements that it is made of, and the Python that it is for: the plugin daemon's and Phoenix's, which
+# is Debian 13's, and the api's, which is Debian 12's.
+RECIPES = {
+    LOCK: (WORLD / "plugins" / "ollama" / "requirements.txt", "3.13"),
+    PHOENIX: (PHOENIX.with_suffix(".txt"), "3.13"),
+} | {path.with_suffix(".lock"): (path, "3.11") for path in sorted((IMAGES / "standin" / "wheels").glob("*.txt"))}
 # What a C library of that image takes; pip does not know that a newer one takes the wheels for an older one, too.
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_24", "manylinux_2_28", "manylinux_2_34")
 MACHINES = ("x86_64", "aarch64")

@@ -55,6 +55,28 @@ PROMETHEUS, PROMTOOL = (
     )
     for name in ("prometheus", "promtool")
 )
+# Where traces and metrics go. Whatever Dify release is asked for, its host may be told to use one of these.
+COLLECTOR = GoBinary(
+    "otelcol-contrib",
+    "go.opentelemetry.io/collector/cmd/builder",
+    "0.155.0",
+    via="builder",
+    manifest="otelcol/manifest.yaml",
+)
+MONITORING = (
+    Image("otelcol", "otelcol", ("otel/opentelemetry-collector-contrib:0.155.0",), binaries=(COLLECTOR,)),
+    Image("lgtm", "lgtm", ("grafana/otel-lgtm:0.30.2",), base="base-trixie", binaries=(COLLECTOR, PROMETHEUS)),
+    Image(
+        "phoenix",
+        "phoenix",
+        ("arizephoenix/phoenix:version-20.26.1",),
+        base="base-trixie",
+        binaries=(UV,),
+        wheels="wheels/requirements.lock",
+    ),
+)
+# A browser, for the tests that look at a page; no registry has it.
+CHROMIUM = Image("chromium", "chromium", base="base-trixie")
 # The api image stopped running as root here; 1001 is also the owner that its storage needs.
 API_AS_1001 = (1, 10, 1)
 # OpenTelemetry as the api image has it, and since when; the images before have no OTLP over HTTP.

@@ -116,6 +116,7 @@ def test_a_world_with_dify_asks_for_release_data_before_it_builds(steps: list[st
     [
         ("node1=trixie", _nodes.Node("node1", "trixie")),
         ("rh-9=redhat:8080", _nodes.Node("rh-9", "redhat", 8080)),
+        ("demo=trixie:8080,6006:6006,9091:9090", _nodes.Node("demo", "trixie", 8080, ((6006, 6006), (9091, 9090)))),
     ],
 )
 def test_a_node_is_read(text: str, node: _nodes.Node) -> None:
@@ -123,11 +124,29 @@ def test_a_node_is_read(text: str, node: _nodes.Node) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["node1", "n=trixie", "node1=sid", "node1=trixie:http", "Node1=trixie", "no de=trixie"]
+    "text",
+    [
+        *("node1", "n=trixie", "node1=sid", "node1=trixie:http", "Node1=trixie", "no de=trixie"),
+        *("node1=trixie:80,81", "node1=trixie:80,81:", "node1=trixie,81:81", "node1=trixie:80:81"),
+    ],
 )
 def test_a_wrong_node_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(WorldError, match="NAME=SYSTEM"):
         _nodes.Node.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("ports", "what"),
+    [
+        ("8080,8080:6006", "8080 is not a port of 127.0.0.1, or is named twice"),
+        ("8080,6006:80", "80 is not a port of the node"),
+        ("8080,66000:6006", "66000 is not a port of 127.0.0.1"),
+        ("8080,6006:0", "0 is not a port of the node"),
+    ],
+)
+def test_a_port_that_cannot_be_published_is_refused(ports: str, what: str) -> None:
+    with pytest.raises(WorldError, match=what):
+        _nodes.Node.parse(f"node1=trixie:{ports}")
 
 
 def test_every_system_has_a_context() -> None:

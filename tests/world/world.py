@@ -61,7 +61,7 @@ def up(options: argparse.Namespace) -> None:
 
 def _table(tags: list[str]) -> list[Image]:
     _releases.ensure(tags)
-    return list(images.table(tags or None))
+    return [*images.table(tags or None), *images.MONITORING]
 
 
 def _make(
@@ -139,6 +139,7 @@ def status(_options: argparse.Namespace) -> None:
         found = inspect("container", node_container(node.name))
         state = found["State"]["Status"] if found else "gone"
         address = f"http://127.0.0.1:{node.port}" if node.port else ""
+        address += "".join(f", {outer} leads to {inner}" for outer, inner in node.more)
         print(f"{node.name:10} {state}   {node.system}   {address}".rstrip())
 
 
@@ -168,8 +169,8 @@ def arguments() -> argparse.ArgumentParser:
         "--node",
         action="append",
         default=[],
-        metavar="NAME=SYSTEM[:PORT]",
-        help=f"a node, its system ({', '.join(_nodes.SYSTEMS)}) and the local port that leads to its port 80",
+        metavar="NAME=SYSTEM[:PORT[,PORT:NODEPORT]…]",
+        help=f"a node, its system ({', '.join(_nodes.SYSTEMS)}), a port that leads to its port 80, and more ports",
     )
     up_command.add_argument("--bare", action="store_true", help="package repositories only, nothing of Dify or Ollama")
     up_command.add_argument(
