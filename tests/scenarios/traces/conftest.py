@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "world"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from node import HOME, MACHINE, Owner, containers, files, on_node

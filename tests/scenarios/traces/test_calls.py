@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import time
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import images
 import pytest
 import requests
+from _build import Builder
 from database import sql
-from node import ANSWER, MACHINE, MODEL, QUESTION, Span, Told, arrived, ask, until
+from node import ANSWER, MACHINE, MODEL, QUESTION, ROOT, Phoenix, Span, Told, ask, get, on_node, until
 from states import be
 from workspace import Workspace, keep, put_back
 
@@ -40,13 +43,13 @@ def calls(url: str, key: str) -> Iterator[Calls]:
     keep(MACHINE)
     try:
         workspace = Workspace(MACHINE)
-        began = time.time()
+        spans = Phoenix()
         told = {"streaming": ask(url, key), "blocking": ask(url, key, streaming=False, named=True)}
         for model, leave_after in (("mid", 0), ("e500", 0), ("slow", 2)):
             workspace.add_model(model)
             told[model] = ask(url, workspace.chat_key(model), leave_after=leave_after)
         told["embedding"] = embedded(workspace)
-        yield Calls(told, arrived(7, began, patience=60))
+        yield Calls(told, spans.arrived(7, patience=60))
     finally:
         put_back(MACHINE)
 
@@ -132,3 +135,31 @@ def test_an_embedding_in_the_worker(calls: Calls) -> None:
     assert span.name == "embeddings all-minilm"
     assert span.outcome == "ok"
     assert span.attributes["gen_ai.usage.input_tokens"] == calls.told["embedding"].usage["prompt_tokens"] > 0
+
+
+def test_each_call_reaches_the_daemon_as_part_of_its_trace(calls: Calls) -> None:
+    log = on_node("docker logs dify-plugin_daemon-1 2>&1")
+    assert [span.name for span in calls.spans if f"trace_id={span.trace_id}" not in log] == []
+
+
+def test_nobody_repeats_what_was_asked(calls: Calls, key: str) -> None:
+    """Neither Phoenix nor any log: no question, no answer, no key."""
+    assert "marzipan" not in str(calls.spans)
+    assert ANSWER not in str(calls.spans)
+    logs = on_node("for one in api worker otel_collector phoenix; do docker logs dify-$one-1 2>&1; done")
+    assert len(logs) > 1000
+    assert [word for word in ("marzipan", ANSWER, key) if word in logs] == []
+
+
+def test_the_page_of_a_trace(calls: Calls) -> None:
+    """As a browser on the node shows it: the model, and what it counted."""
+    project = get("http://127.0.0.1:6006/v1/projects/default")["data"]["id"]
+    span = calls.of(MODEL, gen_ai__request__stream=True)
+    command = [
+        *(sys.executable, "tests/monitoring/screenshot.py"),
+        *(f"http://127.0.0.1:6006/projects/{project}/traces/{span.trace_id}", "build/screenshots/trace.png"),
+        *("--image", Builder().ensure(images.CHROMIUM), "--network", f"container:{MACHINE.container}"),
+        *("--word", MODEL, "--word", "gen_ai"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from node import QUESTION, arrived, chats, files, on_node, on_traceloop, until
+from node import QUESTION, Traceloop, chats, files, on_node, until
 from states import KEY, LIMIT, announced, change
 
 COST_LOG = "/opt/dify/volumes/app/storage/cost-log.jsonl"
@@ -24,8 +24,9 @@ def traceloop() -> None:
 
 def test_what_arrives(url: str, key: str) -> None:
     """With the key, and with no more of what was said than the inventory allows."""
-    began = chats(url, key, 1)
-    (span,) = arrived(1, began, on_traceloop)
+    spans = Traceloop()
+    chats(url, key, 1)
+    (span,) = spans.arrived(1)
     asked, answered = span.attributes["gen_ai.prompt.0.content"], span.attributes["gen_ai.completion.0.content"]
     assert asked == QUESTION[:LIMIT]
     assert len(answered) == LIMIT

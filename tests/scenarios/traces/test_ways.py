@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from node import FILES, MACHINE, MODEL, arrived, chats, get, on_node, on_traceloop, until
+from node import FILES, MACHINE, MODEL, Phoenix, Traceloop, chats, get, on_node, until
 from states import KEY, announced, change
 
 SERVICES = "docker compose -p dify ps --all --format '{{.Service}}'"
@@ -26,12 +26,14 @@ def services() -> set[str]:
 
 
 def test_straight_to_the_backend(url: str, key: str) -> None:
+    spans = Traceloop()
     change("direct")
+    spans.arrived(1)  # of the run's own question
     assert not services() & {"otel_collector", "phoenix", "lgtm"}
     assert on_node(f"stat --format='%a %U' {FILES}/dify.env") == "600 root"
     assert KEY in on_node(f"cat {FILES}/dify.env")
-    began = chats(url, key, 2)
-    arrived(2, began, on_traceloop)
+    chats(url, key, 2)
+    spans.arrived(3)
 
 
 def test_metrics_in_a_prometheus(url: str, key: str) -> None:
@@ -68,6 +70,7 @@ def test_none(url: str, key: str) -> None:
 def test_and_back(url: str, key: str) -> None:
     change("phoenix")
     assert services() >= {"otel_collector", "phoenix"}
-    began = chats(url, key, 1)
-    arrived(1, began)
+    spans = Phoenix()
+    chats(url, key, 1)
+    spans.arrived(1)
     assert change("phoenix").changed == 0
