@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.llmops.stack.tests.unit.monitoring_collector import PACKAGE, PLUGIN, Collector, Plugin
 
 try:
-    HAS_SDK = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.common") is not None
+    HAS_SDK = importlib.util.find_spec("opentelemetry.proto") is not None
 except ModuleNotFoundError:
     HAS_SDK = False
 

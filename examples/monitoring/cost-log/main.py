@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A monitoring plugin that keeps a cost log.
 
+How such a plugin is made: roles/traceloop/files/monitoring/README.md.
+
 The price is the one Dify knows for the model, else the one in prices.json (electricity and hardware of an own model
 server). The log is COST_LOG_FILE, by default in Dify's storage, which survives an upgrade; it holds no content.
 """

@@ -13,18 +13,18 @@ from typing import Any
 from . import names
 from .metrics import Piece
 
-CLIENT, ERROR, CUMULATIVE = 3, 2, 2
+CLIENT, ERROR, CUMULATIVE, SAMPLED = 3, 2, 2, 1
 KEYS = {"traces": b"resourceSpans", "metrics": b"resourceMetrics"}
 
 
 class Span:
-    """One span of a trace of its own."""
+    """One span of a trace of its own, or of another's."""
 
-    __slots__ = ("attributes", "name", "span_id", "started", "trace_id")
+    __slots__ = ("attributes", "name", "parent_id", "span_id", "started", "trace_id")
 
     def __init__(self, name: str, attributes: dict[str, Any], started: int) -> None:
         self.name, self.attributes, self.started = name, attributes, started
-        self.trace_id, self.span_id = os.urandom(16).hex(), os.urandom(8).hex()
+        self.trace_id, self.span_id, self.parent_id = os.urandom(16).hex(), os.urandom(8).hex(), ""
 
 
 class Backend:
@@ -34,7 +34,7 @@ class Backend:
     content_type = "application/json"
 
     def __init__(self, resource: Mapping[str, Any], offer: Callable[[bytes], None]) -> None:
-        self._resource = {"attributes": attributes_of(resource)}
+        self._resource = {"attributes": _pairs(resource)}
         self._offer = offer
 
     def suppressed(self) -> bool:
@@ -44,21 +44,26 @@ class Backend:
         return Span(name, attributes, started)
 
     def activate(self, span: Span) -> str:
+        """Make it the current span of the call's private context; what is sent along as `traceparent`."""
         return f"00-{span.trace_id}-{span.span_id}-01"
 
     def end(self, span: Span, attributes: dict[str, Any], error: str, ended: int) -> None:
+        span.attributes.update(attributes)
+        self._offer(self.span(span, error, ended))
+
+    def span(self, span: Span, error: str, ended: int) -> bytes:
         told = {
             "traceId": span.trace_id,
             "spanId": span.span_id,
             "name": span.name,
             "kind": CLIENT,
-            "flags": 1,
+            "flags": SAMPLED,
             "startTimeUnixNano": str(span.started),
             "endTimeUnixNano": str(ended),
-            "attributes": attributes_of({**span.attributes, **attributes}),
+            "attributes": _pairs(span.attributes),
             "status": {"code": ERROR, "message": error} if error else {},
         }
-        self._offer(self._encode({"scopeSpans": [{"scope": {"name": names.SCOPE}, "spans": [told]}]}))
+        return self._encode({"scopeSpans": [{"scope": {"name": names.SCOPE}, "spans": [told]}]})
 
     def metric(self, piece: Piece) -> bytes:
         name = piece.metric
@@ -68,7 +73,7 @@ class Backend:
             histograms = [
                 {
                     **times,
-                    "attributes": attributes_of(point.attributes),
+                    "attributes": _pairs(point.attributes),
                     "count": str(sum(point.counts)),
                     "sum": point.total,
                     "min": point.low,
@@ -91,7 +96,7 @@ class Backend:
         return b'{"%s":[%s]}' % (KEYS[signal], b",".join(parts))
 
 
-def attributes_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"key": key, "value": _value(value)} for key, value in values.items()]
 
 

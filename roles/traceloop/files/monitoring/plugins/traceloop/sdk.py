@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Spans with the OpenTelemetry packages of the image, SDK 1.27 to the newest: in Dify's own trace, as protobuf.
+"""Spans with the OpenTelemetry packages of the image, 1.27 to the newest: in Dify's own trace, and as protobuf.
 
-Of the SDK only the spans and their encoding: an own provider, never the global one. Its processors, readers and
-exporters restart themselves in a forked child, which would then report the parent's figures as well, encode again for
-each try, and do not say what they drop.
+Only their contexts and message types. The SDK's provider, processors and exporters are left out: they cost a call more
+than all the rest of this, restart in a forked child, encode again for each try, and do not say what they drop.
 """
 
 from __future__ import annotations
@@ -16,15 +15,12 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMessage
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1 import trace_pb2 as tb
 
-from . import names
+from . import names, plain
 from .metrics import Piece
 
 # Flask's instrumentation keeps the request's span here; a thread with a copied request context still sees it.
@@ -37,48 +33,48 @@ SUPPRESS = (
 )
 
 
-class _Handover(SpanProcessor):
-    def __init__(self, offer: Callable[[bytes], None]) -> None:
-        self._offer = offer
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self._offer(encode_spans([span]).SerializeToString())
-
-
-class Backend:
-    """What main.py asks of a backend. `offer` gets each span, encoded; `join` makes a request's body of several."""
-
+class Backend(plain.Backend):
     kind = "sdk"
     content_type = "application/x-protobuf"
 
     def __init__(self, resource: Mapping[str, Any], offer: Callable[[bytes], None]) -> None:
-        self._resource = ResourceMessage(attributes=_pairs(resource))
-        # Not Resource.create: its detectors read the environment and search entry points for a quarter of a second.
-        # All are sampled: a child of a request that Dify did not sample would be lost otherwise.
-        provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource(dict(resource)), shutdown_on_exit=False)
-        provider.add_span_processor(_Handover(offer))
-        self._tracer = provider.get_tracer(names.SCOPE)
+        super().__init__(resource, offer)
+        self._sender = Resource(attributes=_pairs(resource))
+        self._scope = InstrumentationScope(name=names.SCOPE)
 
     def suppressed(self) -> bool:
         return any(key and otel_context.get_value(key) for key in SUPPRESS)
 
-    def begin(self, name: str, attributes: dict[str, Any], started: int) -> Span:
-        span: Any = self._tracer.start_span(
-            name, context=_parent(), kind=trace.SpanKind.CLIENT, attributes=attributes, start_time=started
-        )
+    def begin(self, name: str, attributes: dict[str, Any], started: int) -> plain.Span:
+        """Always one, in the request's trace where there is one: also where Dify did not sample that."""
+        span, parent = super().begin(name, attributes, started), _parent()
+        if parent is not None:
+            span.trace_id, span.parent_id = f"{parent.trace_id:032x}", f"{parent.span_id:016x}"
         return span
 
-    def activate(self, span: Span) -> str:
-        """Make it the current span of the call's private context, so that what the call does is its child."""
-        otel_context.attach(trace.set_span_in_context(span))
-        ids = span.get_span_context()
-        return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-01"
+    def activate(self, span: plain.Span) -> str:
+        ids = trace.SpanContext(
+            int(span.trace_id, 16), int(span.span_id, 16), False, trace.TraceFlags(trace.TraceFlags.SAMPLED)
+        )
+        otel_context.attach(trace.set_span_in_context(trace.NonRecordingSpan(ids)))
+        return super().activate(span)
 
-    def end(self, span: Span, attributes: dict[str, Any], error: str, ended: int) -> None:
-        span.set_attributes(attributes)
-        if error:
-            span.set_status(trace.Status(trace.StatusCode.ERROR, error))
-        span.end(ended)
+    def span(self, span: plain.Span, error: str, ended: int) -> bytes:
+        told = tb.Span(
+            trace_id=bytes.fromhex(span.trace_id),
+            span_id=bytes.fromhex(span.span_id),
+            parent_span_id=bytes.fromhex(span.parent_id),
+            name=span.name,
+            kind=tb.Span.SPAN_KIND_CLIENT,
+            flags=plain.SAMPLED,
+            start_time_unix_nano=span.started,
+            end_time_unix_nano=ended,
+            attributes=_pairs(span.attributes),
+            status=tb.Status(code=tb.Status.STATUS_CODE_ERROR, message=error) if error else None,
+        )
+        scope = tb.ScopeSpans(scope=self._scope, spans=[told])
+        body = tb.ResourceSpans(resource=self._sender, scope_spans=[scope])
+        return tb.TracesData(resource_spans=[body]).SerializeToString()
 
     def metric(self, piece: Piece) -> bytes:
         name = piece.metric
@@ -103,8 +99,8 @@ class Backend:
             told.sum.aggregation_temporality = pb.AGGREGATION_TEMPORALITY_CUMULATIVE
             told.sum.is_monotonic = True
             told.sum.data_points.add(**times, as_int=piece.value)
-        scope = pb.ScopeMetrics(scope=InstrumentationScope(name=names.SCOPE), metrics=[told])
-        body = pb.ResourceMetrics(resource=self._resource, scope_metrics=[scope])
+        scope = pb.ScopeMetrics(scope=self._scope, metrics=[told])
+        body = pb.ResourceMetrics(resource=self._sender, scope_metrics=[scope])
         return pb.MetricsData(resource_metrics=[body]).SerializeToString()
 
     def join(self, _signal: str, parts: list[bytes]) -> bytes:
@@ -112,24 +108,27 @@ class Backend:
         return b"".join(parts)
 
 
+_KINDS = {bool: "bool_value", int: "int_value", float: "double_value"}
+
+
 def _pairs(values: Mapping[str, Any]) -> list[Any]:
-    kinds = {bool: "bool_value", int: "int_value", float: "double_value"}
-    return [
-        KeyValue(key=key, value=AnyValue(**{kinds.get(type(value), "string_value"): value}))
-        for key, value in values.items()
-    ]
+    return [KeyValue(key=key, value=_value(value)) for key, value in values.items()]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
+    kind = _KINDS.get(type(value))
+    return AnyValue(**{kind: value}) if kind else AnyValue(string_value=str(value))
 
 
 def _parent() -> Any:
-    """The current context if it has a span, else the request's span where Dify's own tracing made one, else none.
+    """Of the current span if there is one, else of the request's where Dify's own tracing made one, else none.
 
     Dify runs a call in a thread. From 1.14 its context comes along; before, only Flask's request does.
     """
-    if trace.get_current_span().get_span_context().is_valid:
-        return otel_context.get_current()
     flask = sys.modules.get("flask")
+    spans = [trace.get_current_span()]
     if flask and flask.has_request_context():
-        span = flask.request.environ.get(FLASK_SPAN)
-        if span is not None and span.get_span_context().is_valid:
-            return trace.set_span_in_context(span)
-    return None
+        spans.append(flask.request.environ.get(FLASK_SPAN))
+    return next((ids for span in spans if span is not None and (ids := span.get_span_context()).is_valid), None)
