@@ -56,7 +56,7 @@ def summary(given: Mapping[str, Any], where: Mapping[str, Any], plugins: list[st
         return [f"{host}: model calls are not seen. {no_hook(given)}"]
     to = where["words"]
     if given["collector"]:
-        to += ", through the collector on this host, which keeps on disk what cannot be delivered at once"
+        to += ", through a collector, which keeps on disk what cannot be delivered at once"
     what = "as spans and metrics" if where["metrics_url"] else "as spans, without metrics"
     lines = [
         f"{host}: every model call of Dify goes to {to}.",
