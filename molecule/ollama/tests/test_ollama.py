@@ -153,6 +153,43 @@ def test_where_it_computes(host: Any, server: Any) -> None:
     assert on_gpu == (1.0 if name_of(host) == "ollama1" else 0.0)
 
 
+# -- what it says of itself -----------------------------------------------------------------
+
+
+def figures(host: Any) -> dict[str, float]:
+    script = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:11435/metrics').read().decode())"
+    lines = host.check_output(f"python3 -c {shlex.quote(script)}").splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line and line[0] != "#")}
+
+
+def test_figures_are_of_what_the_server_did(host: Any, server: Any) -> None:
+    if name_of(host) != "ollama2":
+        assert not host.file("/etc/systemd/system/ollama-metrics.service").exists, "it is off by default"
+        return
+    asked = 'ollama_requests_total{path="/api/generate",status="200"}'
+    before = figures(host)
+    server("/api/generate", {"model": MODEL, "prompt": "Hello", "stream": False})
+    end = time.monotonic() + 10
+    while (after := figures(host))[asked] == before[asked] and time.monotonic() < end:
+        time.sleep(0.2)
+    assert after[asked] == before[asked] + 1
+    assert after["ollama_up"] == after[f'ollama_info{{version="{VERSIONS["ollama2"]}"}}'] == 1
+    assert after[f'ollama_model_gpu_ratio{{model="{MODEL}"}}'] == after["ollama_gpu_expected"] == 0
+    assert after["ollama_model_loads_total"] >= 1
+
+
+def test_figures_are_served_by_nobody_in_particular_and_here_alone(host: Any) -> None:
+    if name_of(host) != "ollama2":
+        pytest.skip("only ollama2 serves figures")
+    assert host.service("ollama-metrics").is_enabled
+    assert host.socket("tcp://127.0.0.1:11435").is_listening
+    assert not host.socket("tcp://0.0.0.0:11435").is_listening
+    process = host.check_output("systemctl show --property=MainPID --value ollama-metrics")
+    assert host.check_output(f"stat -c %u /proc/{process}") not in ("0", str(host.user("ollama").uid))
+    capabilities = host.check_output(f"grep CapEff /proc/{process}/status").split()[1]
+    assert int(capabilities, 16) == 0
+
+
 # -- what a host goes through -------------------------------------------------------------
 
 
