@@ -477,11 +477,17 @@ class PluginModelClient(BasePluginClient):
 import contextlib, json, sys
 from core.plugin.impl import base, model
 client = model.PluginModelClient()
-for name in ("llama3.2", "fail"):
-    with contextlib.suppress(ValueError):
-        chunks = list(client.invoke_llm(tenant_id="t", user_id="u", plugin_id="langgenius/ollama", provider="ollama",
-            model=name, credentials={"base_url": "http://user:SECRET@ollama.example:11434", "key": "SECRET"},
-            prompt_messages=[], model_parameters={"temperature": 0.1}, stream=True))
+def ask(name, stream=True):
+    return client.invoke_llm(tenant_id="t", user_id="u", plugin_id="langgenius/ollama", provider="ollama",
+        model=name, credentials={"base_url": "http://user:SECRET@ollama.example:11434", "key": "SECRET"},
+        prompt_messages=[], model_parameters={"temperature": 0.1}, stream=stream)
+list(ask("llama3.2"))
+with contextlib.suppress(ValueError):
+    list(ask("fail"))
+left = ask("left"); next(left); left.close()
+for _chunk in ask("first chunk only", stream=False):
+    break
+ask("never iterated")
 print(json.dumps(base.SENT))
 """,
 }
@@ -510,12 +516,19 @@ def test_under_the_runtime_a_process_leaves_with_its_spans_delivered(
         check=False,
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
-    ok, failed = collector.spans
-    assert ok["resource"]["service.name"] == "dify-worker"
+    told = {span["name"]: span["attributes"]["dify.outcome"] for span in collector.spans}
+    assert told == {
+        "chat llama3.2": "ok",
+        "chat fail": "error",
+        "chat left": "cancelled",
+        "chat first chunk only": "ok",
+    }
+    ok, failed, *others = collector.spans
+    assert len(others) == 2 and ok["resource"]["service.name"] == "dify-worker"
     assert (ok["attributes"]["gen_ai.usage.output_tokens"], ok["attributes"]["dify.outcome"]) == (2, "ok")
     assert (ok["attributes"]["server.address"], ok["attributes"]["server.port"]) == ("ollama.example", 11434)
     assert failed["status"]["code"] == 2 and failed["attributes"]["error.type"] == "ValueError"
     assert [sent["traceparent"] for sent in json.loads(done.stdout)] == [
-        f"00-{span['traceId']}-{span['spanId']}-01" for span in (ok, failed)
+        f"00-{span['traceId']}-{span['spanId']}-01" for span in collector.spans
     ]
     assert "SECRET" not in json.dumps([collector.spans, collector.metrics, collector.requests])
