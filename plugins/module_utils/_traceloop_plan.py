@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote as percent
 
 from ansible.module_utils.common.yaml import yaml_dump
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_collector as collector
 from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_preflight as preflight
 from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_services as services
@@ -26,6 +27,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target imp
 __all__ = ["plan"]
 
 _HEAD = "# Written by llmops.stack: changes made here are lost. {}\n"
+_SWITCHES = ("metrics", "trace_content", "dify_otel", "collector")
 _DATA = ("queue", PHOENIX, LGTM)
 _OFF: dict[str, Any] = {
     "enabled": False,
@@ -71,6 +73,7 @@ def plan(
         See the filter's documentation.
     """
     given = {name.removeprefix("traceloop_"): value for name, value in variables.items()}
+    given.update({name: boolean(given[name]) for name in _SWITCHES})  # on a command line false is a text
     if given["backend"] == "none":
         return {**_OFF, "backend": "none"}
     where = target(given)

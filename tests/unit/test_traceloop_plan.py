@@ -188,6 +188,12 @@ def test_an_address_may_be_the_one_of_a_signal(ending: str) -> None:
     assert said["TRACELOOP_METRICS_ENDPOINT"] == "http://backend/otlp/v1/metrics"
 
 
+@pytest.mark.parametrize("switch", ["trace_content", "metrics", "collector", "dify_otel"])
+def test_a_switch_of_the_command_line_is_a_text(switch: str) -> None:
+    for said, meant in (("false", False), ("true", True)):
+        assert wanted("otlp", **{f"traceloop_{switch}": said}) == wanted("otlp", **{f"traceloop_{switch}": meant})
+
+
 class TestDirect:
     def test_dify_sends_to_the_backend_itself(self) -> None:
         found = wanted("traceloop", traceloop_collector=False)
