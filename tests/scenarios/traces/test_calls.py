@@ -16,6 +16,7 @@ from node import ANSWER, MACHINE, MODEL, QUESTION, ROOT, Phoenix, Span, Told, as
 from states import be
 from workspace import Workspace, keep, put_back
 
+EMBEDDER = "all-minilm:latest"
 TITLE_TOKENS = 500  # what Dify allows a title
 
 
@@ -45,11 +46,11 @@ def calls(url: str, key: str) -> Iterator[Calls]:
         workspace = Workspace(MACHINE)
         spans = Phoenix()
         told = {"streaming": ask(url, key), "blocking": ask(url, key, streaming=False, named=True)}
-        for model, leave_after in (("mid", 0), ("e500", 0), ("slow", 2)):
+        for model, leave_after in (("mid", 0), ("pause", 1)):
             workspace.add_model(model)
             told[model] = ask(url, workspace.chat_key(model), leave_after=leave_after)
         told["embedding"] = embedded(workspace)
-        yield Calls(told, spans.arrived(7, patience=60))
+        yield Calls(told, spans.arrived(6, patience=60))
     finally:
         put_back(MACHINE)
 
@@ -80,7 +81,7 @@ def test_streaming(calls: Calls) -> None:
 
 
 def test_blocking(calls: Calls) -> None:
-    (span,) = [one for one in calls.spans if one.attributes["gen_ai.request.stream"] is False and not is_title(one)]
+    (span,) = [one for one in calls.spans if one.attributes.get("gen_ai.request.stream") is False and not is_title(one)]
     assert ANSWER in calls.told["blocking"].answer
     finished(span, calls.told["blocking"])
     assert "gen_ai.response.time_to_first_chunk" not in span.attributes
@@ -116,23 +117,17 @@ def test_a_stream_that_fails(calls: Calls) -> None:
     assert "unexpected EOF" not in str(span), "messages of errors quote prompts"
 
 
-def test_a_model_server_that_fails(calls: Calls) -> None:
-    span = calls.of("e500")
-    assert calls.told["e500"].error
-    assert (span.outcome, span.status) == ("error", "ERROR")
-
-
 def test_a_client_that_goes_away(calls: Calls) -> None:
     """This release of Dify lets the model go on to its end; the span tells of all of it."""
-    told, span = calls.told["slow"], calls.of("slow")
+    told, span = calls.told["pause"], calls.of("pause")
     assert told.answer
     assert not told.usage
     assert span.outcome in ("ok", "cancelled")
 
 
 def test_an_embedding_in_the_worker(calls: Calls) -> None:
-    span = calls.of("all-minilm")
-    assert span.name == "embeddings all-minilm"
+    span = calls.of(EMBEDDER)
+    assert span.name == f"embeddings {EMBEDDER}"
     assert span.outcome == "ok"
     assert span.attributes["gen_ai.usage.input_tokens"] == calls.told["embedding"].usage["prompt_tokens"] > 0
 
@@ -158,7 +153,12 @@ def test_the_page_of_a_trace(calls: Calls) -> None:
     command = [
         *(sys.executable, "tests/monitoring/screenshot.py"),
         *(f"http://127.0.0.1:6006/projects/{project}/traces/{span.trace_id}", "build/screenshots/trace.png"),
-        *("--image", Builder().ensure(images.CHROMIUM), "--network", f"container:{MACHINE.container}"),
+        *(
+            "--image",
+            Builder([images.CHROMIUM]).ensure(images.CHROMIUM.name),
+            "--network",
+            f"container:{MACHINE.container}",
+        ),
         *("--word", MODEL, "--word", "gen_ai"),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
