@@ -77,14 +77,16 @@ class Collector:
                             "resource": _plain(resource["resource"]["attributes"]),
                         }
                     )
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, dict[str, dict[str, Any]]] = {}
         for resource in data.get("resourceMetrics", []):
             for scope in resource["scopeMetrics"]:
                 for metric in scope["metrics"]:
                     for point in (metric.get("histogram") or metric["sum"])["dataPoints"]:
                         plain = {"attributes": _plain(point.get("attributes", [])), "unit": metric["unit"]}
-                        found.setdefault(metric["name"], []).append(point | plain)
-        self.metrics.update(found)  # cumulative: the last request has it all
+                        # A series that is new begins with a zero; what is told after it counts.
+                        found.setdefault(metric["name"], {})[str(plain["attributes"])] = point | plain
+        # Cumulative: the last request has it all.
+        self.metrics.update({name: list(points.values()) for name, points in found.items()})
 
     def close(self) -> None:
         self.server.shutdown()

@@ -326,9 +326,37 @@ def test_series_are_bounded_and_come_in_pieces() -> None:
     ours = metrics.Metrics()
     for number in range(metrics.SERIES + 5):
         ours.record(names.DURATION, 1.0, {"n": number})
+    list(ours.pieces({names.DROPPED_SPANS: 1}))
+    ours.taken()
     pieces = list(ours.pieces({names.DROPPED_SPANS: 2}))
     points = [point for piece in pieces for point in piece.points]
     assert len(points) == metrics.SERIES + 1
     assert max(len(piece.points) for piece in pieces) == metrics.PIECE
     assert (points[-1].attributes, sum(points[-1].counts)) == ({"otel.metric.overflow": True}, 5)
     assert (pieces[-1].metric, pieces[-1].value) == (names.DROPPED_SPANS, 2)
+
+
+def test_a_series_begins_with_a_zero_until_it_has_arrived() -> None:
+    """How much a counter grew is seen only where it was there before: else the first calls of a process are not."""
+    metrics, names = part("metrics"), part("names")
+    ours = metrics.Metrics()
+
+    def told() -> list[tuple[str, list[int], int]]:
+        pieces = list(ours.pieces({names.DROPPED_SPANS: 1}))
+        moments = [piece.now for piece in pieces]
+        for series in {piece.metric for piece in pieces}:
+            times = [piece.now for piece in pieces if piece.metric == series]
+            assert times == sorted(times), "a zero is older than what follows it"
+        assert min(moments) >= pieces[0].since
+        return [(piece.metric, [sum(point.counts) for point in piece.points], piece.value) for piece in pieces]
+
+    ours.record(names.DURATION, 1.0, {"n": 1})
+    dropped: list[tuple[str, list[int], int]] = [(names.DROPPED_SPANS, [], 0), (names.DROPPED_SPANS, [], 1)]
+    first = [(names.DURATION, [0], 0), (names.DURATION, [1], 0), *dropped]
+    assert told() == first
+    assert told() == first, "nobody took the first"
+    ours.taken()
+    ours.record(names.DURATION, 1.0, {"n": 2})
+    assert told() == [(names.DURATION, [0], 0), (names.DURATION, [1, 1], 0), (names.DROPPED_SPANS, [], 1)]
+    ours.taken()
+    assert told() == [(names.DURATION, [1, 1], 0), (names.DROPPED_SPANS, [], 1)]

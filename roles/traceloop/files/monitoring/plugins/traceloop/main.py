@@ -64,6 +64,8 @@ class Session:
             outcome, problem = self._points.post(self.backend.join("metrics", parts), within)
         except Exception as error:  # whatever it is, the thread goes on
             outcome, problem = Delivery.RETRY, type(error).__name__
+        if outcome is Delivery.TAKEN:
+            self.metrics.taken()
         if outcome is Delivery.REFUSED and not self._metrics_problem:
             say(f"the metrics are not taken: {problem}", self.settings)
         self._metrics_problem = problem

@@ -47,7 +47,9 @@ class Metrics:
         self._lock = threading.RLock()  # reentrant: the garbage collector may end a stream in the middle of this code
         # The four values of a series: counts, total, low, high.
         self._series: dict[str, dict[tuple[Any, ...], list[Any]]] = {metric: {} for metric in names.BUCKETS}
-        self._since = time.time_ns()
+        self._since = self._looked = time.time_ns()
+        self._told: set[tuple[str, Any]] = set()
+        self._telling: set[tuple[str, Any]] = set()
 
     def record(self, metric: str, value: float, attributes: Mapping[str, Any]) -> None:
         bounds, series, key = names.BUCKETS[metric], self._series[metric], tuple(attributes.items())
@@ -60,13 +62,26 @@ class Metrics:
             found[2], found[3] = min(found[2], value), max(found[3], value)
 
     def pieces(self, counters: Mapping[str, int]) -> Iterator[Piece]:
+        """All there is. A series that no request has carried yet begins with a zero at the time of the request before:
+        Prometheus sees how much a series grew only where it was there before, and would miss its first calls."""
+        before, self._looked, self._telling = self._looked, time.time_ns(), set()
         for metric, series in self._series.items():
-            keys = list(series)
+            keys, nothing = list(series), [0] * (len(names.BUCKETS[metric]) + 1)
             for start in range(0, len(keys), PIECE):
+                some = keys[start : start + PIECE]
+                new = [key for key in some if (metric, key) not in self._told]
+                if new:
+                    yield Piece(metric, self._since, before, [Point(dict(key), nothing, 0.0, 0.0, 0.0) for key in new])
                 with self._lock:
-                    points = [
-                        Point(dict(key), list(series[key][0]), *series[key][1:]) for key in keys[start : start + PIECE]
-                    ]
+                    points = [Point(dict(key), list(series[key][0]), *series[key][1:]) for key in some]
+                self._telling.update((metric, key) for key in some)
                 yield Piece(metric, self._since, time.time_ns(), points)
         for metric, value in counters.items():
+            if (metric, None) not in self._told:
+                yield Piece(metric, self._since, before, [])
+            self._telling.add((metric, None))
             yield Piece(metric, self._since, time.time_ns(), [], value)
+
+    def taken(self) -> None:
+        """The request made of the last pieces has arrived."""
+        self._told = self._telling
