@@ -111,7 +111,7 @@ def test_a_manifest_without_a_version_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_the_lock_has_what_the_plugin_asks_for() -> None:
-    asked = re.findall(r"(?m)^([\w.-]+)==(\S+)", _wheels.REQUIREMENTS.read_text())
+    asked = re.findall(r"(?m)^([\w.-]+)==(\S+)", _wheels.RECIPES[_wheels.LOCK][0].read_text())
     assert asked
     lines = _wheels.LOCK.read_text().splitlines()
     for name, version in asked:
@@ -152,8 +152,10 @@ def test_a_lock_that_is_only_partly_cached_is_fetched_again(tmp_path: Path, monk
 def test_wheels_are_fetched_into_a_cache_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_wheels, "CACHE", tmp_path / "new")
     monkeypatch.setattr(_wheels, "CACHED", tmp_path / "new" / "wheels")
-    monkeypatch.setattr(_wheels, "_pip", lambda target, *_: (target / "one-1-py3-none-any.whl").write_bytes(b"one"))
-    _wheels._fetch()
+    monkeypatch.setattr(
+        _wheels, "_pip", lambda target, *_, **__: (target / "one-1-py3-none-any.whl").write_bytes(b"one")
+    )
+    _wheels._fetch(_wheels.LOCK)
     assert [path.name for path in _wheels.CACHED.iterdir()] == ["one-1-py3-none-any.whl"]
 
 

@@ -40,6 +40,11 @@ from _settings import CACHE, INVENTORY, STATE, UPSTREAM, WorldError, node_contai
 
 
 def build(options: argparse.Namespace) -> None:
+    if options.only:
+        builder = Builder([*images.MONITORING, images.CHROMIUM])
+        for name in options.only:
+            print(builder.ensure(name))
+        return
     table = [*_table(options.dify), *_ollama.IMAGES]
     _make(table, Builder(table), nodes=_nodes.SYSTEMS.values())
 
@@ -165,6 +170,13 @@ def arguments() -> argparse.ArgumentParser:
     up_command = command(up, "start the upstream and the named nodes; builds what is missing")
     for made in (build_command, up_command):
         made.add_argument("--dify", action="append", default=[], metavar="TAG", help="only this Dify tag (repeatable)")
+    build_command.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="nothing but this image of no Dify release, as chromium, phoenix or node-trixie; prints its full name",
+    )
     up_command.add_argument(
         "--node",
         action="append",

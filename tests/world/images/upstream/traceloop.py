@@ -191,8 +191,9 @@ class Backend(http.server.BaseHTTPRequestHandler):
         scheme, _, key = self.headers.get("Authorization", "").partition(" ")
         kind = self.headers.get("Content-Type", "").split(";")[0]
         items: list[dict[str, Any]] = []
-        status = int(told.get("status", 200))
-        if scheme != "Bearer" or not key or key != str(told.get("key", key)):
+        dropped = bool(told.get("drop"))
+        status = 444 if dropped else int(told.get("status", 200))
+        if not dropped and (scheme != "Bearer" or not key or key != str(told.get("key", key))):
             status = 401
         elif status == 200:
             try:
@@ -200,8 +201,8 @@ class Backend(http.server.BaseHTTPRequestHandler):
                 items = decoded(signal, body, kind)
             except (ValueError, KeyError, OSError, EOFError, AttributeError, struct.error):
                 status = 400
-        RECEIVED.note(client, signal, 444 if told.get("drop") else status, len(body), key, items)
-        if told.get("drop"):
+        RECEIVED.note(client, signal, status, len(body), key, items)
+        if dropped:
             return self._send(200, b"", "text/plain", **{"X-Accel-Redirect": "/drop"})
         if status != 200:
             return self._json(status, {"message": "no valid key" if status == 401 else "out of order"})
