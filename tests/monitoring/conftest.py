@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tests" / "world"))
 
 import _gobuild  # noqa: E402 - found only on the path set above
 from _build import Builder  # noqa: E402 - as above
-from images import PROMETHEUS, PROMTOOL  # noqa: E402 - as above
+from images import COLLECTOR, PROMETHEUS, PROMTOOL  # noqa: E402 - as above
 
 OPENTELEMETRY = "1.45.2"  # one is enough here: tools/monitoring tries the others
 
@@ -33,6 +33,11 @@ def prometheus_program() -> pathlib.Path:
 @pytest.fixture(scope="session")
 def promtool() -> pathlib.Path:
     return _gobuild.ensure(PROMTOOL, Builder())
+
+
+@pytest.fixture(scope="session")
+def collector_program() -> pathlib.Path:
+    return _gobuild.ensure(COLLECTOR, Builder())
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -100,8 +101,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "Tokens by app": {"app-1": 294 * 20, "app-3": 1501 * 20},
     "Spans sent": {"dify-api": 13 / 60, "dify-worker": 1 / 60, "dify-beat": 0},
     "Spans lost in Dify's processes": {"dify-api": 0, "dify-worker": 0, "dify-beat": 4},
-    "Collector's queue": {"otlphttp/backend": 0.6},
-    "Lost by the collector": {"otlphttp/backend": 57 + 143},
+    "Collector's queue": {"otlp_http/traces": 1, "otlp_http/metrics": ...},
+    "Lost by the collector": {"otlp_http/traces": ...},
     "Models on the GPU": {"ollama1 deepseek-r1:1.5b": 0},
     "Memory of loaded models": {"ollama1 all": 11014656, "ollama1 on GPUs": 0},
     "Requests at the server": {"200": ..., "503": ...},
@@ -115,19 +116,12 @@ EXPECTED: dict[str, dict[str, Any]] = {
 ALERTS = {
     ("LLMCallsFail", "deepseek-r1:1.5b"), ("LLMCallsFail", "broken"), ("LLMNoCallSucceeds", "broken"),
     ("LLMAnswersSlow", "llama3:8b"), ("LLMFirstTokenSlow", "llama3:8b"), ("LLMSlowerThanYesterday", "llama3:8b"),
-    ("LLMSpansDropped", "dify-beat"), ("LLMCollectorQueueFilling", "otlphttp/backend"),
-    ("LLMCollectorLosesData", "otlphttp/backend"), ("LLMModelServerDown", "ollama2"), ("LLMModelOnCPU", "ollama1"),
+    ("LLMSpansDropped", "dify-beat"), ("LLMCollectorQueueFilling", "otlp_http/traces"),
+    ("LLMCollectorLosesData", "otlp_http/traces"), ("LLMModelServerDown", "ollama2"), ("LLMModelOnCPU", "ollama1"),
     ("LLMModelServerQueueFull", "ollama1"), ("LLMModelsPushEachOtherOut", "ollama1"),
 }  # fmt: skip
-# As an OpenTelemetry Collector 0.155 shows them at its own address.
-COLLECTOR = """
-otelcol_exporter_queue_capacity{data_type="metrics",exporter="otlphttp/backend"} 5
-otelcol_exporter_queue_capacity{data_type="traces",exporter="otlphttp/backend"} 5
-otelcol_exporter_queue_size{data_type="metrics",exporter="otlphttp/backend"} 0
-otelcol_exporter_queue_size{data_type="traces",exporter="otlphttp/backend"} 3
-otelcol_exporter_enqueue_failed_spans{exporter="otlphttp/backend"} 57
-otelcol_exporter_send_failed_spans{exporter="otlphttp/backend",server_port="1",url_path="/v1/traces"} 143
-"""
+# A span that a collector is given for a backend that is not there.
+SPAN = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": "chat"}
 LOG = """
 [GIN] 2026/11/26 - 01:32:13 | 200 |  936.884429ms |       127.0.0.1 | POST     "/api/chat"
 [GIN] 2026/11/26 - 01:32:15 | 200 |  2.455746921s |      172.18.0.1 | POST     "/api/generate"
@@ -244,6 +238,48 @@ def half_an_hour(calls: list[dict[str, Any]], until_then: float) -> list[dict[st
     return [{"at": until_then - 60 * (MINUTES - number), "calls": calls} for number in range(MINUTES)]
 
 
+def full_collector(
+    stack: contextlib.ExitStack, program: pathlib.Path, root: pathlib.Path, prometheus: Prometheus
+) -> None:
+    """One whose queue of five is full, as its backend is away. It reports that through itself, as role traceloop has it."""
+    port = free_port()
+    retry = {"initial_interval": "1s", "max_interval": "1s", "max_elapsed_time": "0s"}
+    reader = {"protocol": "http/protobuf", "endpoint": f"http://127.0.0.1:{port}/v1/metrics"}
+    config = {
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}}},
+        "exporters": {
+            "otlp_http/traces": {
+                "endpoint": f"http://127.0.0.1:{free_port()}",
+                "sending_queue": {"queue_size": 5},
+                "retry_on_failure": retry,
+            },
+            "otlp_http/metrics": {"metrics_endpoint": f"{prometheus.url}/api/v1/otlp/v1/metrics"},
+        },
+        "service": {
+            "telemetry": {"metrics": {"readers": [{"periodic": {"interval": 1000, "exporter": {"otlp": reader}}}]}},
+            "pipelines": {
+                signal: {"receivers": ["otlp"], "exporters": [f"otlp_http/{signal}"]}
+                for signal in ("traces", "metrics")
+            },
+        },
+    }
+    (root / "collector.yaml").write_text(yaml.safe_dump(config))
+    stack.enter_context(running(program, f"--config={root}/collector.yaml", stderr=(root / "collector.log").open("w")))
+    body = json.dumps({"resourceSpans": [{"resource": {}, "scopeSpans": [{"spans": [SPAN]}]}]}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/traces", body, {"Content-Type": "application/json"})
+
+    def refused() -> bool:
+        try:
+            urllib.request.urlopen(request, timeout=5).close()
+        except urllib.error.HTTPError as error:
+            return error.code == 503
+        except OSError:
+            return False  # it has not started yet
+        return False
+
+    until(refused, f"the collector's queue is full; see {root}/collector.log")
+
+
 def ollama(folder: pathlib.Path) -> tuple[dict[str, tuple[int, str]], pathlib.Path, dict[str, str]]:
     """A server's answers, its log, and an environment in which journalctl shows that log."""
     log = folder / "log"
@@ -260,18 +296,20 @@ def ollama(folder: pathlib.Path) -> tuple[dict[str, tuple[int, str]], pathlib.Pa
 
 @pytest.fixture(scope="module")
 def told(
-    prometheus_program: pathlib.Path, opentelemetry: str, tmp_path_factory: pytest.TempPathFactory
+    prometheus_program: pathlib.Path,
+    collector_program: pathlib.Path,
+    opentelemetry: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Dify]:
     """A Prometheus that knows all of it."""
     root = tmp_path_factory.mktemp("prometheus")
     answers, log, environment = ollama(root)
     port, one, two = free_port(), free_port(), free_port()
     with contextlib.ExitStack() as stack:
-        collector = stack.enter_context(serving({"/metrics": (200, COLLECTOR.lstrip())}))
         server = stack.enter_context(serving(answers))
         spans = stack.enter_context(serving({"/v1/traces": (200, "")}))
         refusing = stack.enter_context(serving({"/v1/traces": (401, "")}))
-        targets = {"ollama1": f"127.0.0.1:{one}", "ollama2": f"127.0.0.1:{two}", "collector": collector}
+        targets = {"ollama1": f"127.0.0.1:{one}", "ollama2": f"127.0.0.1:{two}"}
         scrapes = [
             {"job_name": name, "static_configs": [{"targets": [target], "labels": {"instance": name}}]}
             for name, target in targets.items()
@@ -302,6 +340,7 @@ def told(
         prometheus = Prometheus(f"127.0.0.1:{port}")
         until(prometheus.ready, f"Prometheus is ready; see {root}/prometheus.log")
         until(lambda: prometheus.query('ollama_log_readable{instance="ollama1"} == 1'), "the exporter's first scrape")
+        full_collector(stack, collector_program, root, prometheus)
         # A log that grows between two scrapes, as it does on a host.
         with log.open("a") as out:
             out.write(LOG)
@@ -318,6 +357,7 @@ def told(
         ]
         assert [process.wait(30) for process in processes] == [0, 0, 0]
         until(lambda: prometheus.query("increase(ollama_output_tokens_total[1m]) > 0"), "a second scrape of the log")
+        until(lambda: prometheus.query("otelcol_exporter_queue_size == 5"), "the collector's figures")
         yield dify
 
 
