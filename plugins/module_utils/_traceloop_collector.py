@@ -27,6 +27,19 @@ CONTENT = (
     r"|(input|output)\.value|retrieval\.(query|document))"
 )
 _RETRY = {"enabled": True, "initial_interval": "2s", "max_interval": "30s", "max_elapsed_time": "0s"}  # for ever
+# Its own figures (queue, losses) go the way of all others, once a minute.
+_ITSELF = {
+    "metrics": {
+        "readers": [
+            {
+                "periodic": {
+                    "interval": 60000,
+                    "exporter": {"otlp": {"protocol": "http/protobuf", "endpoint": "http://127.0.0.1:4318/v1/metrics"}},
+                }
+            }
+        ]
+    }
+}
 
 
 def collector(given: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +72,7 @@ def collector(given: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, A
         to = ""
     if to:
         pipelines["metrics"] = _pipeline(to)
-    ours = {
+    ours: dict[str, Any] = {
         "extensions": {"file_storage/queue": {"directory": QUEUE, "compaction": {"directory": QUEUE}}},
         "receivers": {"otlp": {"protocols": {"http": {"endpoint": "0.0.0.0:4318"}}}},
         "processors": {
@@ -74,6 +87,8 @@ def collector(given: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, A
         "exporters": exporters,
         "service": {"extensions": ["file_storage/queue"], "pipelines": pipelines},
     }
+    if given["backend"] == "lgtm" and where["metrics_url"]:  # where the dashboard is that shows them
+        ours["service"]["telemetry"] = _ITSELF
     return {"config": merge(ours, given["collector_config"] or {}), "env": {**env, **_texts(given["collector_env"])}}
 
 

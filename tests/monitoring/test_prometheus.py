@@ -241,7 +241,7 @@ def half_an_hour(calls: list[dict[str, Any]], until_then: float) -> list[dict[st
 def full_collector(
     stack: contextlib.ExitStack, program: pathlib.Path, root: pathlib.Path, prometheus: Prometheus
 ) -> None:
-    """One whose queue of five is full, as its backend is away. It reports that through itself, as role traceloop has it."""
+    """One whose queue of five is full, as its backend is away. It reports that through itself, as the role has it."""
     port = free_port()
     retry = {"initial_interval": "1s", "max_interval": "1s", "max_elapsed_time": "0s"}
     reader = {"protocol": "http/protobuf", "endpoint": f"http://127.0.0.1:{port}/v1/metrics"}

@@ -435,3 +435,11 @@ class TestPages:
         assert (
             services(found)["lgtm"]["ports"] == ["[fd00::1]:3000:3000"] and found["ui_url"] == "http://[fd00::1]:3000"
         )
+
+
+def test_the_collectors_own_figures_go_where_the_dashboard_is() -> None:
+    for name in ("lgtm", "lgtm elsewhere"):
+        (reader,) = config(wanted(name))["service"]["telemetry"]["metrics"]["readers"]
+        assert reader["periodic"]["exporter"]["otlp"]["endpoint"] == "http://127.0.0.1:4318/v1/metrics", "itself"
+    assert "telemetry" not in config(wanted("otlp"))["service"]
+    assert "telemetry" not in config(wanted("lgtm", traceloop_metrics=False))["service"]
