@@ -97,13 +97,19 @@ def push(images: Iterable[Image], builder: Builder) -> None:
     if not missing:
         return
     # Layers are compressed one at a time inside a push; two pushes use both cores of a small machine. The first one
-    # goes alone, because nearly all images share its base and would each compress it again.
+    # goes alone, because nearly all images share its base and would each compress it again; then large ones, so that
+    # none of them is left over for one core alone.
+    missing[1:] = sorted(missing[1:], key=lambda one: -_size(one[0]))
     lock = threading.Lock()
     with step(f"pushing {len(missing)} images"):
         _push(registry, *missing[0], lock)
         with ThreadPoolExecutor(max_workers=2) as pool:
             for done in [pool.submit(_push, registry, local, tag, lock) for local, tag in missing[1:]]:
                 done.result()
+
+
+def _size(local: str) -> int:
+    return int((inspect("image", local) or {"Size": 0})["Size"])
 
 
 def _push(registry: str, local: str, tag: str, lock: threading.Lock) -> None:

@@ -63,17 +63,18 @@ COLLECTOR = GoBinary(
     via="builder",
     manifest="otelcol/manifest.yaml",
 )
+PHOENIX = Image(
+    "phoenix",
+    "phoenix",
+    ("arizephoenix/phoenix:version-20.26.1",),
+    base="base-trixie",
+    binaries=(UV,),
+    wheels="wheels/requirements.lock",
+)
 MONITORING = (
     Image("otelcol", "otelcol", ("otel/opentelemetry-collector-contrib:0.155.0",), binaries=(COLLECTOR,)),
     Image("lgtm", "lgtm", ("grafana/otel-lgtm:0.30.2",), base="base-trixie", binaries=(COLLECTOR, PROMETHEUS)),
-    Image(
-        "phoenix",
-        "phoenix",
-        ("arizephoenix/phoenix:version-20.26.1",),
-        base="base-trixie",
-        binaries=(UV,),
-        wheels="wheels/requirements.lock",
-    ),
+    PHOENIX,
 )
 # A browser, for the tests that look at a page; no registry has it.
 CHROMIUM = Image("chromium", "chromium", base="base-trixie")

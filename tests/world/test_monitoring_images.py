@@ -94,9 +94,8 @@ def test_another_manifest_is_another_program(tmp_path: Path, monkeypatch: pytest
 
 
 def test_phoenix_is_the_release_that_its_tag_says() -> None:
-    (phoenix,) = (image for image in images.MONITORING if image.name == "phoenix")
-    (tag,) = phoenix.tags
-    lock = (IMAGES / phoenix.context / phoenix.wheels).read_text()
+    (tag,) = images.PHOENIX.tags
+    lock = (IMAGES / images.PHOENIX.context / images.PHOENIX.wheels).read_text()
     assert f"\narize-phoenix=={tag.partition('version-')[2]} " in lock
 
 

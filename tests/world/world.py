@@ -75,6 +75,8 @@ def _make(
     """Builds what is missing, two things at a time: half of the work waits for the network."""
     # Ollama's compiler runs take longer than all the rest, so they come first, one after the other.
     jobs: list[Callable[[], object]] = [partial(_ollama.ensure, builder), _models.ensure] if ollama else []
+    # Meanwhile the largest download.
+    jobs += [partial(builder.ensure, images.PHOENIX.name)] if images.PHOENIX in table else []
     jobs += [partial(builder.ensure, name) for name in ("upstream", *nodes)]
     jobs += [partial(_repos.compose_release, builder), partial(_repos.ensure, builder)]
     late = [image for image in table if image in _ollama.IMAGES]
