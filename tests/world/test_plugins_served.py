@@ -347,8 +347,10 @@ def test_a_node_meets_what_it_was_switched_to(upstream: str) -> None:
     docker("run", "-d", *options, image, "sleep", "600")
     ask = (
         "import urllib.request as u, urllib.error, http.client\n"
-        "for path in ('/marketplace/api/v1/plugins/langgenius/ollama', '/pypi/simple/'):\n"
-        "    try: print(u.urlopen('http://upstream' + path, timeout=10).status)\n"
+        "key = {'Authorization': 'Bearer x'}\n"
+        "for path, data in (('/marketplace/api/v1/plugins/langgenius/ollama', None), ('/pypi/simple/', None),\n"
+        "                   ('/otlp/v1/traces', b'')):\n"
+        "    try: print(u.urlopen(u.Request('http://upstream' + path, data, key), timeout=10).status)\n"
         "    except urllib.error.HTTPError as error: print(error.code)\n"
         "    except (http.client.RemoteDisconnected, OSError) as error: print(type(error).__name__)\n"
     )
@@ -357,12 +359,17 @@ def test_a_node_meets_what_it_was_switched_to(upstream: str) -> None:
         return docker("exec", container, "python3", "-c", ask).split()
 
     try:
-        assert met() == ["200", "200"]
+        assert met() == ["200", "200", "200"]
         _switch.switch(name, "marketplace", ["status=500"])
         _switch.switch(name, "index", ["drop=true"])
-        assert met() == ["500", "RemoteDisconnected"]
+        _switch.switch(name, "traceloop", ["key=y"])
+        assert met() == ["500", "RemoteDisconnected", "401"]
+        _switch.switch(name, "traceloop", ["key=", "drop=true"])
+        assert met()[2] == "RemoteDisconnected"
+        received = json.loads(get(upstream, f"/otlp/received?node={name}")[1])
+        assert received["requests"]["traces"] == {"200": 1, "401": 1, "444": 1}
         assert get(upstream, f"/marketplace/api/v1/plugins/{PLUGIN}")[0] == 200
     finally:
         docker("rm", "-f", container)
-        for service in ("marketplace", "index"):
+        for service in ("marketplace", "index", "traceloop"):
             docker("exec", UPSTREAM, "rm", "-f", f"/srv/switches/{name}.{service}.json")
