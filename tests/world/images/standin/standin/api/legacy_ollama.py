@@ -90,10 +90,14 @@ def embed(model: str, credentials: dict[str, Any], texts: list[str]) -> list[lis
 def chat(
     model: str, credentials: dict[str, Any], messages: list[dict[str, str]], options: dict[str, Any], *, stream: bool
 ) -> Iterator[tuple[str, dict[str, int] | None]]:
-    """Pieces of text, each with None, and at the end the counts."""
-    connection, reply = _post(
-        credentials, "/api/chat", {"model": model, "stream": stream, "options": options, "messages": messages}
-    )
+    """Pieces of text, each with None, and at the end the counts. The request is sent at once."""
+    body = {"model": model, "stream": stream, "options": options, "messages": messages}
+    return _pieces(*_post(credentials, "/api/chat", body))
+
+
+def _pieces(
+    connection: http.client.HTTPConnection, reply: http.client.HTTPResponse
+) -> Iterator[tuple[str, dict[str, int] | None]]:
     try:
         for raw in reply:
             line = raw.strip()

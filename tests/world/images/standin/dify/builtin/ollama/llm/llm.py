@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from core.model_runtime.entities.llm_entities import LLMResult, LLMResultChunk, LLMResultChunkDelta, LLMUsage
@@ -33,26 +33,24 @@ class OllamaLargeLanguageModel(LargeLanguageModel):
         user: str | None,
     ) -> LLMResult | Generator[LLMResultChunk, None, None]:
         messages = [{"role": message.role.value, "content": message.content} for message in prompt_messages]
+        started = time.monotonic()
+        try:
+            pieces = legacy_ollama.chat(model, credentials, messages, model_parameters, stream=stream)
+        except legacy_ollama.ModelServerError as error:
+            raise _raised(error) from error
+        chunks = self._chunks(model, pieces, started)
         if stream:
-            return self._chunks(model, credentials, messages, model_parameters, stream)
+            return chunks
         result = LLMResult(model, AssistantPromptMessage(content=[]), LLMUsage())
-        for chunk in self._chunks(model, credentials, messages, model_parameters, stream):
+        for chunk in chunks:
             result = LLMResult(model, chunk.delta.message, chunk.delta.usage or LLMUsage())
         return result
 
     def _chunks(
-        self,
-        model: str,
-        credentials: dict[str, Any],
-        messages: list[dict[str, str]],
-        options: dict[str, Any],
-        stream: bool,
+        self, model: str, pieces: Iterator[tuple[str, dict[str, int] | None]], started: float
     ) -> Generator[LLMResultChunk, None, None]:
-        started = time.monotonic()
         try:
-            for index, (text, counts) in enumerate(
-                legacy_ollama.chat(model, credentials, messages, options, stream=stream)
-            ):
+            for index, (text, counts) in enumerate(pieces):
                 usage = None
                 if counts is not None:
                     more = {"total_tokens": sum(counts.values()), "latency": time.monotonic() - started}
@@ -61,5 +59,8 @@ class OllamaLargeLanguageModel(LargeLanguageModel):
                 reason = None if usage is None else "stop"
                 yield LLMResultChunk(model, LLMResultChunkDelta(index, message, usage, reason))
         except legacy_ollama.ModelServerError as error:
-            family = getattr(invoke, legacy_ollama.ERRORS.get(error.family, "InvokeError"))
-            raise family(str(error)) from error
+            raise _raised(error) from error
+
+
+def _raised(error: legacy_ollama.ModelServerError) -> Exception:
+    return getattr(invoke, legacy_ollama.ERRORS.get(error.family, "InvokeError"))(str(error))
