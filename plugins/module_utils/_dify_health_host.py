@@ -227,7 +227,7 @@ def _problem(look: Look, one: Container) -> list[tuple[str, str]]:
         return [(f"{one.service} restarts again and again ({count}){_tail(look, one)}", logs)]
     if one.running and one.restarts > look.restarts.get(one.id, one.restarts):
         return [(f"{one.service} was restarted while it was watched{_tail(look, one)}", logs)]
-    if one.state == "exited" and one.exit_code == 0:
+    if one.state == "exited" and (one.exit_code == 0 or _stopped_by_hand(one)):
         return [(f"{one.service} was stopped", f"Start it again with `docker start {one.name}`.")]
     if one.state in ("exited", "dead"):
         why = "was killed for want of memory" if one.out_of_memory else f"exited with code {one.exit_code}"
@@ -244,6 +244,12 @@ def _problem(look: Look, one: Container) -> list[tuple[str, str]]:
     if one.health == "starting":
         return [(f"{one.service} is still starting", "Wait, or raise deadline.")]
     return []
+
+
+def _stopped_by_hand(one: Container) -> bool:
+    """One that ended by itself would have been started again; this one had a signal, and stayed down."""
+    kept_up = one.restart_policy in ("always", "unless-stopped")
+    return kept_up and one.exit_code in (128 + 9, 128 + 15) and not one.out_of_memory
 
 
 def _tail(look: Look, one: Container) -> str:

@@ -35,6 +35,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._traces_phoenix impor
 _PAUSE = 0.5
 # A backend that refuses says so within milliseconds; one that is only slow may be waited for by the next look.
 _SETTLE = 2.0
+# Services of role traceloop in Dify's own project, beside the collector.
+_BACKENDS = ("phoenix", "lgtm")
 # A miss may be the start of a backend, two in a row are none.
 _MISSES = 2
 # The runtime's own lines on the stderr of Dify's processes begin with this.
@@ -77,7 +79,7 @@ def check_traces(look: Look) -> Result:
     if look.chat is None:
         return skipped("No chat was asked, so there is no span to look for")
     search = _Search(look, look.chat)
-    result = search.at_phoenix() if wanted["backend"] == "phoenix" else search.at_collector()
+    result = search.stopped() or (search.at_phoenix() if wanted["backend"] == "phoenix" else search.at_collector())
     if result.status == "failed" and not search.starting():
         look.lost_spans += 1
         result.final = result.final or look.lost_spans >= _MISSES
@@ -99,6 +101,24 @@ class _Search:
         if left > 0:
             time.sleep(min(_PAUSE, left))
         return left > 0
+
+    def stopped(self) -> Result | None:
+        """Nothing is waited for where somebody has stopped what it comes through."""
+        if not self.look.options.project:
+            return None
+        try:
+            found = [one for one in inventory(self.look) if one.service in (self.service, *_BACKENDS)]
+        except DockerError:
+            return None
+        one = next((one for one in found if not one.running and one.state != "restarting"), None)
+        if one is None:
+            return None
+        waits = "in the processes that made them" if one.service == self.service else "before it"
+        return failed(
+            f"{one.name}, through which every span goes, is {one.state}; spans wait {waits}",
+            f"Start it with `docker start {one.name}`, and read its log if it does not stay.",
+            final=True,
+        )
 
     # The backend that can be asked
 
@@ -232,12 +252,6 @@ class _Search:
         one = self._container(self.service)
         if one is None:
             return "", failed(f"There is no container of the service {self.service}", _AGAIN)
-        if not one.running:
-            return "", failed(
-                f"The collector {one.name} is {one.state}, and spans wait in the processes that made them",
-                f"Start it with `docker start {one.name}`, and read its log if it does not stay.",
-                final=True,
-            )
         return self.look.docker.logs(one, self.look.timeout, "--since", f"{self.asked.since:.3f}"), None
 
     def _never_sent(self) -> Result:

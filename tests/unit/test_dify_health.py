@@ -377,6 +377,8 @@ def just_now() -> str:
     [
         (state("worker", Status="exited", ExitCode=1), "worker exited with code 1", "docker logs dify-worker-1"),
         (state("worker", Status="exited"), "worker was stopped", "docker start dify-worker-1"),
+        # By a signal, and Docker did not start it again as it does with what ends by itself.
+        (state("worker", Status="exited", ExitCode=137), "worker was stopped", "docker start dify-worker-1"),
         (
             state("worker", Status="restarting", ExitCode=3, restarts=7),
             "restarts again and again (7 times, exit code 3)",

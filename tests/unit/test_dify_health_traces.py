@@ -216,15 +216,25 @@ def test_phoenix_that_is_down(stack: Stack) -> None:
     assert "no such host" in stack.failure()[0]
 
 
+@pytest.mark.parametrize(
+    ("service", "waits"), [("otel_collector", "in the processes that made them"), ("phoenix", "before it")]
+)
 @pytest.mark.parametrize("backend", ["phoenix", "collector"])
-def test_a_collector_that_is_stopped(stack: Stack, backend: str) -> None:
-    stack.backend(backend=backend)
-    stack.docker.containers["otel_collector"]["State"]["Status"] = "exited"
+def test_what_is_stopped_is_not_waited_for(stack: Stack, backend: str, service: str, waits: str) -> None:
+    stack.backend(backend=backend, wait=60)
+    stack.docker.containers[service]["State"]["Status"] = "exited"
     stack.docker.write()
     result = stack.check()
-    assert result.detail.startswith("The collector dify-otel_collector-1 is exited, and spans wait")
-    assert "docker start dify-otel_collector-1" in result.advice
+    assert result.detail == f"dify-{service}-1, through which every span goes, is exited; spans wait {waits}"
+    assert f"docker start dify-{service}-1" in result.advice
     assert result.final
+
+
+def test_what_is_started_again_by_itself_is_waited_for(blind: Stack) -> None:
+    blind.docker.containers["otel_collector"]["State"]["Status"] = "restarting"
+    blind.docker.write()
+    blind.docker.logs("otel_collector", log.span())
+    assert blind.check().status == "ok"
 
 
 def test_there_is_no_collector(blind: Stack) -> None:
