@@ -41,6 +41,7 @@ _BACKENDS = ("phoenix", "lgtm")
 _MISSES = 2
 # The runtime's own lines on the stderr of Dify's processes begin with this.
 _SAYS = "llmops-monitoring"
+_WELL = "delivered again"
 _SELF_CHECK = "docker compose exec api python3 -m llmops_monitoring"
 _AGAIN = "Run site.yml again, which writes the runtime, its settings and the mounts of api and worker."
 
@@ -301,7 +302,7 @@ class _Search:
         except DockerError:
             return ""
         told = [text for text in log.splitlines() if text.startswith(_SAYS)]
-        return self.look.clean(told[-1], 200) if told else ""
+        return self.look.clean(told[-1], 200) if told and _WELL not in told[-1] else ""
 
 
 def _telling(found: list[Refusal]) -> Refusal | None:
@@ -313,7 +314,7 @@ def _telling(found: list[Refusal]) -> Refusal | None:
 def _advice(said: str) -> str:
     if "nothing is sent" in said:
         return _AGAIN
-    if "dropped" in said:
+    if "dropped" in said or "waiting" in said:
         return (
             "The processes of Dify cannot deliver to the address in TRACELOOP_BASE_URL of that container: look at what "
             "it leads to, and at its key."

@@ -297,6 +297,7 @@ def test_the_runtime_sees_nothing(stack: Stack, backend: str, out: str, err: str
     ("said", "advice"),
     [
         ("traceloop: 3 spans dropped so far, 0 delivered: ConnectionError", "cannot deliver to the address"),
+        ("traceloop: 0 spans dropped so far, 11 delivered, 1 waiting: gaierror", "cannot deliver to the address"),
         ("traceloop: nothing is sent: TRACELOOP_TRACING_ENABLED is false", "Run site.yml again"),
         ("core.plugin.impl.model: something new", "python3 -m llmops_monitoring"),
     ],
@@ -315,6 +316,8 @@ def test_a_runtime_that_says_nothing(stack: Stack) -> None:
         "No span of the chat reached the collector within 0.05 s, though the runtime is in dify-api-1 and says nothing"
     )
     assert "restart api and worker" in advice
+    stack.docker.logs("api", "llmops-monitoring[1]: traceloop: spans are delivered again; 0 were dropped meanwhile\n")
+    assert stack.failure()[0] == detail
     stack.backend(collector=None)
     assert stack.failure()[0].startswith(f"No span of the chat is at {TARGET} within")
 
