@@ -21,6 +21,7 @@ PHOENIX, LGTM = "phoenix", "lgtm"
 BACKENDS = ("traceloop", "otlp", LGTM, PHOENIX, "none")
 # Where each listens inside its container, and with it inside the project's network.
 _INSIDE = {PHOENIX: "http://phoenix:6006", LGTM: "http://lgtm:4318"}
+_DASHBOARD = "/d/llmops-llm-calls"
 _PAGES = {"traceloop": "https://app.traceloop.com"}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # what HTTP allows as the name of a header
 
@@ -157,7 +158,7 @@ def _page(given: Mapping[str, Any], backend: str, own: str, base: str) -> str:
         everywhere = address in ("0.0.0.0", "::", "[::]", "")  # noqa: S104 - compared, not bound
         host = str(given["address"]) if everywhere else address
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        return f"http://{host}:{given[f'{own}_port']}"
+        return f"http://{host}:{given[f'{own}_port']}{_DASHBOARD if own == LGTM else ''}"
     if backend == PHOENIX:
         return re.sub(r"(/v1/traces)?/*$", "", base)
     return _PAGES.get(backend, "") if base == HOSTED else ""

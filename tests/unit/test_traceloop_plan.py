@@ -432,9 +432,13 @@ class TestPages:
 
     def test_an_address_of_ipv6(self) -> None:
         found = wanted("lgtm", traceloop_bind_address="fd00::1")
-        assert (
-            services(found)["lgtm"]["ports"] == ["[fd00::1]:3000:3000"] and found["ui_url"] == "http://[fd00::1]:3000"
-        )
+        assert services(found)["lgtm"]["ports"] == ["[fd00::1]:3000:3000"]
+        assert found["ui_url"].startswith("http://[fd00::1]:3000/")
+
+    def test_grafanas_page_is_the_dashboard(self) -> None:
+        (path,) = (ROOT / "roles/traceloop/files/grafana").glob("*.json")
+        uid = json.loads(path.read_text())["uid"]
+        assert wanted("lgtm")["ui_url"] == f"http://127.0.0.1:3000/d/{uid}"
 
 
 def test_the_collectors_own_figures_go_where_the_dashboard_is() -> None:
