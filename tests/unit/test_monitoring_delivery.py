@@ -9,8 +9,10 @@ import gc
 import http.server
 import itertools
 import socket
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -258,6 +260,18 @@ def test_only_our_headers_and_no_redirect(collector: Collector, monkeypatch: pyt
 
 def test_nobody_listens() -> None:
     assert said(transport("http://127.0.0.1:1/v1/traces").post(b"", 5)) == ("RETRY", "ConnectionRefusedError")
+
+
+def test_a_name_is_found_while_python_ends(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gevent and Python 3.12 make of it; the whole of it is in the tests of the servers, on such a Python."""
+    real = socket.getaddrinfo
+
+    def ended(*_arguments: Any, **_options: Any) -> Any:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", ended)
+    monkeypatch.setitem(sys.modules, "gevent.monkey", types.SimpleNamespace(get_original=lambda *_names: real))
+    assert said(transport(f"{collector.url}/v1/traces").post(b"{}", 5)) == ("TAKEN", "")
 
 
 @pytest.mark.parametrize("manner", ["silent", "drop by drop"])

@@ -13,7 +13,9 @@ import base64
 import enum
 import http.client
 import io
+import socket
 import ssl
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -88,6 +90,7 @@ class Transport:
         self._connection = connection
         connection.response_class = _with_deadline(end)
         if connection.sock is None:
+            connection._create_connection = _dial  # type: ignore[attr-defined]  # there since Python 2.7.7
             connection.timeout = _left(end)
             connection.connect()
         connection.sock.settimeout(_left(end))
@@ -110,6 +113,30 @@ class Transport:
         if via:
             connection.set_tunnel(self.host, self.port, _login(via))
         return connection
+
+
+def _dial(address: tuple[str, int], timeout: float, _source: Any = None) -> socket.socket:
+    """socket.create_connection, also while Python ends: gevent looks a name up in a thread, and from 3.12 on there is
+    none to be had then."""
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+    except RuntimeError:
+        monkey: Any = sys.modules.get("gevent.monkey")
+        if monkey is None:
+            raise
+        found = monkey.get_original("socket", "getaddrinfo")(*address, type=socket.SOCK_STREAM)
+    problem: OSError | None = None
+    for family, kind, protocol, _name, peer in found:
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(timeout)
+        try:
+            sock.connect(peer)
+        except OSError as error:
+            problem = error
+            sock.close()
+        else:
+            return sock
+    raise problem or OSError("no address")
 
 
 def _login(proxy: urllib.parse.SplitResult) -> dict[str, str]:
