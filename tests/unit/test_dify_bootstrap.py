@@ -158,7 +158,8 @@ def test_the_summary_shows_the_span_of_its_own_question() -> None:
     trace = {"model": "deepseek-r1:1.5b", "input_tokens": 11, "output_tokens": 4, "outcome": "ok"}
     times = {"time_to_first_chunk": 0.214, "duration": 0.498, "url": "http://h:6006/projects/P/traces/2"}
     assert not any(line.startswith("Trace") for line in summary(seen()))
-    for more, end in ((times, ", first token after 0.21 s, 0.50 s in all, ok, http://h:6006/projects/P/traces/2"), ({}, ", ok")):
+    whole = ", first token after 0.21 s, 0.50 s in all, ok, http://h:6006/projects/P/traces/2"
+    for more, end in ((times, whole), ({}, ", ok")):
         lines = summary(seen(health={**seen()["health"], "trace": {**trace, **more}}))
         assert f"Trace: deepseek-r1:1.5b: 11 tokens in, 4 out{end}" in lines
 
