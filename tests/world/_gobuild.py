@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # From 1.21 on the go command fetches the toolchain that a module asks for.
 GO_NEEDED = (1, 21)
 
+# The modules of a collector ask for 1.25.0, whose linker fails on them ("relocation target … not defined").
+COLLECTOR_TOOLCHAIN = "go1.26.8"
+
 _LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 COMPOSE = GoBinary(
@@ -86,6 +89,7 @@ def _script(binary: GoBinary, target: Path) -> str:
         modules.append(("go.opentelemetry.io/collector/otelcol", f"v{binary.version}"))
         # It only writes the sources: to fetch the modules it would tidy, which asks for those of every test as well.
         lines += [
+            f"export GOTOOLCHAIN={COLLECTOR_TOOLCHAIN}+auto",
             f"cat >manifest.yaml <<'END'\n{binary.manifest_text()}END",
             f"go run {binary.package}@v{binary.version} --config manifest.yaml --skip-compilation --skip-get-modules",
             "cd collector",
