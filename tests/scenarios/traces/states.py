@@ -21,7 +21,8 @@ STATES: dict[str, dict[str, Any]] = {
         "traceloop_plugins": PLUGINS,
     },
     "direct": {**TRACELOOP, "traceloop_backend": "traceloop", "traceloop_collector": False},
-    "lgtm": {"traceloop_backend": "lgtm"},
+    # Metrics go out once a minute, which is long for a test.
+    "lgtm": {"traceloop_backend": "lgtm", "traceloop_plugin_env": {"LLMOPS_TRACELOOP_METRICS_INTERVAL_MS": "2000"}},
     "none": {"traceloop_backend": "none"},
 }
 

@@ -21,7 +21,7 @@ NO_MANIFEST = str(pathlib.Path(__file__).parent)
         pytest.param(
             {**TRACELOOP, "traceloop_base_url": "grpc://upstream:4317"}, ["OTLP over HTTP", "4318"], id="grpc address"
         ),
-        pytest.param({"traceloop_plugins": [NO_MANIFEST]}, ["plugin.json", "traceloop_plugins"], id="no manifest"),
+        pytest.param({"traceloop_plugins": [NO_MANIFEST]}, ["traceloop_plugins", "plugin.json"], id="no manifest"),
         pytest.param(
             {"traceloop_collector_config": {"exporters": {"nonsense": {}}}},
             ["nonsense", "traceloop_collector_config"],
@@ -43,14 +43,14 @@ ALIKE, OTHER = "1.98.0", "1.99.0"
 @pytest.fixture(scope="module")
 def unknown_releases() -> Iterator[None]:
     on_node(f"docker tag $(docker inspect --format '{{{{.Config.Image}}}}' dify-api-1) {API}:{ALIKE}")
-    remove = f"docker run --name other --user root --entrypoint rm {API}:{ALIKE} -r /app/api/core/plugin"
+    remove = f"docker run --name other --user root --entrypoint rm {API}:{ALIKE} /app/api/core/plugin/impl/model.py"
     on_node(f"{remove} && docker commit other {API}:{OTHER} && docker rm other")
     yield
     on_node(f"docker rmi {API}:{ALIKE} {API}:{OTHER}")
 
 
 def asked(version: str, **variables: Any) -> Run:
-    given = {"traceloop_backend": "phoenix", "dify_version": version, **variables}
+    given = {"traceloop_backend": "phoenix", "traceloop_plugins": [], "dify_version": version, **variables}
     return MACHINE.play("tests/scenarios/traces/unknown_release.yml", **given)
 
 
