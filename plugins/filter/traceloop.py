@@ -19,7 +19,8 @@ _RUNTIME = pathlib.Path(__file__).resolve().parents[2] / "roles/traceloop/files/
 def _manifest_rules() -> Any:
     """Those of the runtime itself, so that what is refused there is refused here, before anything is changed."""
     spec = importlib.util.spec_from_file_location("llmops_monitoring_manifest", _RUNTIME / "manifest.py")
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{_RUNTIME} is missing: this installation of the collection is not complete.")
     rules = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rules)
     return rules

@@ -25,7 +25,10 @@ MOUNT = "/opt/llmops-monitoring"
 CALLERS = ("api", "worker")
 PHOENIX_USER = 65532  # the image runs as root unless told otherwise; this is the user of its nonroot variant
 LGTM_DATA = "/data"
-_PHOENIX_ASKS = "import urllib.request as u; u.urlopen('http://127.0.0.1:6006/healthz', timeout=5)"
+_PHOENIX_ASKS = (
+    "import http.client as h; c = h.HTTPConnection('127.0.0.1', 6006, timeout=5); c.request('GET', '/healthz'); "
+    "raise SystemExit(c.getresponse().status != 200)"
+)
 
 
 def fragment(given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,8 +45,10 @@ FILES = {
     "firewall_unit": places.FIREWALL_UNIT,
     "nftables_dropin": places.NFTABLES_DROPIN,
 }
-PARTS = ("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune")
-PARTS += ("metrics", "metrics_left")
+PARTS = (
+    *("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune"),
+    *("metrics", "metrics_left"),
+)
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
 CONTAINER = {"ollama_install": "container"}

@@ -39,8 +39,10 @@ NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
 SECRETS = "/etc/ollama/secrets.env"
 CONTAINER = "llmops-ollama-ollama-1"
 VERSION = "0.17.4"
-PARTS = ("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune")
-PARTS += ("metrics", "metrics_left")
+PARTS = (
+    *("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune"),
+    *("metrics", "metrics_left"),
+)
 RULES = ((FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit"), (NFTABLES_DROPIN, "nftables_dropin"))
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}

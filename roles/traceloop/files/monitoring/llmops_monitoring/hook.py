@@ -94,8 +94,7 @@ def patch(module: ModuleType) -> int:
 
 def exists(package: str) -> bool:
     """Whether a subpackage can be imported, without importing it."""
-    parent, _, _name = package.rpartition(".")
-    path = getattr(sys.modules.get(parent), "__path__", None)
+    path = getattr(sys.modules.get(package.rpartition(".")[0]), "__path__", None)
     return path is not None and PathFinder.find_spec(package, path) is not None
 
 

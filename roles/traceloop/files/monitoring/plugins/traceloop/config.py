@@ -89,7 +89,7 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def _pairs(text: str) -> dict[str, str]:
     """`k=v,k2=v2` with %20, as W3C baggage and every OpenTelemetry variable write it."""
     pairs = (item.partition("=") for item in text.split(",") if "=" in item)
-    return {urllib.parse.unquote(k).strip(): urllib.parse.unquote(v).strip() for k, _, v in pairs if k.strip()}
+    return {urllib.parse.unquote(k).strip(): urllib.parse.unquote(v).strip() for k, _equals, v in pairs if k.strip()}
 
 
 def _true(text: str | None, default: bool) -> bool:
