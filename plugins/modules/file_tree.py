@@ -81,7 +81,9 @@ options:
         type: str
         required: true
       argv:
-        description: Program and arguments; C(%s) in them stands for the path of the copy.
+        description: >-
+          Program and arguments; C(%s) in them stands for the path of the copy, and C(%d) for the folder that it lies in,
+          with copies of all files that are to be in one folder with it.
         type: list
         elements: str
         required: true
@@ -261,16 +263,24 @@ class FileTree:
                 name = one["path"]
                 if name not in found.content:
                     continue
-                copy = os.path.join(staged, name)
-                os.makedirs(os.path.dirname(copy), mode=0o755, exist_ok=True)
-                with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, wish.mode(name)), "wb") as file:
-                    file.write(wish.files[name])
-                    os.fchmod(file.fileno(), wish.mode(name))
-                self._ask(wish, name, [part.replace("%s", copy) for part in one["argv"]])
+                copy = self._stage(wish, name, staged)
+                folder = os.path.dirname(copy)
+                argv = [part.replace("%s", copy).replace("%d", folder) for part in one["argv"]]
+                self._ask(wish, name, argv)
                 if name not in self.result["validated"]:
                     self.result["validated"].append(name)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+    def _stage(self, wish: trees.Wanted, name: str, staged: str) -> str:
+        folder = os.path.dirname(name)
+        os.makedirs(os.path.join(staged, folder), mode=0o755, exist_ok=True)
+        for one in (one for one in wish.files if os.path.dirname(one) == folder):
+            copy = os.path.join(staged, one)
+            with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, wish.mode(one)), "wb") as file:
+                file.write(wish.files[one])
+                os.fchmod(file.fileno(), wish.mode(one))
+        return os.path.join(staged, name)
 
     def _ask(self, wish: trees.Wanted, name: str, argv: list[str]) -> None:
         try:

@@ -237,6 +237,20 @@ class TestValidate:
         assert second.split(" ")[1] == "600" and rest == [f"TRACELOOP_API_KEY={KEY}"]
         assert not os.path.exists(path), "the copy is gone"
 
+    def test_has_what_is_to_lie_beside_it(self, folder: Folder, failed: Any) -> None:
+        """Also what does not differ, and with its own mode: a collector cannot tell without its environment."""
+        look = "import os, sys; sys.exit(oct(os.stat(sys.argv[1]).st_mode)[-3:] + ' ' + ' '.join(os.listdir(sys.argv[2])))"
+        argv = [sys.executable, "-c", look, "%d/collector.env", "%d"]
+        folder.have(files=FILES, secret_files=SECRETS)
+        with pytest.raises(failed) as raised:
+            folder.have(
+                files={**FILES, "collector/config.yaml": "a: 2\n"},
+                secret_files=SECRETS,
+                validate=[{"path": "collector/config.yaml", "argv": argv}],
+            )
+        mode, *names = raised.value.result["msg"].rpartition("said: ")[2].split(" ")
+        assert mode == "600" and sorted(names) == ["collector.env", "config.yaml"]
+
     @pytest.mark.parametrize(
         ("argv", "expected"),
         [
