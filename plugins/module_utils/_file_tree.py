@@ -77,6 +77,10 @@ class Wanted:
     def mode(self, name: str) -> int:
         return _SECRET if name in self.secret else _PUBLIC
 
+    def wants(self, name: str) -> bool:
+        """Whether something else is to be in its place."""
+        return name.rstrip("/") in {*self.inner, *self.files}
+
 
 @dataclass
 class Difference:
@@ -267,12 +271,20 @@ class Tree:
                 f"{self.path} is {what}. Nothing was changed. Give the folder itself, or remove what is there."
             )
         names = os.listdir(self.path)
-        if MARKER not in names and any(not name.startswith(_TEMPORARY) for name in names):
+        if MARKER not in names and self._holds_files():
             raise TreeError(
                 f"{self.path} holds {', '.join(sorted(names)[:5])} and no {MARKER}, so this collection did not make it "
                 "and removes nothing in it. Nothing was changed. Give another folder, or move that one away."
             )
         return True
+
+    def _holds_files(self) -> bool:
+        """Folders with nothing in them are what Docker makes in the place of a mount that it does not find."""
+        return any(
+            not (above == self.path and name.startswith(_TEMPORARY))
+            for above, folders, files in os.walk(self.path)
+            for name in (*files, *(one for one in folders if os.path.islink(os.path.join(above, one))))
+        )
 
     def difference(self, wish: Wanted) -> Difference:
         found = Difference()
@@ -334,7 +346,7 @@ class Tree:
         self._make("", self.own)
         if not os.path.lexists(self.at(MARKER)):
             self._write(MARKER, _MARKER_TEXT, self.own._replace(mode=_PUBLIC))
-        in_the_way = {one.rstrip("/") for one in difference.removed}.intersection({*wish.inner, *wish.files})
+        in_the_way = {one.rstrip("/") for one in difference.removed if wish.wants(one)}
         for name in sorted(in_the_way):
             self._remove(name)
         for name in difference.folders:

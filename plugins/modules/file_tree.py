@@ -15,7 +15,7 @@ description:
   - The folder, and the folders below it that files need, belong to the user who runs the module (with C(become), root)
     and have the mode C(0755). Links in it are not followed; they are replaced or removed like any other foreign file.
   - The folder is marked with a file C(.llmops-tree). One that holds something else and has no such file is refused, for
-    both states, and so is a link.
+    both states, and so is a link. Folders without a file in them are nothing to be careful with.
 author:
   - llmops.stack contributors (@llmops)
 attributes:
@@ -62,6 +62,12 @@ options:
       mode:
         description: Its mode, best as a text like V("0750"). By default V("0755").
         type: raw
+  prune:
+    description:
+      - Whether everything that is not asked for is removed. With V(false) only what is in the way of a wanted file
+        goes, and RV(unwanted) says what another run would remove, once nobody uses it any more.
+    type: bool
+    default: true
   keep:
     description: Paths below O(path) that are neither made nor removed, files or folders with all that is in them.
     type: list
@@ -82,8 +88,8 @@ options:
         required: true
       argv:
         description: >-
-          Program and arguments; C(%s) in them stands for the path of the copy, and C(%d) for the folder that it lies in,
-          with copies of all files that are to be in one folder with it.
+          Program and arguments; C(%s) in them stands for the path of the copy, and C(%d) for the folder that it lies
+          in, with copies of all files that are to be in one folder with it.
         type: list
         elements: str
         required: true
@@ -146,6 +152,12 @@ removed:
   elements: str
   returned: success
   sample: [collector/old.yaml, grafana/]
+unwanted:
+  description: Those that were left alone because of O(prune).
+  type: list
+  elements: str
+  returned: success
+  sample: [grafana/]
 validated:
   description: Files that a program of O(validate) found good.
   type: list
@@ -195,6 +207,7 @@ class FileTree:
             "changed_files": [],
             "changed_directories": [],
             "removed": [],
+            "unwanted": [],
             "validated": [],
             "diff": [],
         }
@@ -223,6 +236,9 @@ class FileTree:
             if one["path"] not in wish.files:
                 raise trees.TreeError(f"validate names {one['path']}, which is not among the files. Correct it.")
         found = self.tree.difference(wish)
+        if not self.options["prune"]:
+            self.result["unwanted"] = [name for name in found.removed if not wish.wants(name)]
+            found.removed = [name for name in found.removed if wish.wants(name)]
         self.result.update(
             changed=bool(found),
             changed_files=found.files,
@@ -343,6 +359,7 @@ def main() -> None:
                     "mode": {"type": "raw"},
                 },
             },
+            "prune": {"type": "bool", "default": True},
             "keep": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "validate": {
                 "type": "list",

@@ -96,6 +96,23 @@ class TestPresent:
         assert set(folder.holds()) == {*FILES, "collector", "plugin"}
         assert (outside / "precious").read_text() == "x"
 
+    def test_what_goes_can_wait_until_nobody_uses_it(self, folder: Folder) -> None:
+        folder.have(files={**FILES, "old/deep/file": "1", "away": "1", "in/the": "way"})
+        changed = folder.have(files={**FILES, "in": "new"}, prune=False)
+        assert (changed["removed"], changed["unwanted"]) == (["in/"], ["away", "old/"])
+        assert folder.holds()["old/deep/file"] == "1" and folder.holds()["in"] == "new"
+        again = folder.have(files={**FILES, "in": "new"}, prune=False)
+        assert not again["changed"] and again["diff"] == [] and again["unwanted"] == ["away", "old/"]
+        gone = folder.have(files={**FILES, "in": "new"})
+        assert (gone["removed"], gone["unwanted"]) == (["away", "old/"], [])
+        assert set(folder.holds()) == {*FILES, "collector", "plugin", "in"}
+
+    def test_what_docker_makes_in_the_place_of_a_mount_is_adopted(self, folder: Folder) -> None:
+        (folder.path / "collector/config.yaml").mkdir(parents=True)
+        (folder.path / "queue").mkdir()
+        folder.have(files=FILES)
+        assert folder.holds() == {**FILES, "collector": "", "plugin": ""}
+
     def test_what_others_fill_stays(self, folder: Folder) -> None:
         wish: dict[str, Any] = {
             "files": FILES,
@@ -239,7 +256,9 @@ class TestValidate:
 
     def test_has_what_is_to_lie_beside_it(self, folder: Folder, failed: Any) -> None:
         """Also what does not differ, and with its own mode: a collector cannot tell without its environment."""
-        look = "import os, sys; sys.exit(oct(os.stat(sys.argv[1]).st_mode)[-3:] + ' ' + ' '.join(os.listdir(sys.argv[2])))"
+        look = (
+            "import os, sys; sys.exit(oct(os.stat(sys.argv[1]).st_mode)[-3:] + ' ' + ' '.join(os.listdir(sys.argv[2])))"
+        )
         argv = [sys.executable, "-c", look, "%d/collector.env", "%d"]
         folder.have(files=FILES, secret_files=SECRETS)
         with pytest.raises(failed) as raised:
@@ -249,7 +268,7 @@ class TestValidate:
                 validate=[{"path": "collector/config.yaml", "argv": argv}],
             )
         mode, *names = raised.value.result["msg"].rpartition("said: ")[2].split(" ")
-        assert mode == "600" and sorted(names) == ["collector.env", "config.yaml"]
+        assert mode.endswith("0600") and sorted(names) == ["collector.env", "config.yaml"]
 
     @pytest.mark.parametrize(
         ("argv", "expected"),
@@ -323,6 +342,18 @@ class TestRefusals:
         with pytest.raises(failed, match=r"holds precious and no \.llmops-tree"):
             folder.have(files=FILES if state == "present" else {}, state=state)
         assert folder.holds() == {"precious": "x"}
+
+    @pytest.mark.parametrize("state", ["present", "absent"])
+    def test_of_a_folder_with_a_file_or_a_link_far_below(self, folder: Folder, failed: Any, state: str) -> None:
+        for name in ("file", "link"):
+            (folder.path / name).mkdir(parents=True)
+        (folder.path / "file/precious").write_text("x")
+        (folder.path / "link/away").symlink_to("/")
+        for name in ("file/precious", "link/away"):
+            with pytest.raises(failed, match=r"holds file, link and no \.llmops-tree|holds link and no"):
+                folder.have(state=state)
+            (folder.path / name).unlink()
+            (folder.path / name).parent.rmdir()
 
     @pytest.mark.parametrize("state", ["present", "absent"])
     def test_of_a_link_and_of_a_file(self, folder: Folder, failed: Any, state: str, tmp_path: pathlib.Path) -> None:
