@@ -94,7 +94,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         *made["refusals"],
         *preflight.refusals(facts, wanted),
         *unit.refusals(given, facts["ollama"], decided),
-        *metrics.refusals(given),
+        *metrics.refusals(given, facts),
     ]
     decided["warnings"] = preflight.warnings(facts, wanted)
     return decided

@@ -20,8 +20,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ollama i
 __all__ = ["changes", "refusals"]
 
 
-def refusals(given: Mapping[str, Any]) -> list[str]:
-    """Args: C(given): variables of the role, without C(ollama_) before their names."""
+def refusals(given: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Args: C(given): variables of the role, without C(ollama_) before their names. C(facts): C(llmops_stack)."""
     if not given["metrics"]:
         return []
     said = []
@@ -30,6 +30,8 @@ def refusals(given: Mapping[str, Any]) -> list[str]:
             f"ollama_metrics_port is {given['metrics_port']}, where Ollama itself listens (ollama_port). Choose "
             "another."
         )
+    else:
+        said += _taken(int(given["metrics_port"]), facts)
     try:
         ipaddress.ip_address(str(given["metrics_bind"]))
     except ValueError:
@@ -38,6 +40,20 @@ def refusals(given: Mapping[str, Any]) -> list[str]:
             "for all of them, or leave 127.0.0.1."
         )
     return said
+
+
+def _taken(port: int, facts: Mapping[str, Any]) -> list[str]:
+    owner = facts["ports"].get(str(port))
+    if not owner or owner["unit"] == METRICS_UNIT.rpartition("/")[2]:
+        return []
+    if facts["ollama"]["metrics"]["active"] and not owner["pid"] and not owner["container"]:
+        return []  # without root nobody sees whose port it is
+    who = f"the container {owner['container']}" if owner["container"] else owner["process"] or "a process"
+    pid = f" (pid {owner['pid']})" if owner["pid"] and not owner["container"] else ""
+    return [
+        f"Port {port}, where the figures of Ollama are to be served, is taken by {who}{pid}. Stop it, or give the "
+        "figures another one (ollama_metrics_port)."
+    ]
 
 
 def changes(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the READMEs quote is what the collection says: a sentence that was reworded is not to be searched for in vain."""
+"""What the READMEs quote is what the collection says: nobody is to search for a sentence that was reworded."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def quotes(page: str) -> list[str]:
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith(HEAD[page])) + 2
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
-    return [re.sub(r"\s*(\(|（).*(\)|）)", "", row.split("|")[1]).strip() for row in rows]
+    return [re.sub(r"\s*[(\uff08].*[)\uff09]", "", row.split("|")[1]).strip() for row in rows]
 
 
 def said(quote: str, texts: list[str]) -> bool:

@@ -509,3 +509,27 @@ def test_figures_that_cannot_be_served_are_refused(bare: Facts, given: dict[str,
     (refusal,) = decided(bare, **FIGURES, **given)["refusals"]
     assert says in refusal
     assert decided(bare, **given)["refusals"] == []
+
+
+NOBODY = {"pid": 0, "process": "", "container": "", "unit": ""}
+
+
+@pytest.mark.parametrize(
+    ("owner", "who"),
+    [
+        ({"pid": 7, "process": "nginx", "unit": "nginx.service"}, "nginx (pid 7)"),
+        ({"container": "exporter"}, "the container exporter"),
+        ({}, "a process"),
+    ],
+)
+def test_a_port_of_somebody_else_is_no_place_for_figures(bare: Facts, owner: dict[str, Any], who: str) -> None:
+    bare["ports"]["11435"] = {**NOBODY, **owner}
+    (refusal,) = decided(bare, **FIGURES)["refusals"]
+    assert f"Port 11435, where the figures of Ollama are to be served, is taken by {who}." in refusal
+    assert decided(bare)["refusals"] == decided(bare, **FIGURES, ollama_metrics_port=9101)["refusals"] == []
+
+
+def test_figures_keep_their_own_port(served: Facts) -> None:
+    for owner in ({"pid": 9, "process": "python3", "unit": "ollama-metrics.service"}, {}):
+        served["ports"]["11435"] = {**NOBODY, **owner}
+        assert decided(served, **FIGURES)["refusals"] == []

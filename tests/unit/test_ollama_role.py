@@ -661,6 +661,15 @@ def test_the_role_reads_as_it_runs() -> None:
     ]  # fmt: skip
 
 
+def test_systemd_forgets_a_unit_that_is_gone() -> None:
+    """It would go on to show one that cannot be started, until somebody has it look again."""
+    tasks = yaml.safe_load((ROLE / "tasks/metrics_off.yml").read_text())
+    assert [next(key for key in task if "." in key).rpartition(".")[2] for task in tasks] == [
+        "systemd_service", "file", "systemd_service",
+    ]  # fmt: skip
+    assert tasks[-1]["ansible.builtin.systemd_service"] == {"daemon_reload": True}
+
+
 def test_every_variable_reaches_the_decisions(ask: Ask, root: pathlib.Path) -> None:
     """All but what only tells modules how long to wait and how much to prove, and what is for Dify."""
     names = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
