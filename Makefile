@@ -19,7 +19,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
-.PHONY: help venv lock lint format releases unit monitoring images gates docs-lint build sanity engine world world-down \
+.PHONY: help venv lock lint format releases unit monitoring pythons images gates docs-lint build sanity engine world world-down \
 	molecule node nodes scenarios console traces models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
@@ -59,6 +59,9 @@ unit: $(READY) releases ## unit tests, gates and replay tests; no container
 
 monitoring: $(READY) ## the monitoring plugins with each release of OpenTelemetry and without, in real servers
 	tools/monitoring
+
+pythons: $(READY) ## `monitoring` with each other Python from 3.10 to 3.13 that this machine has
+	PYTHONS=auto tools/monitoring
 
 images: engine releases # the world's images, started the way every release's compose file starts them
 	pytest -m world tests/world
@@ -117,7 +120,7 @@ demo-matrix: $(READY) # make demo of a release of each era
 test: $(READY) ## everything that CI runs
 	tools/stages test
 
-test-long: $(READY) ## test, longer scenarios, the bench, and the demo of six releases
+test-long: $(READY) ## test, longer scenarios, other Pythons, the bench, and the demo of six releases
 	tools/stages test-long
 
 bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum, what watching a call costs
