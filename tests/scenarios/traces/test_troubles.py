@@ -10,7 +10,6 @@ from states import KEY, be, verified
 TROUBLES = {
     "key=another-one-of-sixteen": ("does not take the spans.*401", "traceloop_api_key", False),
     "status=500": ("does not take the spans.*500", "does not send again", False),
-    "status=503": ("does not take the spans.*503", "read its log", True),
     "drop=true": ("does not take the spans.*EOF", "log", True),
 }
 
@@ -40,7 +39,7 @@ def test_trouble(url: str, key: str, trouble: str) -> None:
 def test_a_backend_that_hangs(url: str, key: str) -> None:
     """It may still take them, so there is nothing to say; and nobody waits."""
     spans = Traceloop()
-    switch("traceloop", "wait=10")
+    switch("traceloop", "wait=5")
     try:
         chats(url, key, 2)
         assert spans.new() == []
