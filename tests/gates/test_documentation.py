@@ -11,6 +11,7 @@ import pathlib
 import re
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SAYING = [
@@ -84,3 +85,19 @@ def test_a_sentence_that_nobody_says_is_found_out() -> None:
     assert not said("No span of the chat reached the collectors", texts)
     assert not said("The provider does not accept …: the model server cannot be touched", texts)
     assert not said("The collector … is out, and spans wait in the processes that made them", texts)
+
+
+def test_the_play_of_the_traceloop_role_is_that_of_the_site() -> None:
+    """A shorter one, with the same roles in the same order and the same handed from one to the other."""
+    text = (
+        (ROOT / "roles/traceloop/README.md").read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    )
+    site = (ROOT / "playbooks/site.yml").read_text(encoding="utf-8")
+    (short,), full = yaml.safe_load(text), yaml.safe_load(site)[-1]
+    written = [role if isinstance(role, dict) else {"role": role} for role in short["roles"]]
+    assert [role["role"] for role in written] == [role["role"] for role in full["roles"]]
+    for mine, theirs in zip(written, full["roles"], strict=True):
+        assert mine.items() <= theirs.items()
+    given = {key for role in full["roles"] for key, value in role.items() if "__traceloop" in str(value)}
+    assert given == {key for role in written for key in role} - {"role"}
+    assert short["tasks"][0]["ansible.builtin.import_role"] == full["tasks"][0]["ansible.builtin.import_role"]
