@@ -22,7 +22,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_wor
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import quote
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import _through as through
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
-from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, target
+from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, target, which
 
 __all__ = ["plan"]
 
@@ -46,6 +46,7 @@ _OFF: dict[str, Any] = {
     "check_image": False,
     "image": "",
     "ask": {},
+    "unanswered": False,
     "no_hook": "",
     "summary": [],
 }
@@ -74,8 +75,10 @@ def plan(
     """
     given = {name.removeprefix("traceloop_"): value for name, value in variables.items()}
     given.update({name: boolean(given[name]) for name in _SWITCHES})  # on a command line false is a text
+    meant = str(given["backend"])
+    given["backend"] = which(given)
     if given["backend"] == "none":
-        return {**_OFF, "backend": "none"}
+        return {**_OFF, "backend": "none", "refusals": [] if meant == "none" else _forgotten(given, facts)}
     where = target(given)
     release = _release(str(given["dify_version"]))
     plugins = preflight.own_plugins(given["plugins"], read_manifest)
@@ -87,7 +90,10 @@ def plan(
     decided: dict[str, Any] = {**_OFF, "enabled": True, "backend": given["backend"], "refusals": refusals}
     if refusals:
         return decided
-    hooked = release["known"] or _has_hook(asked) is not False
+    answer = _has_hook(asked)
+    # An image that gave no answer is taken at its best, unless the run is to go on whatever becomes of the calls.
+    lost = answer is None and bool(asked) and not boolean(given["required"])
+    hooked = release["known"] or (answer is not False and not lost)
     otel = _otel(given, release)
     files = {f"monitoring/{path}": text for path, text in given["monitoring"].items()}
     files.update({f"monitoring/plugins/{path}": text for path, text in plugins["files"].items()})
@@ -125,12 +131,24 @@ def plan(
             "check_image": not release["known"],
             "image": _pulled(given, f"langgenius/dify-api:{given['dify_version']}"),
             "ask": dict(_below(files, "monitoring/")),
-            "no_hook": "" if hooked else words.no_hook(given),
+            "unanswered": not release["known"] and answer is None,
+            "no_hook": "" if hooked else words.no_hook(given, lost),
             "notes": words.notes(given, where, release, otel),
-            "summary": words.summary(given, where, plugins["names"], hooked),
+            "summary": words.summary(given, where, plugins["names"], "" if hooked else words.no_hook(given, lost)),
         }
     )
     return decided
+
+
+def _forgotten(given: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Traces and all that was collected go because somebody says so, not because nobody says anything."""
+    if not (facts.get("traceloop") or {}).get("present"):
+        return []
+    return [
+        f"{given['home']} is there from a run with traces, and now neither traceloop_api_key nor traceloop_base_url "
+        "nor traceloop_backend says where they go. Set traceloop_backend: none to remove them with all that was "
+        "collected there, or give what that run was given."
+    ]
 
 
 def _release(version: str) -> dict[str, Any]:

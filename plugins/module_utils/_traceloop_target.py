@@ -14,16 +14,23 @@ from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["BACKENDS", "HOSTED", "LGTM", "PHOENIX", "target"]
+__all__ = ["BACKENDS", "HOSTED", "LGTM", "PHOENIX", "target", "which"]
 
 HOSTED = "https://api.traceloop.com"
 PHOENIX, LGTM = "phoenix", "lgtm"
-BACKENDS = ("traceloop", "otlp", LGTM, PHOENIX, "none")
+BACKENDS = ("auto", "traceloop", "otlp", LGTM, PHOENIX, "none")
 # Where each listens inside its container, and with it inside the project's network.
 _INSIDE = {PHOENIX: "http://phoenix:6006", LGTM: "http://lgtm:4318"}
 _DASHBOARD = "/d/llmops-llm-calls"
 _PAGES = {"traceloop": "https://app.traceloop.com"}
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # what HTTP allows as the name of a header
+
+
+def which(given: Mapping[str, Any]) -> str:
+    """The one that is meant, where nobody names one."""
+    if given["backend"] != "auto":
+        return str(given["backend"])
+    return "traceloop" if given["api_key"] else "otlp" if given["base_url"] else "none"
 
 
 def target(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,13 @@ from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target imp
 __all__ = ["no_hook", "notes", "summary"]
 
 
-def no_hook(given: Mapping[str, Any]) -> str:
-    """Of a release that this collection does not know, and that has nothing of what it knows."""
+def no_hook(given: Mapping[str, Any], lost: bool) -> str:
+    """Of a release that this collection does not know, and that has nothing of what it knows, or did not say so."""
+    if lost:
+        return (
+            f"The image of Dify {given['dify_version']} could not be asked whether its model calls can be seen, so "
+            "nothing looks for them (traceloop_required: false)."
+        )
     return (
         f"Dify {given['dify_version']} has none of the functions that this version of llmops.stack knows model calls "
         "to pass through, so none would be seen."
@@ -49,11 +54,11 @@ def notes(
     return said
 
 
-def summary(given: Mapping[str, Any], where: Mapping[str, Any], plugins: list[str], hooked: bool) -> list[str]:
+def summary(given: Mapping[str, Any], where: Mapping[str, Any], plugins: list[str], no_hook: str) -> list[str]:
     """Lines for the end of a run."""
     host = str(given["host"])
-    if not hooked:
-        return [f"{host}: model calls are not seen. {no_hook(given)}"]
+    if no_hook:
+        return [f"{host}: model calls are not seen. {no_hook}"]
     to = where["words"]
     if given["collector"]:
         to += ", through a collector, which keeps on disk what cannot be delivered at once"

@@ -73,6 +73,30 @@ def test_without_a_key_and_an_address_there_is_nothing(ask: Ask) -> None:
     assert ask("__traceloop_plan.traces", by="dify") == {}
 
 
+def test_what_was_collected_goes_only_if_somebody_says_so(ask: Ask) -> None:
+    facts = {"llmops_stack": {"traceloop": {"present": True}}}
+    (sentence,) = ask("__traceloop_plan.refusals", ansible_facts=facts)
+    assert "/opt/traceloop" in sentence and "traceloop_backend: none" in sentence and "traceloop_api_key" in sentence
+    assert ask("__traceloop_plan.refusals", ansible_facts=facts, traceloop_backend="none") == []
+    assert ask("__traceloop_plan.refusals", ansible_facts=facts, traceloop_api_key="k") == []
+
+
+def test_nothing_is_read_where_nothing_is_written(ask: Ask) -> None:
+    given = {"traceloop_plugins": ["/there/is/none"]}
+    for off in ({}, {"traceloop_backend": "none", "traceloop_api_key": "k"}):
+        assert ask("__traceloop_variables.monitoring", **given, **off) == {}
+        assert ask("__traceloop_plan.enabled", **given, **off) is False
+    for on in ({"traceloop_backend": "phoenix"}, {"traceloop_api_key": "k"}, {"traceloop_base_url": "http://t"}):
+        assert ask("__traceloop_variables.monitoring", **on) != {}
+
+
+def test_role_dify_runs_whenever_what_it_mounts_may_change() -> None:
+    (play,) = [one for one in yaml.safe_load((ROOT / "playbooks/site.yml").read_text()) if one["name"] == "Dify hosts"]
+    tags = {one["role"].rpartition(".")[2]: set(one["tags"]) for one in play["roles"]}
+    (finish,) = [set(task["tags"]) for task in play["tasks"]]
+    assert tags["traceloop"] == tags["dify"] == finish
+
+
 @pytest.mark.parametrize(
     ("given", "backend"),
     [
@@ -130,6 +154,31 @@ def test_the_question_to_an_unknown_release_is_answered(ask: Ask, tmp_path: path
         given = {"traceloop_backend": "phoenix", "dify_version": "1.99.0", "__traceloop_hook": asked}
         assert bool(ask("__traceloop_plan.no_hook", **given)) == bool(code)
         assert ("api" in ask("__traceloop_plan.fragments", by="dify", **given)[0]["services"]) != bool(code)
+
+
+@pytest.mark.parametrize("required", [True, False, "false"])
+def test_an_image_that_gives_no_answer(ask: Ask, required: Any) -> None:
+    """Then the task fails, unless the run is to go on whatever becomes of the calls; then nothing is mounted."""
+    given = {
+        "traceloop_backend": "phoenix",
+        "dify_version": "1.99.0",
+        "traceloop_required": required,
+        "__traceloop_hook": {"rc": 125, "stdout": "", "stderr": "no such image"},
+    }
+    assert ask("__traceloop_plan.unanswered", **given) is True
+    assert ("api" in ask("__traceloop_plan.fragments", by="dify", **given)[0]["services"]) == (required is True)
+    assert ("could not be asked" in str(ask("__traceloop_plan.summary", **given))) != (required is True)
+
+
+def test_a_release_is_asked_once_and_only_where_somebody_answers(ask: Ask) -> None:
+    given: dict[str, Any] = {"traceloop_backend": "phoenix", "dify_version": "1.99.0"}
+    running = {"ansible_facts": {"llmops_stack": {"engine": {"running": True}, "dify": {"current": "/opt/dify"}}}}
+    assert ask("__traceloop_asking", **given) is True
+    assert ask("__traceloop_asking", **given, ansible_check_mode=True) is False
+    assert ask("__traceloop_asking", **given, **running, ansible_check_mode=True) is True
+    assert ask("__traceloop_asking", **given, **running, __traceloop_hook={"rc": 1}) is False
+    assert ask("__traceloop_asking", **{**given, "dify_version": "1.12.1"}, **running) is False
+    assert (ask("__traceloop_upgrading", **given), ask("__traceloop_upgrading", **given, **running)) == (False, True)
 
 
 def test_secrets_are_marked_as_such() -> None:
