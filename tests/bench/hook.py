@@ -2,19 +2,21 @@
 """What watching costs: microseconds per streamed chunk, and what a collector in any state adds to a call.
 
 Everything is measured beside the same call unwatched, in turns, in one process, and without the time in which the
-machine ran something else. Ends with 1 over a budget.
+machine ran something else: added is the difference of two calls that ran one after the other. What is over a budget in
+most of three measurements ends with 1, and so does costing more than OpenLLMetry's own for the same work.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -22,7 +24,7 @@ ROOT = HERE.parents[1]
 SDK = "1.45.2"
 BUDGET_CHUNK = 20.0  # microseconds
 BUDGET_CALL = 1000.0  # microseconds, of the 99th percentile
-TRIES = 3  # other work on the machine may spoil a figure
+TRIES = 3  # odd: most of them decide, for other work on the machine may spoil one
 COLLECTORS = ("live", "dead", "slow", "500")
 
 
@@ -47,7 +49,15 @@ def collectors() -> Iterator[dict[str, str]]:
         process.wait(10)
 
 
-def chunks(sdk: str, live: str) -> float:
+def in_most(within: Callable[[], bool]) -> bool:
+    """Whether most of TRIES measurements are within; those that can change nothing are not made."""
+    told = {True: 0, False: 0}
+    while max(told.values()) <= TRIES // 2:
+        told[bool(within())] += 1
+    return told[True] > told[False]
+
+
+def chunks(sdk: str, live: str) -> bool:
     ours = child("chunks", path=sdk, TRACELOOP_BASE_URL=live)
     theirs = child("openllmetry", path=packages("openllmetry"))
     print(f"a stream of {ours['chunks']} chunks, its call and its span included        us per chunk")
@@ -55,7 +65,14 @@ def chunks(sdk: str, live: str) -> float:
     rows |= {f"+ OpenLLMetry's Ollama, {name}": value for name, value in theirs["added"].items()}
     for name, value in rows.items():
         print(f"  {name:56} {value:8.2f}")
-    return max(ours["added"].values())
+    cheaper = all(
+        ours["added"][mine] <= theirs["added"][other]
+        for mine, other in (("traceloop", "no content"), ("traceloop with content", "with content"))
+    )
+    chunk = max(ours["added"].values())
+    print(f"  {chunk:.1f} us: {verdict(chunk <= BUDGET_CHUNK)} the budget of {BUDGET_CHUNK:g} us,", end=" ")
+    print(f"{'not ' if cheaper else ''}more than OpenLLMetry's", flush=True)
+    return cheaper and chunk <= BUDGET_CHUNK
 
 
 def calls(sdk: str, addresses: dict[str, str]) -> list[str]:
@@ -66,27 +83,24 @@ def calls(sdk: str, addresses: dict[str, str]) -> list[str]:
         for workers in ("threads", "gevent"):
             for collector in COLLECTORS:
                 scenario = f"{exporter}, {workers}, {collector}"
-                for _try in range(TRIES):
-                    found = child(
-                        "calls",
-                        workers,
-                        path=path,
-                        TRACELOOP_BASE_URL=addresses[collector],
-                        LLMOPS_TRACELOOP_EXPORTER=exporter,
-                        LLMOPS_TRACELOOP_QUEUE="2048" if collector == "live" else "256",
-                        LLMOPS_TRACELOOP_METRICS_INTERVAL_MS="1000",
-                        TRACELOOP_SUPPRESS_WARNINGS="true",
-                    )
-                    median, p99 = statistics.median(found["medians"]), statistics.median(found["p99s"])
-                    print(
-                        f"  {scenario:40} {median:10.0f} {p99:8.0f} {found['dropped']:10} {found['slice']:7.0f}",
-                        flush=True,
-                    )
-                    if p99 <= BUDGET_CALL:
-                        break
-                else:
+                settings = {
+                    "TRACELOOP_BASE_URL": addresses[collector],
+                    "LLMOPS_TRACELOOP_EXPORTER": exporter,
+                    "LLMOPS_TRACELOOP_QUEUE": "2048" if collector == "live" else "256",
+                    "LLMOPS_TRACELOOP_METRICS_INTERVAL_MS": "1000",
+                    "TRACELOOP_SUPPRESS_WARNINGS": "true",
+                }
+                measure = functools.partial(child, "calls", workers, path=path, **settings)
+                if not in_most(functools.partial(call, scenario, measure)):
                     over.append(scenario)
     return over
+
+
+def call(scenario: str, measure: Callable[[], Any]) -> bool:
+    found = measure()
+    median, p99 = statistics.median(found["medians"]), statistics.median(found["p99s"])
+    print(f"  {scenario:40} {median:10.0f} {p99:8.0f} {found['dropped']:10} {found['slice']:7.0f}", flush=True)
+    return p99 <= BUDGET_CALL
 
 
 def verdict(good: bool) -> str:
@@ -96,11 +110,11 @@ def verdict(good: bool) -> str:
 def main() -> int:
     sdk = packages(SDK)
     with collectors() as addresses:
-        chunk = chunks(sdk, addresses["live"])
+        chunk = in_most(functools.partial(chunks, sdk, addresses["live"]))
         over = calls(sdk, addresses)
-    print(f"per chunk {chunk:.1f} us: {verdict(chunk <= BUDGET_CHUNK)} the budget of {BUDGET_CHUNK:g} us")
+    print(f"a chunk: {verdict(chunk)} its budget and no more than OpenLLMetry's")
     print(f"p99 of a call: {verdict(not over)} the budget of {BUDGET_CALL:g} us", *over, sep="\n  ")
-    return int(bool(over) or chunk > BUDGET_CHUNK)
+    return int(bool(over) or not chunk)
 
 
 if __name__ == "__main__":

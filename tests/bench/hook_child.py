@@ -195,20 +195,26 @@ def calls() -> dict[str, Any]:
     plain, seen, _choose = watched(SHORT, lambda: time.sleep(0))
     session = sys.modules["llmops_monitoring_plugin_traceloop"]._session
     slices = _measure_slices(session)
-    medians, p99s = [], []
     drain(seen())
-    for _round in range(ROUNDS):
-        without: list[float] = []
-        with_us: list[float] = []
-        for pair in range(PAIRS):
-            kinds = [(without, plain), (with_us, seen)]
-            for kept, call in kinds if pair % 2 else reversed(kinds):
-                kept.append(drain(call()))
-                time.sleep(0.0005)
-        medians.append(statistics.median(with_us) - statistics.median(without))
-        p99s.append(_p99(with_us) - _p99(without))
+    medians, p99s = paired(plain, seen)
     pipeline = session.pipeline
     return {"medians": medians, "p99s": p99s, "dropped": pipeline.dropped, "slice": max(slices, default=0.0)}
+
+
+def paired(plain: Callable[[], Any], seen: Callable[[], Any]) -> tuple[list[float], list[float]]:
+    """Median and 99th percentile, by round, of what the watched call took more than the one beside it."""
+    medians, p99s = [], []
+    for _round in range(ROUNDS):
+        added: list[float] = []
+        for pair in range(PAIRS):
+            took = {}
+            for call in (plain, seen) if pair % 2 else (seen, plain):
+                took[call] = drain(call())
+                time.sleep(0.0005)
+            added.append(took[seen] - took[plain])
+        medians.append(statistics.median(added))
+        p99s.append(_p99(added))
+    return medians, p99s
 
 
 def _p99(values: list[float]) -> float:

@@ -37,6 +37,7 @@ class Collector:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.peers: list[tuple[Any, str]] = []
         self.status, self.delay = 200, 0.0
+        self.answer = ("", b"")  # content type and body
         collector = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,10 +51,13 @@ class Collector:
                 if collector.status == 200:
                     collector.take(self.path, self.headers["Content-Type"], body)
                 self.send_response(collector.status)
-                self.send_header("Content-Length", "0")
+                kind, told = collector.answer
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(told)))
                 if collector.status in (302, 307):
                     self.send_header("Location", "/elsewhere")
                 self.end_headers()
+                self.wfile.write(told)
 
             do_GET = do_POST  # what following a redirect would make of it
 

@@ -28,7 +28,7 @@ class Queue:
 
     def __init__(self, **changes: Any) -> None:
         self.now = 0.0
-        self.answer: Callable[[list[bytes]], tuple[str, str]] = lambda _parts: ("TAKEN", "")
+        self.answer: Callable[[list[bytes]], tuple[Any, ...]] = lambda _parts: ("TAKEN", "")
         self.sent: list[list[bytes]] = []
         self.tried: list[float] = []
         self.ticks: list[float] = []
@@ -44,12 +44,13 @@ class Queue:
             **options,
         )
 
-    def post(self, parts: list[bytes], _within: float) -> tuple[Any, str]:
+    def post(self, parts: list[bytes], _within: float) -> Any:
         self.tried.append(self.now)
-        outcome, problem = self.answer(parts)
+        outcome, *more = self.answer(parts)
         if outcome == "TAKEN":
             self.sent.append(parts)
-        return part("transport").Delivery[outcome], problem
+        transport = part("transport")
+        return transport.Answer(transport.Delivery[outcome], *more)
 
     def count(self, name: str, spans: int) -> None:
         self.counted[name] += spans
@@ -176,6 +177,27 @@ def test_close_sends_what_waits_and_the_metrics() -> None:
     queue.pipeline.close(5)
     queue.offer(SPAN)
     assert queue.state == (1, 40, 0) and len(queue.ticks) == 1
+    assert [text for text in queue.said if text.startswith("1 spans dropped so far, 40 delivered, 0 waiting: ")]
+    queue.offer(SPAN)
+    assert queue.state == (2, 40, 0) and len(queue.said) == 1, "counted, and said once"
+
+
+def test_what_the_backend_took_and_rejected_is_dropped() -> None:
+    queue = Queue()
+    queue.answer = lambda _parts: ("TAKEN", "rejected", 2)
+    queue.offer(*[SPAN] * 5)
+    queue.run(1)
+    queue.offer(SPAN)
+    queue.run(1)
+    assert queue.state == (3, 3, 0), "and no more than there were"
+    assert queue.counted == {"dropped_spans": 3, "exported_spans": 3} and queue.pipeline.bytes == 0
+    queue.answer = lambda _parts: ("TAKEN", "")
+    queue.offer(SPAN)
+    queue.run(2)
+    assert queue.said == [
+        "2 spans dropped so far, 3 delivered, 0 waiting: rejected",
+        "spans are delivered again; 3 were dropped meanwhile",
+    ]
 
 
 def test_close_does_not_wait_for_a_collector_that_is_stuck() -> None:
@@ -222,8 +244,33 @@ def transport(url: str, headers: dict[str, str] | None = None, **options: Any) -
     return part("transport").Transport(url, headers or {}, "application/json", **options)
 
 
-def said(result: tuple[Any, str]) -> tuple[str, str]:
-    return result[0].name, result[1]
+def said(result: Any) -> tuple[str, str]:
+    return result.delivery.name, result.problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "rejected"),
+    [
+        ("application/json", b'{"partialSuccess": {"rejectedSpans": "3", "errorMessage": "no"}}', 3),
+        ("application/json; charset=utf-8", b'{"partialSuccess": {"rejectedDataPoints": 2}}', 2),
+        ("application/json", b'{"partialSuccess": {"errorMessage": "a warning"}}', 0),
+        ("application/json", b'{"partialSuccess": {"rejectedSpans": ' + b"9" * 5000, 0),
+        ("application/json", b"", 0),
+        ("application/json", b"[]", 0),
+        ("application/x-protobuf", b"\x0a\x07\x08\x96\x01\x12\x02no", 150),
+        ("application/x-protobuf", b"\x0a\x07\x12\x02no\x08\x96\x01", 150),
+        ("application/x-protobuf", b"\x0a\x04\x12\x02no", 0),
+        ("application/x-protobuf", b"\x0a\x0b\x08" + b"\xff" * 9 + b"\x01", 0),
+        ("application/x-protobuf", b"\x0a\x07\x08\x96", 0),
+        ("application/x-protobuf", b"<html>", 0),
+        ("application/x-protobuf", b"", 0),
+        ("text/html", b'{"partialSuccess": {"rejectedSpans": 3}}', 0),
+    ],
+)
+def test_a_partial_success_is_read(collector: Collector, kind: str, body: bytes, rejected: int) -> None:
+    collector.answer = (kind, body)
+    answer = transport(f"{collector.url}/v1/traces").post(b"{}", 5)
+    assert (answer.delivery.name, answer.rejected, bool(answer.problem)) == ("TAKEN", rejected, rejected > 0)
 
 
 def test_one_connection_serves_many_requests(collector: Collector) -> None:

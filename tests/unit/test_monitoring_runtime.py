@@ -339,6 +339,43 @@ class TestHowAStreamEnds:
             list(ask(client))
         assert dify.event.outcome == outcome
 
+    @pytest.mark.parametrize("dealt", ["goes on", "ends", "fails otherwise", "lets it pass"])
+    def test_what_the_reader_throws_in_is_the_sources(
+        self, start: Callable[..., Dify], dealt: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dify = start()
+        client = dify.client()
+        chunk, thrown = dify.player.chunk, KeyError("thrown in")
+        caught: list[BaseException] = []
+
+        def play() -> Iterator[Any]:
+            try:
+                yield chunk("a")
+            except KeyError as exc:
+                caught.append(exc)
+                if dealt == "fails otherwise":
+                    raise ValueError("source") from exc
+                if dealt == "lets it pass":
+                    raise
+            if dealt == "goes on":
+                yield chunk("b")
+                yield chunk("c", dify.player.usage(7, 3), "stop")
+
+        monkeypatch.setattr(dify.player, "play", play)
+        stream = ask(client)
+        next(stream)
+        if dealt == "goes on":
+            assert stream.throw(thrown).delta.message.content == "b"
+            assert texts(stream) == ["c"]
+        else:
+            ends = {"ends": StopIteration, "fails otherwise": ValueError, "lets it pass": KeyError}
+            with pytest.raises(ends[dealt]):
+                stream.throw(thrown)
+        assert caught == [thrown]
+        outcomes = {"goes on": "ok", "ends": "ok", "fails otherwise": "error", "lets it pass": "cancelled"}
+        assert dify.event.outcome == outcomes[dealt]
+        assert dify.seen.count("on_first_chunk") == 1
+
     def test_a_wrong_argument_is_refused_by_the_call(self, start: Callable[..., Dify]) -> None:
         client = start().client()
         with pytest.raises(TypeError):
@@ -435,7 +472,7 @@ class TestPlugins:
         list(ask(client))
         assert counters.counters()["slow_hooks.recorder.before_invoke"] == 1
 
-    def test_life(self, start: Callable[..., Dify]) -> None:
+    def test_life(self, start: Callable[..., Dify], capfd: pytest.CaptureFixture[str]) -> None:
         dify = start()
         client = dify.client()
         assert (dify.recorder.ran, dify.recorder.closed) == ([], [])
@@ -446,8 +483,12 @@ class TestPlugins:
         plugins.close()
         plugins.close()
         assert dify.recorder.closed == [True]
-        dify.stream("late")
-        assert texts(ask(client)) == ["late", ""]
+        capfd.readouterr()
+        for _time in range(2):
+            dify.stream("late")
+            assert texts(ask(client)) == ["late", ""]
+        assert counters.counters()["unseen"] == 2
+        assert capfd.readouterr().err.count("calls after the plugins were closed are not seen") == 1
 
     def test_a_child_of_celery_leaves_without_atexit(
         self, start: Callable[..., Dify], monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from importlib import metadata
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.stack.tests.unit.monitoring_collector import Collector, call
+from ansible_collections.llmops.stack.tests.unit.monitoring_collector import PACKAGE, Collector, call
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -29,24 +30,33 @@ def test_the_release_is_the_one_that_was_asked_for() -> None:
         assert metadata.version("opentelemetry-sdk") == os.environ["LLMOPS_OTEL"]
 
 
-def test_the_call_joins_the_current_trace_even_an_unsampled_one(
-    collector: Collector, started: Callable[..., Any]
-) -> None:
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_call_joins_the_current_trace(collector: Collector, started: Callable[..., Any], sampled: bool) -> None:
+    """Of one that Dify does not sample it is the first span: its parent never comes, nor may the daemon's spans."""
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
     main = started(TRACELOOP_BASE_URL=collector.url)
+    outgoing = importlib.import_module(f"{PACKAGE}.propagate").outgoing
     before = trace.get_tracer_provider()
-    with TracerProvider(sampler=ALWAYS_OFF).get_tracer("dify").start_as_current_span("request") as request:
+    with (
+        TracerProvider(sampler=ALWAYS_ON if sampled else ALWAYS_OFF)
+        .get_tracer("dify")
+        .start_as_current_span("request") as request
+    ):
         event = call(main)
         assert trace.get_current_span() is request, "the caller's context is as it was"
-        inner = event.context.run(trace.get_current_span)
+        inner = event.context.run(trace.get_current_span).get_span_context()
+        sent = event.context.run(outgoing.get)
     main.close()
     (span,) = collector.spans
     assert span["traceId"] == f"{request.get_span_context().trace_id:032x}"
-    assert span["parentSpanId"] == f"{request.get_span_context().span_id:016x}"
-    assert span["spanId"] == f"{inner.get_span_context().span_id:016x}"
+    assert span.get("parentSpanId", "") == (f"{request.get_span_context().span_id:016x}" if sampled else "")
+    assert span["spanId"] == f"{inner.span_id:016x}"
+    assert span["flags"] == 1, "told in any case"
+    assert inner.trace_flags.sampled is sampled
+    assert sent == f"00-{span['traceId']}-{span['spanId']}-0{int(sampled)}"
     assert trace.get_tracer_provider() is before, "the global provider is Dify's"
 
 

@@ -8,6 +8,7 @@ The SDK's half runs where OpenTelemetry is on the path: `make monitoring` puts e
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,7 +37,8 @@ from ansible_collections.llmops.stack.tests.unit.monitoring_collector import (
 
 sys.path.insert(0, str(MONITORING))
 
-from llmops_monitoring.event import Content, Error
+from llmops_monitoring import counters
+from llmops_monitoring.event import Content, Error, Event
 from llmops_monitoring.manifest import Plugin
 
 pytest_plugins = ["ansible_collections.llmops.stack.tests.unit.monitoring_fixtures"]
@@ -222,6 +225,118 @@ def test_content_leaves_only_when_asked_for(collector: Collector, started: Calla
     assert (sent["gen_ai.prompt.1.content"], sent["gen_ai.completion.0.content"]) == (PROMPT[:11], "Paris.")
 
 
+def test_odd_values_cost_no_span(collector: Collector, started: Callable[..., Any], exporter: str) -> None:
+    """Half of a surrogate pair, and numbers that OTLP has no room for."""
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter, TRACELOOP_TRACE_CONTENT="true")
+    half = "half \ud83d"
+    inf = float("inf")
+    odd = {"seed": 2**70, "top_k": inf, "temperature": inf, "max_tokens": -(2**63) - 1, "top_p": 10**400}
+    kept = Content(8192, [("user", half)])
+    call(main, parameters=odd, model=half, user=half, app_id=half, tenant_id=half, content=kept)
+    call(main, outcome="error", error=Error("ValueError", half, half), model=half, content=kept)
+    call(main, parameters={"seed": 2**63 - 1})
+    main.close()
+    strange, failed, whole = collector.spans
+    assert (strange["name"], failed["status"]["message"]) == ("chat half ?", "ValueError: half ?")
+    sent = strange["attributes"]
+    assert (sent["gen_ai.request.seed"], sent["gen_ai.request.temperature"]) == (hex(2**70), "inf")
+    assert sent["gen_ai.request.max_tokens"] == hex(-(2**63) - 1)
+    assert "gen_ai.request.top_k" not in sent and "gen_ai.request.top_p" not in sent
+    assert json.loads(sent["gen_ai.input.messages"])[0]["parts"][0]["content"] == "half ?"
+    assert sent["gen_ai.usage.output_tokens"] == 31, "the rest is there"
+    assert whole["attributes"]["gen_ai.request.seed"] == 2**63 - 1
+
+
+@pytest.mark.parametrize("broken", ["request", "response", "span"])
+def test_what_cannot_be_described_is_told_and_counted(
+    collector: Collector,
+    started: Callable[..., Any],
+    exporter: str,
+    broken: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    before = counters.counters().get(main.REDUCED, 0)
+    real = main._session.backend.span
+
+    def fail(*arguments: Any) -> Any:
+        if broken == "span" and "gen_ai.system" not in arguments[0].attributes:
+            return real(*arguments)
+        raise RecursionError(PROMPT)
+
+    owner = main._session.backend if broken == "span" else main.describe
+    monkeypatch.setattr(owner, broken, fail)
+    call(main)
+    main.close()
+    (span,) = collector.spans
+    assert (span["name"], span["attributes"]["dify.outcome"]) == ("unknown", "ok")
+    assert counters.counters()[main.REDUCED] == before + 1
+    assert PROMPT not in capsys.readouterr().err + json.dumps(collector.spans)
+
+
+def test_a_call_that_outlives_the_plugin_is_counted_and_said(
+    collector: Collector, started: Callable[..., Any], exporter: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    pipeline = main._session.pipeline
+    event = Event("chat", "ollama", "m")
+    event.start()
+    event.context = contextvars.copy_context()
+    event.context.run(main.before_invoke, event)
+    main.close()
+    event.ended, event.outcome = event.started + 1, "ok"
+    event.context.run(main.after_invoke, event)
+    assert (pipeline.dropped, collector.spans) == (1, [])
+    assert "1 spans dropped so far, 0 delivered, 0 waiting: the process is stopping" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_metrics_that_are_not_taken_are_said_once(
+    collector: Collector,
+    started: Callable[..., Any],
+    exporter: str,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    session, collector.status = main._session, status
+    said = f"traceloop: the metrics are not taken: HTTP {status}"
+    for _ in range(2):
+        session._tick(5)
+    assert capsys.readouterr().err.count(said) == (1 if status == 401 else 0), "a restart is worth no word"
+    for _ in range(2):
+        session._tick(5)
+    assert capsys.readouterr().err.count(said) == (0 if status == 401 else 1)
+    collector.status = 200
+    session._tick(5)
+    assert "traceloop: the metrics are taken again" in capsys.readouterr().err
+    collector.status = status
+    main.close()
+    assert capsys.readouterr().err.count(said) == 1, "there is no next time"
+
+
+def test_the_last_metrics_keep_to_the_time_there_is(
+    collector: Collector, started: Callable[..., Any], exporter: str
+) -> None:
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    for number in range(40):
+        main._session.metrics.record("gen_ai.client.operation.duration", 1.0, {"n": number})
+    main.BREATH = 0.1
+    began = time.monotonic()
+    main._session._tick(0.3)
+    assert time.monotonic() - began < 1 and collector.requests == []
+    assert main._session._metrics_problem == "TimeoutError"
+
+
+def test_a_partial_success_is_a_loss(collector: Collector, started: Callable[..., Any], exporter: str) -> None:
+    collector.answer = ("application/json", b'{"partialSuccess": {"rejectedSpans": 1}}')
+    main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
+    call(main)
+    wait(lambda: main._session.pipeline.dropped == 1)
+    assert main._session.pipeline.delivered == 0
+
+
 @pytest.mark.parametrize("kind", ["embeddings", "rerank"])
 def test_other_kinds_of_call(collector: Collector, started: Callable[..., Any], exporter: str, kind: str) -> None:
     main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
@@ -261,7 +376,7 @@ def test_what_waited_is_delivered_when_the_collector_is_back(
     wait(lambda: collector.requests)
     collector.status = 200
     wait(lambda: collector.spans, within=10)
-    assert len(collector.spans) == 1 and main.status()["dropped"] == 0
+    assert len(collector.spans) == 1 and main._session.pipeline.dropped == 0
 
 
 @pytest.mark.parametrize("status", [401, 302])
@@ -275,7 +390,7 @@ def test_a_batch_that_is_refused_for_good_is_dropped_and_said(
     collector.status = status
     main = started(TRACELOOP_BASE_URL=collector.url, LLMOPS_TRACELOOP_EXPORTER=exporter)
     call(main)
-    wait(lambda: main.status()["dropped"] == 1)
+    wait(lambda: main._session.pipeline.dropped == 1)
     main.close()
     assert f"1 spans dropped so far, 0 delivered, 0 waiting: HTTP {status}" in capsys.readouterr().err
     assert {path for path, _ in collector.requests} <= {"/v1/traces", "/v1/metrics"}, "no redirect was followed"
@@ -394,7 +509,7 @@ def test_where_nothing_can_be_sent_it_is_said_and_nothing_happens(
     main = started(**environment)
     call(main)
     said = capsys.readouterr().err
-    assert reason in said and reason in main.status()["reason"] and SECRET not in said
+    assert reason in said and reason in main._settings.reason and SECRET not in said
     assert set(threading.enumerate()) <= before
 
 

@@ -113,6 +113,9 @@ def dispatcher() -> Dispatcher | None:
     """The running plugins; the first call of a process starts them, before its clock does."""
     state = _state
     if state.started:
+        if state.closed:
+            counters.count("unseen")
+            counters.say("closed", "calls after the plugins were closed are not seen; counted, and not said again")
         return state.dispatcher
     if not state.lock.acquire(timeout=START_WAIT):
         counters.count("unseen")
@@ -129,13 +132,12 @@ def dispatcher() -> Dispatcher | None:
 
 
 def close() -> None:
-    """Let every plugin send what it holds; calls that are still to come are not seen."""
+    """Let every plugin send what it holds; calls that are still to come are not seen, and counted."""
     state = _state
     running = state.dispatcher
-    state.dispatcher = None
     if state.closed or running is None:
         return
-    state.closed = True
+    state.closed, state.dispatcher = True, None
     for plugin in running.plugins:
         _safely(plugin, "close")
 

@@ -66,7 +66,8 @@ def _lazily(source: Any, kind: str, owner: Any, fields: Mapping[str, Any]) -> Ge
 
 
 def _stream(call: Call, source: Any) -> Generator[Any, None, Any]:
-    run, step, note = call.context.run, source.__next__, call.note
+    run, following, note = call.context.run, source.__next__, call.note
+    step, thrown = following, None
     try:
         while True:
             try:
@@ -75,10 +76,24 @@ def _stream(call: Call, source: Any) -> Generator[Any, None, Any]:
                 call.exhausted()
                 return end.value
             except BaseException as exc:
-                call.raised(exc)
+                own, step, thrown = exc is not thrown, following, None  # let go of it: it knows this frame
+                if own:
+                    call.raised(exc)
+                else:
+                    call.left()
                 raise
             note(chunk)
-            yield chunk
+            step, thrown = following, None
+            try:
+                yield chunk
+            except GeneratorExit:
+                raise
+            except BaseException as exc:  # the reader's, thrown in: the source's to deal with, as without us
+                throw = getattr(source, "throw", None)
+                if throw is None:
+                    raise
+                step, thrown = functools.partial(throw, exc), exc
+                continue
             if call.fresh:  # after the consumer has it: a slow hook holds up no first token
                 call.first()
     except BaseException:

@@ -35,7 +35,7 @@ def request(event: Any) -> dict[str, Any]:
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             try:
                 found[name] = convert(value)
-            except ValueError:  # a parameter that the model will refuse; the span need not have it
+            except (ValueError, OverflowError):  # a parameter that the model will refuse; the span need not have it
                 continue
     if event.app_id:
         found[names.APP_ID] = found[names.ASSOCIATION.format(key="app_id")] = str(event.app_id)
@@ -43,7 +43,7 @@ def request(event: Any) -> dict[str, Any]:
         found[names.TENANT_ID] = found[names.ASSOCIATION.format(key="tenant_id")] = str(event.tenant_id)
     if event.user:
         # Tells users apart and calls of one user together, without saying who it is.
-        found[names.USER_HASH] = hashlib.sha256(str(event.user).encode()).hexdigest()[:16]
+        found[names.USER_HASH] = hashlib.sha256(str(event.user).encode("utf-8", "replace")).hexdigest()[:16]
     return found
 
 
@@ -69,6 +69,11 @@ def response(event: Any) -> dict[str, Any]:
         if event.error.cause:
             found[names.ERROR_CAUSE] = event.error.cause
     return found
+
+
+def bare(event: Any) -> dict[str, Any]:
+    """What can be said of a call whose description cannot be had or sent."""
+    return {names.OPERATION: names.OPERATIONS.get(event.kind, "unknown"), names.OUTCOME: event.outcome}
 
 
 def status(event: Any, limit: int) -> str:
@@ -117,7 +122,7 @@ def measurements(event: Any) -> list[tuple[str, float, dict[str, Any]]]:
         if _is_count(usage.get(key)):
             found.append((names.TOKEN_USAGE, int(usage[key]), {**common, names.TOKEN_TYPE: kind}))
     tokens = usage.get("completion_tokens")
-    if event.stream and first is not None and isinstance(tokens, int) and tokens > 1 and duration > first:
+    if event.stream and first is not None and _is_count(tokens) and tokens > 1 and duration > first:
         # The first token came with the first chunk: the time after it made the others.
         found.append((names.TOKEN_RATE, (tokens - 1) / (duration - first), common))
     return found
@@ -150,7 +155,7 @@ def _message(role: str, text: str) -> dict[str, Any]:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _bounded(app: str) -> str:

@@ -17,11 +17,12 @@ from llmops_monitoring import counters
 
 from . import config, describe, names, propagate
 from .metrics import Metrics
-from .pipeline import Pipeline
-from .transport import Delivery, Transport
+from .pipeline import COMPLAIN_AFTER, Pipeline
+from .transport import Answer, Delivery, Transport
 
 DATA = "traceloop"  # our place in event.data
 LEAVE_WITHIN = 5.0  # seconds that a stopping process may spend on what is still queued
+REDUCED = "traceloop.reduced_spans"
 BREATH = 0.0005  # seconds between two pieces of the metrics, for others to run in
 
 
@@ -46,32 +47,51 @@ class Session:
         more = (self.backend.content_type, settings.certificate)
         self._traces = Transport(settings.traces_url, settings.headers, *more)
         self._points = Transport(settings.metrics_url, settings.metrics_headers, *more)
-        self._metrics_problem = ""
+        self._metrics_problem, self._metrics_failures, self._metrics_said = "", 0, False
 
-    def _post(self, parts: list[bytes], within: float) -> tuple[Delivery, str]:
+    def _post(self, parts: list[bytes], within: float) -> Answer:
         return self._traces.post(self.backend.join("traces", parts), within)
 
     def _tick(self, within: float) -> None:
-        """Send the metrics. They are cumulative: the next tick carries what this one could not."""
+        """Send the metrics in so many seconds. They are cumulative: the next tick carries what this one could not."""
         if not self.settings.metrics:
             return
         counts = {names.DROPPED_SPANS: self.pipeline.dropped, names.EXPORTED_SPANS: self.pipeline.delivered}
-        parts = []
+        parts, end = [], time.monotonic() + within
         try:
             for piece in self.metrics.pieces(counts):
                 parts.append(self.backend.metric(piece))
                 time.sleep(BREATH)
-            outcome, problem = self._points.post(self.backend.join("metrics", parts), within)
+                if time.monotonic() > end:
+                    raise TimeoutError
+            answer = self._points.post(self.backend.join("metrics", parts), end - time.monotonic())
         except Exception as error:  # whatever it is, the thread goes on
-            outcome, problem = Delivery.RETRY, type(error).__name__
-        if outcome is Delivery.TAKEN:
+            answer = Answer(Delivery.RETRY, type(error).__name__)
+        if answer.delivery is Delivery.TAKEN:
             self.metrics.taken()
-        if outcome is Delivery.REFUSED and not self._metrics_problem:
-            say(f"the metrics are not taken: {problem}", self.settings)
-        self._metrics_problem = problem
+        self._heard(answer)
+
+    def _heard(self, answer: Answer) -> None:
+        """Say once that the metrics are not taken, and once that they are again. A collector may restart unsaid."""
+        self._metrics_problem = answer.problem
+        if not answer.problem:
+            if self._metrics_said:
+                say("the metrics are taken again", self.settings)
+            self._metrics_failures, self._metrics_said = 0, False
+            return
+        self._metrics_failures += 1
+        if answer.delivery is not Delivery.RETRY or self._metrics_failures >= COMPLAIN_AFTER:
+            self._complain()
+
+    def _complain(self) -> None:
+        if not self._metrics_said:
+            self._metrics_said = True
+            say(f"the metrics are not taken: {self._metrics_problem}", self.settings)
 
     def close(self) -> None:
         self.pipeline.close(LEAVE_WITHIN)
+        if self._metrics_problem:  # there is no next tick
+            self._complain()
         self._traces.close()
         self._points.close()
 
@@ -105,7 +125,12 @@ def before_invoke(event: Any) -> None:
         return
     if session.settings.content:
         event.keep_content(session.settings.content_limit)
-    span = session.backend.begin(describe.span_name(event), describe.request(event), event.started_ns)
+    try:
+        name, asked = describe.span_name(event), describe.request(event)
+    except Exception as error:  # a call is told of whatever its arguments are
+        counters.failed(REDUCED, error)
+        name, asked = "unknown", {}
+    span = session.backend.begin(name, asked, event.started_ns)
     event.data[DATA] = (session, span)
     propagate.outgoing.set(session.backend.activate(span))
 
@@ -115,23 +140,20 @@ def after_invoke(event: Any) -> None:
     if session is None:
         return
     limit = session.settings.content_limit if session.settings.content else 0
-    attributes = {**describe.response(event), **describe.content(event, limit)}
     ended = event.wall_ns(event.ended) if event.ended is not None else event.started_ns
-    session.backend.end(span, attributes, describe.status(event, limit), ended)
+    try:
+        attributes = {**describe.response(event), **describe.content(event, limit)}
+        session.backend.end(span, attributes, describe.status(event, limit), ended)
+    except Exception as error:
+        counters.failed(REDUCED, error)
+        span.name, span.attributes = "unknown", {}
+        session.backend.end(span, describe.bare(event), describe.status(event, 0), ended)
     if session.settings.metrics:
         for metric, value, of in describe.measurements(event):
             session.metrics.record(metric, value, of)
 
 
 on_error = after_invoke  # the event says how it ended
-
-
-def status() -> dict[str, Any]:
-    """For a self-check: what is sent where, and how it goes."""
-    counts = {}
-    if _session:
-        counts = {"dropped": _session.pipeline.dropped, "delivered": _session.pipeline.delivered}
-    return {"reason": _settings.reason, "traces": _settings.traces_url, "exporter": _backend.Backend.kind, **counts}
 
 
 def resource(settings: config.Settings) -> dict[str, Any]:
@@ -147,8 +169,12 @@ def resource(settings: config.Settings) -> dict[str, Any]:
 
 
 def say(text: str, settings: config.Settings) -> None:
-    if not settings.quiet:
+    if settings.quiet:
+        return
+    try:
         sys.stderr.write(f"llmops-monitoring[{os.getpid()}]: traceloop: {text}\n")
+    except (OSError, ValueError, AttributeError, RuntimeError):  # closed, gone, or in the middle of another write
+        counters.count("internal.stderr")
 
 
 def _choose(settings: config.Settings) -> Any:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from .transport import Delivery
+from .transport import Answer, Delivery
 
 THREAD = "llmops-traceloop"
 BATCH, BATCH_BYTES = 256, 262144
@@ -44,7 +44,7 @@ class Pipeline:
 
     def __init__(
         self,
-        post: Callable[[list[bytes], float], tuple[Delivery, str]],
+        post: Callable[[list[bytes], float], Answer],
         tick: Callable[[float], None],
         say: Callable[[str], None],
         count: Callable[[str, int], None],
@@ -63,7 +63,7 @@ class Pipeline:
         # The garbage collector may end a stream, and so offer a span, in the middle of this very code: reentrant.
         self._lock = threading.RLock()
         self._wake = threading.Event()
-        self._stop = self._over = False
+        self._stop = self._over = self._late = False
         self._end: float | None = None
         self._next_tick = clock() + tick_every
         self._failures = 0
@@ -86,6 +86,9 @@ class Pipeline:
                 self._queue.append(Parcel(data))
                 return
         self._drop(1, "the process is stopping" if self._stop else "the queue is full")
+        if self._over and not self._late:  # a call that outlived the plugins; nobody says it at the end
+            self._late = True
+            self._say(f"{self._figures()}; calls that end from now on are counted alone")
 
     def close(self, within: float) -> None:
         """Deliver what waits, for at most `within` seconds; what then remains is counted and said."""
@@ -129,16 +132,19 @@ class Pipeline:
         """Send one batch; False when there is no use in sending the next one now."""
         batch = self._next_batch()
         try:
-            outcome, problem = self._post([parcel.data for parcel in batch], self._left())
+            outcome, problem, rejected = self._post([parcel.data for parcel in batch], self._left())
         except Exception as error:  # not one of the network's: the batch waits for its next try
-            outcome, problem = Delivery.RETRY, type(error).__name__
+            outcome, problem, rejected = Delivery.RETRY, type(error).__name__, 0
         if self._over:  # what this was is counted
             return False
         if outcome is Delivery.TAKEN:
-            self._failures, self.problem = 0, ""
-            self.delivered += len(batch)
-            self._count("exported_spans", len(batch))
+            rejected = min(rejected, len(batch))
+            self._failures, self.problem = 0, problem
+            self.delivered += len(batch) - rejected
+            self._count("exported_spans", len(batch) - rejected)
             self._leave(batch)
+            if rejected:
+                self._drop(rejected, problem)
             return True
         self.problem = problem
         if outcome is Delivery.REFUSED:

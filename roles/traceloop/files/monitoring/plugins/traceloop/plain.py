@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,17 +15,19 @@ from . import names
 from .metrics import Piece
 
 CLIENT, ERROR, CUMULATIVE, SAMPLED = 3, 2, 2, 1
+WHOLE = range(-(2**63), 2**63)  # what OTLP has an integer for
 KEYS = {"traces": b"resourceSpans", "metrics": b"resourceMetrics"}
 
 
 class Span:
     """One span of a trace of its own, or of another's."""
 
-    __slots__ = ("attributes", "name", "parent_id", "span_id", "started", "trace_id")
+    __slots__ = ("attributes", "flags", "name", "parent_id", "span_id", "started", "trace_id")
 
     def __init__(self, name: str, attributes: dict[str, Any], started: int) -> None:
         self.name, self.attributes, self.started = name, attributes, started
         self.trace_id, self.span_id, self.parent_id = os.urandom(16).hex(), os.urandom(8).hex(), ""
+        self.flags = SAMPLED  # for what the call itself sends on; the span is told in any case
 
 
 class Backend:
@@ -45,7 +48,7 @@ class Backend:
 
     def activate(self, span: Span) -> str:
         """Make it the current span of the call's private context; what is sent along as `traceparent`."""
-        return f"00-{span.trace_id}-{span.span_id}-01"
+        return f"00-{span.trace_id}-{span.span_id}-{span.flags:02x}"
 
     def end(self, span: Span, attributes: dict[str, Any], error: str, ended: int) -> None:
         span.attributes.update(attributes)
@@ -55,13 +58,13 @@ class Backend:
         told = {
             "traceId": span.trace_id,
             "spanId": span.span_id,
-            "name": span.name,
+            "name": text(span.name),
             "kind": CLIENT,
             "flags": SAMPLED,
             "startTimeUnixNano": str(span.started),
             "endTimeUnixNano": str(ended),
             "attributes": _pairs(span.attributes),
-            "status": {"code": ERROR, "message": error} if error else {},
+            "status": {"code": ERROR, "message": text(error)} if error else {},
         }
         return self._encode({"scopeSpans": [{"scope": {"name": names.SCOPE}, "spans": [told]}]})
 
@@ -96,11 +99,24 @@ class Backend:
         return b'{"%s":[%s]}' % (KEYS[signal], b",".join(parts))
 
 
+def text(value: Any) -> str:
+    """What UTF-8 can say of it: a model may stop in the middle of a character, and half of a pair is none."""
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def fitting(value: Any) -> Any:
+    """The number where OTLP has room for it, and else its text: a caller may ask for a seed of 2**70."""
+    if isinstance(value, int) and value not in WHOLE:
+        return hex(value)  # decimal refuses thousands of digits
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
 def _pairs(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": _value(value)} for key, value in values.items()]
+    return [{"key": text(key), "value": _value(value)} for key, value in values.items()]
 
 
 def _value(value: Any) -> dict[str, Any]:
+    value = fitting(value)
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
@@ -109,4 +125,4 @@ def _value(value: Any) -> dict[str, Any]:
         return {"doubleValue": value}
     if isinstance(value, (list, tuple)):
         return {"arrayValue": {"values": [_value(item) for item in value]}}
-    return {"stringValue": str(value)}
+    return {"stringValue": text(value)}

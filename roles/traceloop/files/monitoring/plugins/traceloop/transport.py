@@ -13,6 +13,7 @@ import base64
 import enum
 import http.client
 import io
+import json
 import socket
 import ssl
 import sys
@@ -20,10 +21,11 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 ANSWER = 65536  # bytes of an answer worth reading; a connection with more to come is closed
 AGENT = "llmops-monitoring"
+PARTIAL = "the backend took a request and rejected a part of it"
 
 
 class Delivery(enum.Enum):
@@ -32,6 +34,57 @@ class Delivery(enum.Enum):
     TAKEN = 1
     RETRY = 2
     REFUSED = 3
+
+
+class Answer(NamedTuple):
+    delivery: Delivery
+    problem: str = ""
+    rejected: int = 0  # spans or points of a request that was taken
+
+
+def rejections(content_type: str, body: bytes) -> int:
+    """How much of a request that was taken the backend says it threw away: OTLP's partial success.
+
+    Its message is not read: it may quote what was sent.
+    """
+    try:
+        if "json" in content_type:
+            partial = json.loads(body or b"{}").get("partialSuccess") or {}
+            said = partial.get("rejectedSpans") or partial.get("rejectedDataPoints") or 0
+        elif "protobuf" in content_type:
+            said = _field_1(_field_1(body, b""), 0)
+        else:
+            return 0
+        return max(0, int(said))
+    except (ValueError, TypeError, AttributeError, IndexError):  # no answer of OTLP
+        return 0
+
+
+def _field_1(message: bytes, default: Any) -> Any:
+    """Field 1 of a protobuf message, a number or bytes: all that the two messages of that answer need."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        if key & 7 == 0:
+            value, at = _varint(message, at)
+            found: Any = value if value < 2**63 else 0
+        elif key & 7 == 2:
+            length, at = _varint(message, at)
+            found, at = message[at : at + length], at + length
+        else:
+            raise ValueError
+        if key >> 3 == 1:
+            return found
+    return default
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (message[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if message[at - 1] < 128:
+            return value, at
 
 
 def verdict(status: int) -> Delivery:
@@ -61,31 +114,33 @@ class Transport:
                 self._target = f"http://{parts.netloc.rpartition('@')[2]}{self._target}"
                 self._headers.update(_login(self._proxy))
 
-    def post(self, body: bytes, within: float) -> tuple[Delivery, str]:
+    def post(self, body: bytes, within: float) -> Answer:
         """Send, for `within` seconds at most; what became of it, and what was wrong."""
         end = time.monotonic() + within
         while True:
             kept = self._connection is not None
             try:
-                status = self._exchange(body, end)
+                status, rejected = self._exchange(body, end)
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 # A kept connection may have ended since its last use: that says nothing about the collector.
                 if kept and isinstance(error, (ConnectionError, http.client.BadStatusLine)):
                     continue
-                return Delivery.RETRY, type(error).__name__
+                return Answer(Delivery.RETRY, type(error).__name__)
             except BaseException:  # thrown in from outside; the answer of this request must not be the next one's
                 self.close()
                 raise
             outcome = verdict(status)
-            return outcome, "" if outcome is Delivery.TAKEN else f"HTTP {status}"
+            if outcome is not Delivery.TAKEN:
+                return Answer(outcome, f"HTTP {status}")
+            return Answer(outcome, PARTIAL if rejected else "", rejected)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection:
             connection.close()
 
-    def _exchange(self, body: bytes, end: float) -> int:
+    def _exchange(self, body: bytes, end: float) -> tuple[int, int]:
         connection = self._connection or self._connect(end)
         self._connection = connection
         connection.response_class = _with_deadline(end)
@@ -96,10 +151,10 @@ class Transport:
         connection.sock.settimeout(_left(end))
         connection.request("POST", self._target, body, self._headers)
         response = connection.getresponse()
-        response.read(ANSWER)
+        answer = response.read(ANSWER)
         if not response.isclosed() or response.will_close:
             self.close()
-        return response.status
+        return response.status, rejections(response.headers.get("Content-Type", ""), answer)
 
     def _connect(self, end: float) -> http.client.HTTPConnection:
         via = self._proxy
