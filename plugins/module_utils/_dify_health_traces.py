@@ -35,8 +35,6 @@ from ansible_collections.llmops.stack.plugins.module_utils._traces_phoenix impor
 _PAUSE = 0.5
 # A backend that refuses says so within milliseconds; one that is only slow may be waited for by the next look.
 _SETTLE = 2.0
-# Services of role traceloop in Dify's own project, beside the collector.
-_BACKENDS = ("phoenix", "lgtm")
 # A miss may be the start of a backend, two in a row are none.
 _MISSES = 2
 # The runtime's own lines on the stderr of Dify's processes begin with this.
@@ -54,7 +52,7 @@ _REFUSED = {
     "tls": "The certificate is not one that the collector trusts: correct it, or give the collector the authority's "
     "(traceloop_collector_config).",
     "full": "The backend has taken nothing for so long that the collector's queue is full, and spans are lost: the "
-    "collector's log says since when and why.",
+    "collector's log says since when and why. traceloop_queue_mb makes the queue longer.",
     "status": "The backend, or something in front of it, is in trouble: read its log.",
     "other": "Read the collector's log, and see that the backend speaks OTLP over HTTP at this address.",
 }
@@ -93,6 +91,7 @@ class _Search:
         self.look = look
         self.asked = asked
         self.service = str(wanted.get("collector") or "")
+        self.services = [str(name) for name in wanted.get("services") or [self.service]]
         self.target = str(wanted.get("target") or wanted.get("url") or "the backend")
         self.patience = look.cap(float(wanted["wait"]))
         self.until = time.monotonic() + self.patience
@@ -108,7 +107,7 @@ class _Search:
         if not self.look.options.project:
             return None
         try:
-            found = [one for one in inventory(self.look) if one.service in (self.service, *_BACKENDS)]
+            found = [one for one in inventory(self.look) if one.service in self.services]
         except DockerError:
             return None
         one = next((one for one in found if not one.running and one.state != "restarting"), None)

@@ -38,6 +38,7 @@ __all__ = [
     "missing_files",
     "open_ports",
     "render_override",
+    "through",
     "variables",
 ]
 
@@ -104,7 +105,7 @@ def images(compose: Mapping[str, Any], services: Iterable[str], registry: str = 
     for name in services:
         image = str(compose["services"][name].get("image") or "")
         if image:
-            found[name] = _through(registry, image) if registry else image
+            found[name] = through(registry, image) if registry else image
     return found
 
 
@@ -213,7 +214,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
             added["healthcheck"] = {"test": ["CMD-SHELL", _COUCHBASE_CHECK]}
         added.update(_logging(settings))
         if settings.get("registry") and service.get("image"):
-            added["image"] = _through(settings["registry"], str(service["image"]))
+            added["image"] = through(settings["registry"], str(service["image"]))
         digest = _digest(service, settings.get("files") or {})
         if digest:
             added["labels"] = {FILES_LABEL: digest}
@@ -224,7 +225,7 @@ def render_override(compose: Mapping[str, Any], settings: Mapping[str, Any]) -> 
         if name not in compose["services"]:
             services[name] = _logging(settings)
         if settings.get("registry") and service.get("image"):
-            service["image"] = _through(settings["registry"], str(service["image"]))
+            service["image"] = through(settings["registry"], str(service["image"]))
     found = merge({"services": services}, fragment)
     return merge(found, plain(settings.get("compose_override") or {}, "dify_compose_override"))
 
@@ -286,7 +287,7 @@ def _digest(service: Mapping[str, Any], files: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _through(registry: str, image: str) -> str:
+def through(registry: str, image: str) -> str:
     """The image under a registry that mirrors Docker Hub names; the host of any other registry is left out."""
     first, _slash, rest = image.partition("/")
     if rest and ("." in first or ":" in first or first == "localhost"):

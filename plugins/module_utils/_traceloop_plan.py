@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -20,15 +21,16 @@ from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_pre
 from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_services as services
 from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_words as words
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import quote
-from ansible_collections.llmops.stack.plugins.module_utils._dify_override import _through as through
+from ansible_collections.llmops.stack.plugins.module_utils._dify_override import through
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
-from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, target, which
+from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, local, target, which
 
 __all__ = ["plan"]
 
 _HEAD = "# Written by llmops.stack: changes made here are lost. {}\n"
 _SWITCHES = ("metrics", "trace_content", "dify_otel", "collector")
-_DATA = ("queue", PHOENIX, LGTM)
+_QUEUES = "queue"
+_DATA = (_QUEUES, PHOENIX, LGTM)
 _OFF: dict[str, Any] = {
     "enabled": False,
     "refusals": [],
@@ -84,7 +86,7 @@ def plan(
     plugins = preflight.own_plugins(given["plugins"], read_manifest)
     refusals = [
         *where["refusals"],
-        *preflight.refusals(given, facts, where),
+        *preflight.refusals(given, facts, where, release),
         *plugins["refusals"],
     ]
     decided: dict[str, Any] = {**_OFF, "enabled": True, "backend": given["backend"], "refusals": refusals}
@@ -100,13 +102,13 @@ def plan(
     secret_files = {"dify.env": _dify_env(given, where)}
     directories: list[dict[str, Any]] = []
     validate: list[dict[str, Any]] = []
+    queue = f"{_QUEUES}/{collector.queue(given, where)}"
     if given["collector"]:
         made = collector.collector(given, where)
-        files["collector/config.yaml"] = _HEAD.format("Set traceloop_collector_config instead.") + yaml_dump(
-            made["config"], sort_keys=False
-        )
-        secret_files["collector/collector.env"] = _env_text(made["env"])
-        directories.append(_folder("queue", collector.USER))
+        env = _env_text(made["env"])
+        files["collector/config.yaml"] = _config_head(given, env) + yaml_dump(made["config"], sort_keys=False)
+        secret_files["collector/collector.env"] = env
+        directories.append(_folder(queue, collector.USER))
         validate.append({"path": "collector/config.yaml", "argv": _validation(given)})
     if where["own"] == PHOENIX:
         directories.append(_folder(PHOENIX, services.PHOENIX_USER))
@@ -114,14 +116,22 @@ def plan(
         directories.append({"path": LGTM, "mode": "0755"})
         for folder in ("grafana", "prometheus", "provision"):
             files.update({f"{folder}/{path}": text for path, text in given[folder].items()})
-    made_here = {"files": files, "secret_files": secret_files, "hooked": hooked, "own": where["own"], **otel}
+    made_here = {
+        "files": files,
+        "secret_files": secret_files,
+        "hooked": hooked,
+        "own": where["own"],
+        "queue": queue,
+        **otel,
+    }
     one = services.fragment(given, made_here)
     decided.update(
         {
             "files": files,
             "secret_files": secret_files,
             "directories": directories,
-            "keep": [name for name in _DATA if name not in {item["path"] for item in directories}],
+            # The queue of another backend is not kept: what waits in it is not for this one.
+            "keep": [name for name in _DATA if name not in {item["path"].split("/")[0] for item in directories}],
             "validate": validate,
             "fragments": [one],
             "services": [name for name in one["services"] if name in (services.COLLECTOR, PHOENIX, LGTM)],
@@ -199,11 +209,18 @@ def _dify_env(given: Mapping[str, Any], where: Mapping[str, Any]) -> str:
         env["TRACELOOP_METRICS_ENDPOINT"] = where["metrics_url"]
         env["TRACELOOP_HEADERS"] = _pairs(where["headers"])
         env["TRACELOOP_METRICS_HEADERS"] = _pairs(where["metrics_headers"])
-    return _env_text({**{key: value for key, value in env.items() if value}, **preflight.texts(given["plugin_env"])})
+    return _env_text({**{key: value for key, value in env.items() if value}, **collector.texts(given["plugin_env"])})
 
 
 def _pairs(headers: Mapping[str, str]) -> str:
     return ",".join(f"{percent(key, safe='')}={percent(value, safe='')}" for key, value in sorted(headers.items()))
+
+
+def _config_head(given: Mapping[str, Any], env: str) -> str:
+    """Another image or environment may make the same file a wrong one, so it is another file then."""
+    digest = hashlib.sha256(env.encode()).hexdigest()[:5]  # so little that nobody can try passwords against it
+    image = _pulled(given, str(given["collector_image"]))
+    return _HEAD.format("Set traceloop_collector_config instead.") + f"# Found good by {image}, environment {digest}.\n"
 
 
 def _env_text(env: Mapping[str, str]) -> str:
@@ -220,13 +237,19 @@ def _validation(given: Mapping[str, Any]) -> list[str]:
     image = _pulled(given, str(given["collector_image"]))
     return [
         *("docker", "run", "--rm", "--network", "none", "--tmpfs", f"{collector.QUEUE}:uid={collector.USER}"),
-        *("--volume", f"%s:{collector.CONFIG}:ro", image, "validate", "--config", collector.CONFIG),
+        *("--env-file", "%d/collector.env", "--volume", f"%s:{collector.CONFIG}:ro", image),
+        *("validate", "--config", collector.CONFIG),
     ]
 
 
 def _traces(given: Mapping[str, Any], where: Mapping[str, Any], hooked: bool) -> dict[str, Any]:
     """Where the health check looks for the span of its own question."""
-    found: dict[str, Any] = {"target": where["words"], "collector": services.COLLECTOR if given["collector"] else ""}
+    through_it = services.COLLECTOR if given["collector"] else ""
+    found: dict[str, Any] = {
+        "target": where["words"],
+        "collector": through_it,
+        "services": [name for name in (through_it, where["own"]) if name],
+    }
     if not hooked:
         return {"backend": "none", "target": where["words"]}
     if given["backend"] == PHOENIX:
@@ -234,17 +257,10 @@ def _traces(given: Mapping[str, Any], where: Mapping[str, Any], hooked: bool) ->
         return {
             **found,
             "backend": PHOENIX,
-            "url": where["page"] if not where["own"] else _asked_at(given),
+            "url": where["page"]
+            if not where["own"]
+            else f"http://{local(given['bind_address'])}:{given['phoenix_port']}",
             "page": where["page"],
             "headers": headers,
         }
     return {**found, "backend": "collector" if given["collector"] else "none"}
-
-
-def _asked_at(given: Mapping[str, Any]) -> str:
-    """From the host itself."""
-    address = str(given["bind_address"])
-    address = "127.0.0.1" if address in ("", "0.0.0.0") else address  # noqa: S104 - compared, not bound
-    address = "::1" if address in ("::", "[::]") else address
-    address = f"[{address}]" if ":" in address and not address.startswith("[") else address
-    return f"http://{address}:{given['phoenix_port']}"

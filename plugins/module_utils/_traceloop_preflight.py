@@ -12,12 +12,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._traceloop_collector import SECTIONS
+from ansible_collections.llmops.stack.plugins.module_utils._traceloop_collector import HEADER, SECTIONS, texts
+from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import PHOENIX
 
-__all__ = ["own_plugins", "refusals", "texts"]
+__all__ = ["own_plugins", "refusals"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What else would have two masters.
+_DECIDED_COLLECTOR = re.compile("GOMEMLIMIT|" + HEADER.format("(TRACES|METRICS)", "[0-9]+"))
 _DECIDED = {
     "PYTHONPATH": "",
     "TRACELOOP_API_KEY": "traceloop_api_key",
@@ -31,23 +33,18 @@ _DECIDED = {
 }
 
 
-def texts(given: Any) -> dict[str, str]:
-    """Environment as text; a truth of YAML is written as most programs read it."""
-    return {
-        str(key): ("true" if value else "false") if isinstance(value, bool) else str(value)
-        for key, value in (given or {}).items()
-    }
-
-
-def refusals(given: Mapping[str, Any], facts: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+def refusals(
+    given: Mapping[str, Any], facts: Mapping[str, Any], where: Mapping[str, Any], release: Mapping[str, Any]
+) -> list[str]:
     """In the order in which an operator should read them.
 
     Args:
         given: the variables of the role, without C(traceloop_) before their names.
         facts: C(llmops_stack), or nothing.
         where: what C(target) returned.
+        release: what is known of the release of Dify.
     """
-    said = [*_play(given), *_home(given), *_collector(given), *_numbers(given)]
+    said = [*_play(given), *_home(given), *_collector(given), *_direct(given, release), *_numbers(given)]
     for name in ("plugin_env", "collector_env"):
         said += _environment(name, texts(given[name]))
     if where["own"]:
@@ -94,8 +91,18 @@ def _collector(given: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _direct(given: Mapping[str, Any], release: Mapping[str, Any]) -> list[str]:
+    """Without OpenTelemetry in the image the runtime sends JSON, to which Phoenix answers 415."""
+    if given["collector"] or given["backend"] != PHOENIX or release.get("own_otel", True):
+        return []
+    return [
+        f"traceloop_collector is false, and Dify {given['dify_version']} is older than 1.3.0, the first that can send what "
+        "Arize Phoenix takes by itself. Set traceloop_collector: true."
+    ]
+
+
 def _numbers(given: Mapping[str, Any]) -> list[str]:
-    wrong = [f"traceloop_{name}" for name in ("queue_size", "content_limit", "retention_days") if int(given[name]) < 1]
+    wrong = [f"traceloop_{name}" for name in ("queue_mb", "content_limit", "retention_days") if int(given[name]) < 1]
     return [f"{', '.join(wrong)} must be at least 1."] if wrong else []
 
 
@@ -112,6 +119,9 @@ def _environment(name: str, env: Mapping[str, str]) -> list[str]:
         if key in _DECIDED:
             instead = f"Set {_DECIDED[key]} instead." if _DECIDED[key] else "Take it out: the role needs it."
             said.append(f"traceloop_plugin_env holds {key}. {instead}")
+    for key in env if name == "collector_env" else ():
+        if _DECIDED_COLLECTOR.fullmatch(key):
+            said.append(f"traceloop_collector_env holds {key}, which the role sets itself. Choose another name.")
     return said
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _traceloop_collector as collector
-from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX
+from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, bracketed
 
 __all__ = ["CALLERS", "COLLECTOR", "COLLECTOR_URL", "LABEL", "LGTM_DATA", "PHOENIX_USER", "fragment"]
 
@@ -37,8 +37,8 @@ def fragment(given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
     Args:
         given: the variables of the role, without C(traceloop_) before their names.
         made: C(files) and C(secret_files) of C(traceloop_home), C(hooked) (whether model calls can be seen in this
-            release), C(own) (the backend that is a container here), C(dify_otel) and C(daemon_otel) (whose own spans
-            are sent).
+            release), C(own) (the backend that is a container here), C(queue) (the collector's folder for what waits),
+            C(dify_otel) and C(daemon_otel) (whose own spans are sent).
     """
     home = str(given["home"])
     services: dict[str, dict[str, Any]] = {}
@@ -79,12 +79,13 @@ def _collector(given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, A
     home = str(given["home"])
     return {
         "image": str(given["collector_image"]),
+        "command": ["--config", collector.CONFIG],
         "restart": "always",
         "env_file": [f"{home}/collector/collector.env"],
         "environment": {"GOMEMLIMIT": "300MiB"},
         "volumes": [
             f"{home}/collector/config.yaml:{collector.CONFIG}:ro",
-            f"{home}/queue:{collector.QUEUE}",
+            f"{home}/{made['queue']}:{collector.QUEUE}",
         ],
         "mem_limit": "400m",
         "networks": ["default"],
@@ -142,9 +143,7 @@ def _lgtm(given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _published(given: Mapping[str, Any], variable: str, inside: int) -> str:
-    address = str(given["bind_address"])
-    address = f"[{address}]" if ":" in address and not address.startswith("[") else address
-    return f"{address}:{given[variable]}:{inside}" if address else f"{given[variable]}:{inside}"
+    return f"{bracketed(given['bind_address'])}:{given[variable]}:{inside}"
 
 
 def _digest(made: Mapping[str, Any], *below: str) -> str:

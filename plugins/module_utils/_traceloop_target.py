@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["BACKENDS", "HOSTED", "LGTM", "PHOENIX", "target", "which"]
+__all__ = ["BACKENDS", "HOSTED", "LGTM", "PHOENIX", "bracketed", "local", "target", "which"]
 
 HOSTED = "https://api.traceloop.com"
 PHOENIX, LGTM = "phoenix", "lgtm"
@@ -161,11 +161,25 @@ def _words(given: Mapping[str, Any], backend: str, own: str, base: str) -> str:
 
 def _page(given: Mapping[str, Any], backend: str, own: str, base: str) -> str:
     if own:
-        address = str(given["bind_address"])
-        everywhere = address in ("0.0.0.0", "::", "[::]", "")  # noqa: S104 - compared, not bound
-        host = str(given["address"]) if everywhere else address
-        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        host = bracketed(given["address"] if _is_everywhere(given["bind_address"]) else given["bind_address"])
         return f"http://{host}:{given[f'{own}_port']}{_DASHBOARD if own == LGTM else ''}"
     if backend == PHOENIX:
         return re.sub(r"(/v1/traces)?/*$", "", base)
     return _PAGES.get(backend, "") if base == HOSTED else ""
+
+
+def bracketed(address: Any) -> str:
+    """As it stands in a URL, or before a port."""
+    address = str(address).strip("[]")
+    return f"[{address}]" if ":" in address else address
+
+
+def local(bind_address: Any) -> str:
+    """Where the host itself reaches what is published there, as it stands in a URL."""
+    if not _is_everywhere(bind_address):
+        return bracketed(bind_address)
+    return "[::1]" if ":" in str(bind_address) else "127.0.0.1"
+
+
+def _is_everywhere(bind_address: Any) -> bool:
+    return str(bind_address).strip("[]") in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound

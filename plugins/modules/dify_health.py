@@ -168,6 +168,13 @@ options:
           - Service of O(project) that is the OpenTelemetry Collector between Dify and the backend, whose log shows each
             span (debug exporter, verbosity normal). Needed with V(collector).
         type: str
+      services:
+        description:
+          - Services of O(project) through which every span goes, collector and backend. One of them that is stopped is
+            told at once, and nothing is waited for. By default O(traces.collector).
+        type: list
+        elements: str
+        default: []
       target:
         description: Words for where the spans go.
         type: str
@@ -553,6 +560,7 @@ def main() -> None:
                     "headers": {"type": "dict", "default": {}, "no_log": True},
                     "project": {"type": "str", "default": "default"},
                     "collector": {"type": "str"},
+                    "services": {"type": "list", "elements": "str", "default": []},
                     "target": {"type": "str"},
                     "wait": {"type": "float", "default": 15},
                 },

@@ -55,6 +55,7 @@ class Stack:
                 "headers": {},
                 "project": "default",
                 "collector": "otel_collector",
+                "services": ["otel_collector", "phoenix"],
                 "target": TARGET,
                 "wait": 0.05,
             },

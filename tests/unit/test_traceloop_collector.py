@@ -9,6 +9,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -36,6 +37,12 @@ CALL = {
     "gen_ai.prompt.0.content": SAID,
 }
 NODE = {"gen_ai.prompt": SAID, "gen_ai.completion": SAID, "node.type": "llm"}
+
+SCOPE = re.search(
+    r'^SCOPE = "(.+)"$',
+    (pathlib.Path(__file__).parents[2] / "roles/traceloop/files/monitoring/plugins/traceloop/names.py").read_text(),
+    re.MULTILINE,
+)[1]  # type: ignore[index]
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no collector built: python3 tests/world/world.py build")
 
@@ -102,11 +109,12 @@ class Collector:
         self.process.wait(timeout=30)
         self.log.rename(self.log.with_name("log.before"))
 
-    def send(self, name: str, attributes: dict[str, str], signal: str = "traces") -> int:
+    def send(self, name: str, attributes: dict[str, str], signal: str = "traces", scope: str = "", **more: Any) -> int:
         said = [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()]
         times = {"startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000001000000000"}
         span = {"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174", "name": name, "kind": 3}
-        body = {"resourceSpans": [{"scopeSpans": [{"spans": [{**span, **times, "attributes": said}]}]}]}
+        spans = {"scope": {"name": scope}, "spans": [{**span, **times, "attributes": said, **more}]}
+        body = {"resourceSpans": [{"scopeSpans": [spans]}]}
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/v1/{signal}",
             json.dumps(body).encode(),
@@ -147,6 +155,42 @@ def test_texts_reach_the_backend_if_asked_for_and_the_log_never(
     assert backend.headers["x-key"] == SECRET
     assert "gen_ai.usage.input_tokens=11" in log
     assert SAID not in log and SECRET not in log and "node.type" not in log
+
+
+FAILED: dict[str, Any] = {
+    "status": {"code": 2, "message": f"invoke failed: {SAID}"},
+    "events": [
+        {
+            "name": "exception",
+            "timeUnixNano": "1700000000500000000",
+            "attributes": [
+                {"key": f"exception.{key}", "value": {"stringValue": value}}
+                for key, value in {"type": "InvokeError", "message": SAID, "stacktrace": f"in f({SAID!r})"}.items()
+            ]
+            + [{"key": "gen_ai.prompt", "value": {"stringValue": SAID}}],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_what_an_error_tells_of_a_text_is_one(tmp_path: pathlib.Path, backend: Backend, content: bool) -> None:
+    with Collector(tmp_path, backend, traceloop_trace_content=content, traceloop_dify_otel=True) as collector:
+        assert collector.send("LLM", NODE, scope="dify", **FAILED) == 200
+        assert collector.send("chat x", CALL, scope="dify", **FAILED) == 200
+        until(lambda: '"LLM"' in backend.text() and "chat x" in backend.text(), "the spans")
+        until(lambda: "chat x" in collector.log.read_text(), "the line of the call")
+        assert SAID not in collector.log.read_text()
+    assert (SAID in backend.text()) == content
+    assert "InvokeError" in backend.text() and '"code":2' in backend.text(), "that there was one, and which"
+
+
+def test_our_own_words_about_an_error_are_none(tmp_path: pathlib.Path, backend: Backend) -> None:
+    with Collector(tmp_path, backend, traceloop_dify_otel=True) as collector:
+        said = {"code": 2, "message": "the model server refused"}
+        collector.send("chat x", CALL, scope=SCOPE, status=said)
+        until(lambda: "chat x" in backend.text(), "the span")
+    assert "the model server refused" in backend.text()
 
 
 def test_what_our_own_plugin_sends_is_left_as_it_is(tmp_path: pathlib.Path, backend: Backend) -> None:

@@ -15,7 +15,7 @@ import yaml
 from ansible_collections.llmops.stack.plugins.filter import traceloop
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import Release
 from ansible_collections.llmops.stack.plugins.module_utils._dify_override import active_services, environment
-from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, release_info
 from ansible_collections.llmops.stack.plugins.module_utils._traceloop_services import COLLECTOR
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -134,7 +134,10 @@ class TestEveryBackend:
         assert env(found["secret_files"]["dify.env"])["TRACELOOP_METRICS_ENABLED"] == "false"
 
     def test_where_the_health_check_looks(self, name: str, collector: bool) -> None:
-        traces = wanted(name, traceloop_collector=collector)["traces"]
+        found = wanted(name, traceloop_collector=collector)
+        traces = found["traces"]
+        ours = {one for one, what in services(found).items() if "image" in what}
+        assert set(traces["services"]) == ours
         assert traces["backend"] == ("phoenix" if name.startswith("phoenix") else "collector" if collector else "none")
         assert traces["collector"] == (COLLECTOR if collector else "")
         assert traces["target"]
@@ -143,7 +146,7 @@ class TestEveryBackend:
         before = services(wanted(name, traceloop_collector=collector))
         after = services(wanted(name, traceloop_collector=collector, monitoring={"sitecustomize.py": "import os\n"}))
         assert {one for one in before if before[one] != after[one]} == {"api", "worker"}
-        after = services(wanted(name, traceloop_collector=collector, traceloop_queue_size=77))
+        after = services(wanted(name, traceloop_collector=collector, traceloop_queue_mb=77))
         assert {one for one in before if before[one] != after[one]} == ({COLLECTOR} if collector else set())
         after = services(wanted(name, traceloop_collector=collector, traceloop_trace_content=True))
         assert {one for one in before if before[one] != after[one]} >= {"api", "worker"}
@@ -161,7 +164,11 @@ class TestEveryBackend:
         self, name: str, collector: bool, dify_tag: str, release: Release
     ) -> None:
         """Services that are only added to are there, and nothing that the compose file sets is in our env file."""
-        found = wanted(name, traceloop_collector=collector, dify_version=dify_tag, traceloop_dify_otel=collector)
+        given = {"traceloop_collector": collector, "dify_version": dify_tag, "traceloop_dify_otel": collector}
+        if name.startswith("phoenix") and not (collector or release_info(dify_tag)["own_otel"]):
+            assert "traceloop_collector: true" in refusal(**WANTED[name], **given)
+            return
+        found = wanted(name, **given)
         for service, one in services(found).items():
             if "image" in one:
                 assert service not in release.compose["services"]
@@ -229,9 +236,48 @@ class TestCollector:
         for exporter in ("otlp_http/traces", "otlp_http/metrics"):
             assert made["exporters"][exporter]["sending_queue"]["storage"] in made["service"]["extensions"]
             assert made["exporters"][exporter]["retry_on_failure"]["max_elapsed_time"] == "0s"
-        assert wanted("traceloop")["directories"] == [
-            {"path": "queue", "owner": "10001", "group": "10001", "mode": "0700"}
+        (folder,) = wanted("traceloop")["directories"]
+        assert folder["path"].startswith("queue/") and folder["mode"] == "0700"
+        assert folder["owner"] == folder["group"] == "10001"
+        mounted = services(wanted("traceloop"))[COLLECTOR]["volumes"]
+        assert f"/opt/traceloop/{folder['path']}:/var/lib/otelcol/queue" in mounted
+
+    def test_what_waits_is_for_nobody_else(self) -> None:
+        """A new key, another size or another release do not throw away what waits; another place does."""
+
+        def place(**given: Any) -> str:
+            found = wanted("otlp", **given)
+            (folder,) = found["directories"]
+            assert "queue" not in found["keep"]
+            return str(folder["path"])
+
+        same: list[dict[str, Any]] = [
+            {"traceloop_headers": {"X-Key": "new"}},
+            {"traceloop_queue_mb": 7},
+            {"dify_version": "1.16.0"},
         ]
+        assert {place(**given) for given in same} == {place()}
+        other: list[dict[str, Any]] = [
+            {"traceloop_base_url": "http://other.example.com:4318"},
+            {"traceloop_metrics_url": "http://other.example.com:4318"},
+            {"traceloop_trace_content": True},
+        ]
+        assert len({place(), *(place(**given) for given in other)}) == 4
+        assert "queue" in wanted("otlp", traceloop_collector=False)["keep"]
+
+    def test_the_queue_has_a_size_in_bytes(self) -> None:
+        queue = config(wanted("otlp", traceloop_queue_mb="3"))["exporters"]["otlp_http/traces"]["sending_queue"]
+        assert (queue["sizer"], queue["queue_size"]) == ("bytes", 3 * 1024 * 1024)
+
+    def test_a_backend_beside_it_is_reached_without_a_proxy(self) -> None:
+        for name in WANTED:
+            said = env(wanted(name)["secret_files"]["collector/collector.env"])
+            assert said.get("NO_PROXY", "") == (name if name in ("phoenix", "lgtm") else ""), "others may need one"
+
+    def test_its_environment_is_as_given(self) -> None:
+        given = {"COMPRESS": True, "NAME": "x"}
+        said = env(wanted("otlp", traceloop_collector_env=given)["secret_files"]["collector/collector.env"])
+        assert said == {"COMPRESS": "true", "NAME": "x"}
 
     def test_every_part_that_a_pipeline_names_is_there(self) -> None:
         for name in WANTED:
@@ -267,6 +313,25 @@ class TestCollector:
         assert check["path"] == "collector/config.yaml"
         assert "mirror.example.com:5000/otel/opentelemetry-collector-contrib:0.155.0" in check["argv"]
         assert any(part.startswith("%s:") and part.endswith(":ro") for part in check["argv"])
+        assert check["argv"][check["argv"].index("--env-file") + 1] == "%d/collector.env"
+
+    def test_its_program_looks_again_when_it_or_its_environment_is_another(self) -> None:
+        files = [
+            wanted("otlp", **given)["files"]["collector/config.yaml"]
+            for given in (
+                {},
+                {"traceloop_collector_image": "otel/opentelemetry-collector-contrib:0.156.0"},
+                {"traceloop_collector_env": {"NAME": "x"}},
+                {"traceloop_collector_env": {"NAME": "y"}},
+            )
+        ]
+        assert len(set(files)) == len(files)
+        assert len({text.partition("receivers:")[2] for text in files}) == 1, "what it reads is the same"
+
+    def test_it_reads_the_file_that_was_looked_at(self) -> None:
+        """An image that looks elsewhere by itself would start with another one."""
+        one = services(wanted("otlp"))[COLLECTOR]
+        assert any(volume.endswith(f":{one['command'][1]}:ro") for volume in one["volumes"])
 
 
 class TestDifysOwnSpans:
@@ -373,7 +438,7 @@ class TestRefusals:
             ({"traceloop_backend": "phoenix", "traceloop_bind_address": "eth0"}, ("traceloop_bind_address",)),
             ({"traceloop_backend": "phoenix", "traceloop_home": "/opt"}, ("traceloop_home",)),
             ({"traceloop_backend": "phoenix", "traceloop_home": "/opt/a b"}, ("traceloop_home",)),
-            ({"traceloop_backend": "phoenix", "traceloop_queue_size": 0}, ("traceloop_queue_size",)),
+            ({"traceloop_backend": "phoenix", "traceloop_queue_mb": 0}, ("traceloop_queue_mb",)),
             (
                 {"traceloop_backend": "phoenix", "traceloop_collector_config": {"exporter": {}}},
                 ("exporter", "receivers"),
@@ -389,6 +454,15 @@ class TestRefusals:
                 ("traceloop_base_url",),
             ),
             ({"traceloop_backend": "phoenix", "traceloop_plugin_env": {"PYTHONPATH": "x"}}, ("PYTHONPATH",)),
+            (
+                {"traceloop_backend": "phoenix", "traceloop_collector_env": {"TRACES_HEADER_1": "x"}},
+                ("TRACES_HEADER_1", "another name"),
+            ),
+            ({"traceloop_backend": "phoenix", "traceloop_collector_env": {"GOMEMLIMIT": "x"}}, ("GOMEMLIMIT",)),
+            (
+                {"traceloop_backend": "phoenix", "traceloop_collector": False, "dify_version": "1.2.0"},
+                ("1.2.0", "traceloop_collector: true"),
+            ),
             ({"traceloop_headers": {"X Y": "1"}}, ("'x y'",)),
             ({"dify_version": "", "traceloop_api_key": KEY}, ("llmops.stack.dify",)),
         ],
