@@ -38,11 +38,11 @@ CALL = {
 }
 NODE = {"gen_ai.prompt": SAID, "gen_ai.completion": SAID, "node.type": "llm"}
 
-SCOPE = re.search(
+SCOPE = re.findall(
     r'^SCOPE = "(.+)"$',
     (pathlib.Path(__file__).parents[2] / "roles/traceloop/files/monitoring/plugins/traceloop/names.py").read_text(),
     re.MULTILINE,
-)[1]  # type: ignore[index]
+)[0]
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no collector built: python3 tests/world/world.py build")
 
