@@ -121,7 +121,7 @@ def measurements(event: Any) -> list[tuple[str, float, dict[str, Any]]]:
     for key, kind in (("prompt_tokens", "input"), ("completion_tokens", "output")):
         if _is_count(usage.get(key)):
             found.append((names.TOKEN_USAGE, int(usage[key]), {**common, names.TOKEN_TYPE: kind}))
-    tokens = usage.get("completion_tokens")
+    tokens: Any = usage.get("completion_tokens")
     if event.stream and first is not None and _is_count(tokens) and tokens > 1 and duration > first:
         # The first token came with the first chunk: the time after it made the others.
         found.append((names.TOKEN_RATE, (tokens - 1) / (duration - first), common))
