@@ -31,6 +31,10 @@ _HEAD = "# Written by llmops.stack: changes made here are lost. {}\n"
 _SWITCHES = ("metrics", "trace_content", "dify_otel", "collector")
 _QUEUES = "queue"
 _DATA = (_QUEUES, PHOENIX, LGTM)
+# Compose reads quotes in such a file, and docker run takes them for a part of the value.
+_WITH_ENV = r"""sed -n -e '/^#/d' -e "s/='\(.*\)'\$/=\1/; t single" -e 's/="\(.*\)"$/=\1/; t double' -e 'p; d' \
+  -e ":single; s/\\\\'/'/g; p; d" -e ':double; s/\\\([\\"$]\)/\1/g; p' "$1" |
+  { shift; exec docker run --env-file /dev/stdin "$@"; }"""
 _OFF: dict[str, Any] = {
     "enabled": False,
     "refusals": [],
@@ -42,9 +46,6 @@ _OFF: dict[str, Any] = {
     "validate": [],
     "fragments": [],
     "traces": {},
-    "services": [],
-    "ui_url": "",
-    "send_to": "",
     "check_image": False,
     "image": "",
     "ask": {},
@@ -134,10 +135,7 @@ def plan(
             "keep": [name for name in _DATA if name not in {item["path"].split("/")[0] for item in directories}],
             "validate": validate,
             "fragments": [one],
-            "services": [name for name in one["services"] if name in (services.COLLECTOR, PHOENIX, LGTM)],
             "traces": _traces(given, where, hooked),
-            "ui_url": where["page"],
-            "send_to": where["words"],
             "check_image": not release["known"],
             "image": _pulled(given, f"langgenius/dify-api:{given['dify_version']}"),
             "ask": dict(_below(files, "monitoring/")),
@@ -236,9 +234,9 @@ def _pulled(given: Mapping[str, Any], image: str) -> str:
 def _validation(given: Mapping[str, Any]) -> list[str]:
     image = _pulled(given, str(given["collector_image"]))
     return [
-        *("docker", "run", "--rm", "--network", "none", "--tmpfs", f"{collector.QUEUE}:uid={collector.USER}"),
-        *("--env-file", "%d/collector.env", "--volume", f"%s:{collector.CONFIG}:ro", image),
-        *("validate", "--config", collector.CONFIG),
+        *("sh", "-c", _WITH_ENV, "validate", "%d/collector.env"),
+        *("--rm", "--network", "none", "--tmpfs", f"{collector.QUEUE}:uid={collector.USER}"),
+        *("--volume", f"%s:{collector.CONFIG}:ro", image, "validate", "--config", collector.CONFIG),
     ]
 
 

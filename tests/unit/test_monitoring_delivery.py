@@ -382,6 +382,16 @@ def test_a_proxy(url: str, expected: tuple[str, str, str], monkeypatch: pytest.M
     assert outcome == (("TAKEN", "") if expected[0] == "POST" else ("RETRY", "OSError"))
 
 
+@pytest.mark.parametrize(("host", "direct"), [("otel_collector", True), ("collector.example", False), ("[::2]", False)])
+def test_what_only_this_network_knows_is_reached_without_a_proxy(
+    host: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    assert (transport(f"http://{host}:4318/v1/traces")._proxy is None) == direct
+
+
 def test_series_are_bounded_and_come_in_pieces() -> None:
     metrics, names = part("metrics"), part("names")
     ours = metrics.Metrics()

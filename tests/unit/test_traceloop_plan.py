@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import subprocess
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -164,9 +166,13 @@ class TestEveryBackend:
         self, name: str, collector: bool, dify_tag: str, release: Release
     ) -> None:
         """Services that are only added to are there, and nothing that the compose file sets is in our env file."""
-        given = {"traceloop_collector": collector, "dify_version": dify_tag, "traceloop_dify_otel": collector}
+        given: dict[str, Any] = {
+            "traceloop_collector": collector,
+            "dify_version": dify_tag,
+            "traceloop_dify_otel": collector,
+        }
         if name.startswith("phoenix") and not (collector or release_info(dify_tag)["own_otel"]):
-            assert "traceloop_collector: true" in refusal(**WANTED[name], **given)
+            assert "traceloop_collector: true" in refusal(**{**WANTED[name], **given})
             return
         found = wanted(name, **given)
         for service, one in services(found).items():
@@ -313,7 +319,23 @@ class TestCollector:
         assert check["path"] == "collector/config.yaml"
         assert "mirror.example.com:5000/otel/opentelemetry-collector-contrib:0.155.0" in check["argv"]
         assert any(part.startswith("%s:") and part.endswith(":ro") for part in check["argv"])
-        assert check["argv"][check["argv"].index("--env-file") + 1] == "%d/collector.env"
+
+    def test_its_program_is_given_its_environment(
+        self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As compose would give it, whatever is in a value."""
+        docker = tmp_path / "docker"
+        docker.write_text('#!/bin/sh\necho "$@"\ncat "$3"\n')
+        docker.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        values = ["plain", "http://b:4318/?a=b c", "it's", "$x 'y'", 'say "$HOME"', "back\\slash\\", "#no", ""]
+        given = {f"V{number}": value for number, value in enumerate(values)}
+        found = wanted("otlp", traceloop_collector_env=given)
+        (tmp_path / "collector.env").write_text(found["secret_files"]["collector/collector.env"])
+        argv = [part.replace("%d", str(tmp_path)) for part in found["validate"][0]["argv"]]
+        first, *lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert first.startswith("run --env-file /dev/stdin --rm --network none") and "validate" not in lines
+        assert dict(line.split("=", 1) for line in lines) == given
 
     def test_its_program_looks_again_when_it_or_its_environment_is_another(self) -> None:
         files = [
@@ -494,25 +516,28 @@ class TestRefusals:
 class TestPages:
     def test_one_that_is_the_hosts_own_says_how_to_reach_it(self) -> None:
         found = wanted("phoenix")
-        assert found["ui_url"] == "http://127.0.0.1:6006" == found["traces"]["url"]
+        assert found["traces"]["page"] == "http://127.0.0.1:6006" == found["traces"]["url"]
+        assert any("Look at http://127.0.0.1:6006" in line for line in found["summary"])
         assert any("ssh -L 6006:127.0.0.1:6006 dify1.example.com" in line for line in found["summary"])
 
     def test_one_that_is_open_says_so(self) -> None:
         found = wanted("phoenix", traceloop_bind_address="0.0.0.0", traceloop_phoenix_port=6007)
-        assert found["ui_url"] == "http://192.0.2.10:6007" and found["traces"]["url"] == "http://127.0.0.1:6007"
-        assert found["traces"]["page"] == found["ui_url"], "what people are given is for their browsers"
+        assert found["traces"]["url"] == "http://127.0.0.1:6007"
+        assert found["traces"]["page"] == "http://192.0.2.10:6007", "what people are given is for their browsers"
         assert services(found)["phoenix"]["ports"] == ["0.0.0.0:6007:6006"]
         assert any("without a password" in note for note in found["notes"])
 
     def test_an_address_of_ipv6(self) -> None:
         found = wanted("lgtm", traceloop_bind_address="fd00::1")
         assert services(found)["lgtm"]["ports"] == ["[fd00::1]:3000:3000"]
-        assert found["ui_url"].startswith("http://[fd00::1]:3000/")
+        assert any("Look at http://[fd00::1]:3000/" in line for line in found["summary"])
+        for address in ("::", "[::]"):
+            assert wanted("phoenix", traceloop_bind_address=address)["traces"]["url"] == "http://[::1]:6006"
 
     def test_grafanas_page_is_the_dashboard(self) -> None:
         (path,) = (ROOT / "roles/traceloop/files/grafana").glob("*.json")
         uid = json.loads(path.read_text())["uid"]
-        assert wanted("lgtm")["ui_url"] == f"http://127.0.0.1:3000/d/{uid}"
+        assert any(f"Look at http://127.0.0.1:3000/d/{uid}" in line for line in wanted("lgtm")["summary"])
 
 
 def test_the_collectors_own_figures_go_where_the_dashboard_is() -> None:

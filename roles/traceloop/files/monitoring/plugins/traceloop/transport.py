@@ -14,6 +14,7 @@ import enum
 import http.client
 import io
 import json
+import re
 import socket
 import ssl
 import sys
@@ -107,7 +108,9 @@ class Transport:
         self._tls: ssl.SSLContext | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._proxy: urllib.parse.SplitResult | None = None
-        proxy = None if urllib.request.proxy_bypass(self.host) else urllib.request.getproxies().get(parts.scheme)
+        # A name without a dot is one of this network, as the collector's is, which no proxy can look up.
+        direct = not re.search("[.:]", self.host) or urllib.request.proxy_bypass(self.host)
+        proxy = None if direct else urllib.request.getproxies().get(parts.scheme)
         if proxy:
             self._proxy = urllib.parse.urlsplit(proxy if "//" in proxy else f"//{proxy}")
             if not self._secure:
