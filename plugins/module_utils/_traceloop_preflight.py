@@ -96,8 +96,8 @@ def _direct(given: Mapping[str, Any], release: Mapping[str, Any]) -> list[str]:
     if given["collector"] or given["backend"] != PHOENIX or release.get("own_otel", True):
         return []
     return [
-        f"traceloop_collector is false, and Dify {given['dify_version']}, older than 1.3.0, cannot send by itself what Arize "
-        "Phoenix takes. Set traceloop_collector: true."
+        f"traceloop_collector is false, and Dify {given['dify_version']}, older than 1.3.0, cannot send by itself what "
+        "Arize Phoenix takes. Set traceloop_collector: true."
     ]
 
 
