@@ -178,7 +178,7 @@ def test_a_release_is_asked_once_and_only_where_somebody_answers(ask: Ask) -> No
     assert ask("__traceloop_asking", **given, **running, ansible_check_mode=True) is True
     assert ask("__traceloop_asking", **given, **running, __traceloop_hook={"rc": 1}) is False
     assert ask("__traceloop_asking", **{**given, "dify_version": "1.12.1"}, **running) is False
-    assert (ask("__traceloop_upgrading", **given), ask("__traceloop_upgrading", **given, **running)) == (False, True)
+    assert (ask("__traceloop_dify_here", **given), ask("__traceloop_dify_here", **given, **running)) == (False, True)
 
 
 def test_secrets_are_marked_as_such() -> None:
