@@ -110,9 +110,9 @@ def _phoenix(given: Mapping[str, Any]) -> dict[str, Any]:
         "ports": [_published(given, "phoenix_port", 6006)],
         "healthcheck": {
             "test": ["CMD", "python3", "-c", _PHOENIX_ASKS],
-            "interval": "10s",
+            "interval": "5s",
             "timeout": "10s",
-            "retries": 6,
+            "retries": 12,
             "start_period": "180s",
         },
         "networks": ["default"],
@@ -137,6 +137,7 @@ def _lgtm(given: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
             f"{home}/provision/prometheus.yaml:{root}/prometheus.yaml:ro",
         ],
         "ports": [_published(given, "lgtm_port", 3000)],
+        "healthcheck": {"interval": "5s"},  # the image's own asks after half a minute, for which every run would wait
         "networks": ["default"],
         "labels": {LABEL: _digest(made, "grafana/", "prometheus/", "provision/")},
     }
