@@ -64,7 +64,7 @@ pythons: $(READY) ## `monitoring` with each other Python from 3.10 to 3.13 that 
 	PYTHONS=auto tools/monitoring
 
 images: engine releases # the world's images, started the way every release's compose file starts them
-	pytest -m world tests/world
+	pytest -n 3 --dist loadfile -m world tests/world
 
 releases: # the world fetches what it needs itself; these tests look at every known release
 	@tools/fetch-releases
