@@ -20,7 +20,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit monitoring pythons images gates docs-lint build sanity engine world world-down \
-	molecule node nodes scenarios console traces models models-long demo-matrix test test-long bench demo demo-down clean
+	molecule node nodes scenarios console traces traces-long models models-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,7 +106,10 @@ console: node ## owner, plugins, models and apps, and what goes wrong with them,
 
 traces: node ## every model call seen, in each backend and whatever becomes of it, on the same node; dashboard and alerts
 	pytest tests/monitoring
-	pytest tests/scenarios/traces
+	pytest tests/scenarios/traces -m "not long"
+
+traces-long: node ## without a collector, too
+	pytest tests/scenarios/traces -m long
 
 models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama
 	pytest tests/scenarios/ollama -m "not long"
