@@ -68,9 +68,10 @@ _STATUS = {
 def check_traces(look: Look) -> Result:
     wanted = look.options.traces
     if not wanted:
-        return skipped("No backend of traces was named")
+        return skipped("No spans of model calls are expected here")
     if wanted["backend"] == "none":
-        return skipped("Not asked for (the backend of traces is none)")
+        whom = wanted.get("target") or "the backend"
+        return skipped(f"{whom} cannot be asked about a span, and there is no collector whose log would tell")
     if not look.options.wants("llm"):
         return skipped(f"Only the chat of probe llm leaves a span to look for (probe is {look.options.probe})")
     if wanted["backend"] == "collector" and not look.options.project:

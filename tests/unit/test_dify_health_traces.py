@@ -344,8 +344,8 @@ def test_from_elsewhere_only_the_backend_is_asked(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"traces": {}}, "No backend of traces was named"),
-        ({"traces": {"backend": "none", "target": "x"}}, "Not asked for (the backend of traces is none)"),
+        ({"traces": {}}, "No spans of model calls are expected here"),
+        ({"traces": {"backend": "none", "target": "x"}}, "x cannot be asked about a span, and there is no collector"),
         ({"probe": "model"}, "Only the chat of probe llm leaves a span to look for (probe is model)"),
         ({"project": "", "traces": {"backend": "collector"}}, "No project was given, so the collector's log cannot"),
     ],

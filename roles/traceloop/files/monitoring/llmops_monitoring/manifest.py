@@ -74,7 +74,8 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
-        raise Refused(f"plugin.json cannot be read: {exc}") from exc
+        # Without the path: the role reads a copy of the operator's folder.
+        raise Refused(f"plugin.json cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
     if not isinstance(found, dict):
         raise Refused("plugin.json is not an object")
     wrong = [f"{key} is missing" for key in FIELDS if key not in found]
