@@ -48,7 +48,12 @@ class TestBeforeAnythingIsTouched:
         refused("1.12.99", "1.12.1", "dify_allow_unknown_version", dify_version="1.12.99")
 
     def test_tag_that_does_not_exist_and_is_insisted_on(self) -> None:
-        variables = ELSEWHERE | {"dify_version": "1.12.99", "dify_allow_unknown_version": True}
+        # With traces its image would be asked first whether model calls can be seen in it.
+        variables = ELSEWHERE | {
+            "dify_version": "1.12.99",
+            "dify_allow_unknown_version": True,
+            "traceloop_backend": "none",
+        }
         refused("404", "1.12.99.tar.gz", "Check dify_version", **variables)
 
     def test_truncated_archive(self) -> None:
