@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,13 @@ class Answer:
             if check["status"] == "failed" and not STARTING.fullmatch(check["detail"])
         ]
 
-    def seconds(self, without: str) -> float:
+    def seconds(self, without: Collection[str]) -> float:
         """When the last check was over, each begun as soon as those before it were."""
         over: dict[str, float] = {}
         for check in CHECKS:
             before = [over[name] for name in check.needs + check.after]
             over[check.name] = max(before, default=0.0) + self.checks[check.name]["seconds"]
-        return max(seconds for name, seconds in over.items() if name != without)
+        return max(seconds for name, seconds in over.items() if name not in without)
 
     def found(self, expected: dict[str, tuple[str, str]]) -> None:
         """Exactly these checks failed, each for this reason and with this advice."""
