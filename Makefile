@@ -55,7 +55,7 @@ docs-lint: $(READY)
 
 unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
-	pytest -n $$(( $$(nproc) + 1 )) --dist worksteal -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
+	pytest -n auto -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
 
 monitoring: $(READY) ## the monitoring plugins with each release of OpenTelemetry and without, in real servers
 	tools/monitoring
