@@ -11,14 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["FragmentError", "combine", "interpolate", "merge", "plain", "published"]
+__all__ = ["PUBLIC", "FragmentError", "combine", "interpolate", "merge", "plain", "published"]
 
 # Lists of which the last one counts as a whole.
 _REPLACED = ("command", "entrypoint", "test")
 _INTERPOLATED = re.compile(r"\$\{(\w+)(?::?-([^${}]*))?\}")
 _REFERENCE = re.compile(r"\$\{[^}]*\}")
 # What the world may reach is for nginx alone.
-_PUBLIC = "nginx"
+PUBLIC = "nginx"
 _LOCAL = "127.0.0.1"
 
 
@@ -85,7 +85,7 @@ def _plain(name: str, service: Any, where: str) -> dict[str, Any]:
 
 def _local(name: str, service: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
     found = dict(service)
-    if name != _PUBLIC and service.get("ports"):
+    if name != PUBLIC and service.get("ports"):
         found["ports"] = [port if published(port, env)[0] else _bound(port) for port in service["ports"]]
     return found
 

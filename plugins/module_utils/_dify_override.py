@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_fragments import (
+    PUBLIC,
     FragmentError,
     combine,
     merge,
@@ -66,8 +67,6 @@ _COUCHBASE_CHECK = (
 # migration that cannot connect exits 0: the API then serves an empty database for ever.
 _DATABASE_USERS = ("api", "worker", "plugin_daemon")
 
-# nginx is what the world may reach.
-_PUBLIC = "nginx"
 _HOST_PORT = re.compile(r"\$\{(\w+):-(\d+)\}:(.+)")
 _WHOLE = re.compile(r"\$\{(\w+)(?::?-[^${}]*)?\}")
 
@@ -125,7 +124,7 @@ def local_ports(compose: Mapping[str, Any], services: Iterable[str]) -> dict[str
                 unfit |= variables(value)
         for port in service.get("ports") or []:
             match = _HOST_PORT.fullmatch(str(port))
-            if match and name != _PUBLIC:
+            if match and name != PUBLIC:
                 found[match[1]] = match[2]
                 unfit |= variables(match[3])
             else:
@@ -137,7 +136,7 @@ def open_ports(compose: Mapping[str, Any], services: Iterable[str], env: Mapping
     """Ports that a service other than nginx publishes on all addresses of the host, by service."""
     found: dict[str, list[str]] = {}
     for name in services:
-        for port in (compose["services"][name].get("ports") or []) if name != _PUBLIC else []:
+        for port in (compose["services"][name].get("ports") or []) if name != PUBLIC else []:
             address, host_port, container_port = published(port, env)
             if not address:
                 found.setdefault(name, []).append(host_port or f"a free one for {container_port}")
