@@ -58,7 +58,12 @@ class Docker:
         self.program = program
 
     def run(
-        self, arguments: list[str], timeout: float, stdin: str | None = None, merged: bool = False
+        self,
+        arguments: list[str],
+        timeout: float,
+        stdin: str | None = None,
+        merged: bool = False,
+        env: dict[str, str] | None = None,
     ) -> tuple[int, str, str]:
         """Exit code, output and errors; `merged` puts the errors into the output, in the order of their coming."""
         try:
@@ -72,7 +77,7 @@ class Docker:
                 errors="replace",
                 timeout=timeout,
                 check=False,
-                env={**os.environ, "LC_ALL": "C"},
+                env={**os.environ, **(env or {}), "LC_ALL": "C"},
             )
         except FileNotFoundError:
             raise DockerError("there is no docker command on this host") from None

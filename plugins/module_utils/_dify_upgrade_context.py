@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What every step of an upgrade is given, and how it says that it could not do its part."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import mask
+
+__all__ = ["Context", "Notes", "Options", "StepError"]
+
+
+class StepError(Exception):
+    """A step could not be done.
+
+    C(message) is one sentence with its full stop: what was expected, what was found. C(advice) is what to do before the
+    next try, as sentences too. Neither holds a secret.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = advice
+
+
+@dataclass
+class Options:
+    """What the operator and the role decide, the same for every step."""
+
+    timeout: float = 7200  # seconds for everything
+    migration_timeout: float = 1800
+    drain_seconds: float = 60
+    health_deadline: float = 600
+    url: str = "http://127.0.0.1"  # nginx, as the host itself reaches it
+    plugin_daemon_url: str = "http://127.0.0.1:5002"
+    secrets_file: str = ""
+    session_file: str = ""
+    app_key_file: str = ""  # key of the app that the chat of the health check uses; empty or missing: no chat
+    model_servers: list[str] = field(default_factory=list)
+    marketplace_url: str = ""
+    plugins: list[Any] = field(default_factory=list)  # the role's dify_plugins
+    plugin_timeout: float = 900
+    backup_dir: str = ""
+    keep_releases: list[str] = field(default_factory=list)
+
+
+class Notes(Protocol):
+    """The journal, as far as a step sees it: what it keeps for itself, for its undo and for a run that goes on."""
+
+    def get(self, step: str, key: str, default: Any = None) -> Any: ...
+
+    def put(self, step: str, key: str, value: Any) -> None: ...
+
+
+@dataclass
+class Context:
+    project: Project
+    plan: Mapping[str, Any]
+    options: Options
+    journal: Notes
+    folder: str  # evidence of this upgrade, 0700
+    info: Mapping[str, Any] = field(default_factory=dict)  # what the module dify_info found before
+    database: Any = None  # _dify_database.Database of the release in charge
+    step: str = ""  # id of the step that runs
+    deadline: float = 0.0  # moment of time.monotonic(); 0 is none
+    secrets: frozenset[str] = frozenset()
+    listener: Callable[[str], None] | None = None
+
+    @property
+    def old(self) -> str:
+        return str(self.plan.get("from", ""))
+
+    @property
+    def new(self) -> str:
+        return str(self.plan.get("to", ""))
+
+    def remaining(self, most: float = 0.0) -> float:
+        """Seconds left for everything, but at most that many. It is never below 1, so that an undo is not cut off."""
+        left = self.deadline - time.monotonic() if self.deadline else self.options.timeout
+        return max(1.0, min(left, most) if most else left)
+
+    def late(self) -> bool:
+        return bool(self.deadline) and time.monotonic() >= self.deadline
+
+    def log(self, text: str) -> None:
+        """A line of steps.log among the evidence, without secrets."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = f"{stamp} {self.step or '-'}: {self.mask(text)}"
+        path = os.path.join(self.folder, "steps.log")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        if self.listener:
+            self.listener(line)
+
+    def mask(self, text: str) -> str:
+        return mask(text, self.secrets)
+
+    def keep(self, name: str, text: str) -> str:
+        """Put a text among the evidence, masked; returns its path."""
+        path = os.path.join(self.folder, name)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(self.mask(text))
+        return path
+
+    def recall(self, key: str, default: Any = None) -> Any:
+        """What this step has noted in the journal, maybe in a process that is gone."""
+        return self.journal.get(self.step, key, default)
+
+    def remember(self, key: str, value: Any) -> None:
+        """Note a JSON value in the journal before going on; undo and a later process find it with recall()."""
+        self.journal.put(self.step, key, value)
