@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two small steps of an upgrade: the sandbox's interpreters at 1.13.3, the owner of the storage at 1.10.1."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_sandbox_config as sandbox
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_storage_owner as owner
+from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options, StepError
+
+RELEASES = pathlib.Path(
+    os.environ.get("DIFY_RELEASES_DIR", pathlib.Path(__file__).parents[2] / "../shared/dify-releases")
+)
+CONF = "docker/volumes/sandbox/conf/config.yaml"
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.notes: dict[tuple[str, str], Any] = {}
+
+    def get(self, step: str, key: str, default: Any = None) -> Any:
+        return self.notes.get((step, key), default)
+
+    def put(self, step: str, key: str, value: Any) -> None:
+        self.notes[step, key] = value
+
+
+@pytest.fixture
+def ctx(tmp_path: pathlib.Path) -> Context:
+    home, folder = tmp_path / "dify", tmp_path / "evidence"
+    (home / "volumes/sandbox/conf").mkdir(parents=True)
+    (home / "volumes/app/storage/privkeys/t1").mkdir(parents=True)
+    (home / "volumes/app/storage/privkeys/t1/private.pem").write_text("key\n")
+    folder.mkdir(mode=0o700)
+    plan = {"from": "1.9.2", "to": "1.16.0"}
+    return Context(Project(str(home)), plan, Options(), Journal(), str(folder), step="a_step")
+
+
+def shipped(tag: str) -> str:
+    return (RELEASES / tag / CONF).read_text()
+
+
+class TestSandboxConfiguration:
+    @pytest.mark.parametrize("old", ["0.15.3", "1.9.2", "1.12.1"])
+    @pytest.mark.parametrize("new", ["1.13.3", "1.15.0", "1.16.0"])
+    def test_between_what_the_releases_ship(self, old: str, new: str) -> None:
+        adapted = sandbox.adapt(shipped(old), shipped(new))
+        assert sorted(adapted.text.splitlines()) == sorted(shipped(new).splitlines())
+        assert adapted.foreign == [] and "python_path" in adapted.changed
+        assert sandbox.adapt(adapted.text, shipped(new)) == (adapted.text, [], [])
+
+    def test_the_rest_stays_as_somebody_wrote_it(self) -> None:
+        mine = "# python_path: see the wiki\napp:\n  key: mine\npython_path: '/usr/local/bin/python3'  # old\nmax_workers: 9"
+        adapted = sandbox.adapt(mine, shipped("1.13.3"))
+        assert adapted.text == (
+            "# python_path: see the wiki\napp:\n  key: mine\npython_path: /opt/python/bin/python3\nmax_workers: 9\n"
+            "nodejs_path: /usr/local/bin/node\n"
+        )
+
+    def test_a_path_of_somebody_is_left_and_said(self) -> None:
+        mine = shipped("1.12.1").replace("/usr/local/bin/python3", "/srv/python/bin/python3")
+        adapted = sandbox.adapt(mine, shipped("1.16.0"))
+        assert adapted == (mine, [], ["python_path: /srv/python/bin/python3"])
+
+    def test_step_and_undo(self, ctx: Context) -> None:
+        path = pathlib.Path(ctx.project.home) / "volumes/sandbox/conf/config.yaml"
+        new = pathlib.Path(ctx.project.folder("1.16.0")) / "volumes"
+        new.parent.mkdir(parents=True)
+        (new / "sandbox/conf").mkdir(parents=True)
+        (new / "sandbox/conf/config.yaml").write_text(shipped("1.16.0"))
+        path.write_text(shipped("1.9.2"))
+        path.chmod(0o640)
+        sandbox.apply(ctx)
+        sandbox.apply(ctx)  # a run that goes on does it again
+        assert path.read_text() == shipped("1.16.0") and path.stat().st_mode & 0o777 == 0o640
+        sandbox.undo(ctx)
+        assert path.read_text() == shipped("1.9.2") and path.stat().st_mode & 0o777 == 0o640
+        path.write_text("python_path: /mine\n")
+        sandbox.undo(ctx)
+        assert path.read_text() == "python_path: /mine\n", "there was nothing to undo"
+        assert sorted(os.listdir(path.parent)) == ["config.yaml"]
+
+    def test_without_a_file(self, ctx: Context) -> None:
+        sandbox.apply(ctx)
+        sandbox.undo(ctx)
+        assert os.listdir(os.path.join(ctx.project.home, "volumes/sandbox/conf")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+class TestStorageOwner:
+    def test_everything_and_back(self, ctx: Context, tmp_path: pathlib.Path) -> None:
+        storage = pathlib.Path(ctx.project.home) / "volumes/app/storage"
+        outside = tmp_path / "outside"
+        outside.write_text("not Dify's\n")
+        (storage / "link").symlink_to(outside)
+        (storage / "others").write_text("")
+        os.chown(storage / "others", 33, 33)
+        (storage / ".init_permissions").write_text("")  # the note says nothing about the owners
+        owner.apply(ctx)
+        assert list(owner.foreign(str(storage), 1001)) == []
+        assert outside.stat().st_uid == 0 and (storage / "link").lstat().st_uid == 1001
+        owner.undo(ctx)
+        assert (storage / "others").stat().st_uid == 33 and storage.stat().st_uid == 0
+        assert (storage / "privkeys/t1/private.pem").stat().st_uid == 0
+
+    def test_an_interrupted_try_forgets_nothing(self, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+        storage = pathlib.Path(ctx.project.home) / "volumes/app/storage"
+        real, calls = os.chown, 0
+
+        def dies(path: str, uid: int, gid: int, **more: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise KeyboardInterrupt
+            real(path, uid, gid, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner.os, "chown", dies)
+            with pytest.raises(KeyboardInterrupt):
+                owner.apply(ctx)
+        owner.apply(ctx)
+        assert list(owner.foreign(str(storage), 1001)) == []
+        owner.undo(ctx)
+        assert {path.stat().st_uid for path in [storage, *storage.rglob("*")]} == {0}
+
+    def test_nothing_below_1_10_1(self, ctx: Context) -> None:
+        ctx.plan = {"from": "1.9.2", "to": "1.10.0"}
+        owner.apply(ctx)
+        assert os.stat(os.path.join(ctx.project.home, "volumes/app/storage")).st_uid == 0
+
+    def test_refused(self, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuses(path: str, *_args: Any, **_more: Any) -> None:
+            raise PermissionError(1, "Operation not permitted", path)
+
+        monkeypatch.setattr(owner.os, "chown", refuses)
+        with pytest.raises(StepError, match=r"cannot be given to uid 1001, as which Dify 1\.16\.0 runs") as caught:
+            owner.apply(ctx)
+        assert "network file system" in caught.value.advice
