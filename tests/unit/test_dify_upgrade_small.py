@@ -57,10 +57,13 @@ class TestSandboxConfiguration:
         assert sandbox.adapt(adapted.text, shipped(new)) == (adapted.text, [], [])
 
     def test_the_rest_stays_as_somebody_wrote_it(self) -> None:
-        mine = "# python_path: see the wiki\napp:\n  key: mine\npython_path: '/usr/local/bin/python3'  # old\nmax_workers: 9"
+        mine = (
+            "# python_path: see the wiki\napp:\n  key: my own\n"
+            "python_path: '/usr/local/bin/python3'  # where it was\nmax_workers: 9"
+        )
         adapted = sandbox.adapt(mine, shipped("1.13.3"))
         assert adapted.text == (
-            "# python_path: see the wiki\napp:\n  key: mine\npython_path: /opt/python/bin/python3\nmax_workers: 9\n"
+            "# python_path: see the wiki\napp:\n  key: my own\npython_path: /opt/python/bin/python3\nmax_workers: 9\n"
             "nodejs_path: /usr/local/bin/node\n"
         )
 
