@@ -5,15 +5,23 @@
 
     {"migration": "fail", "start": "slow:30", "api": "hang", "head": "0123456789ab"}
 
-A key may be limited to one process of an image: "worker.start" beats "start" in the process that runs as "worker".
+A key may be limited to one process of an image: "worker.start" beats "start" in the process that runs as "worker". It
+may be limited to one release as well, because the file outlives an upgrade: "1.12.1:start", "1.12.1:worker.start".
 
-    start      crash | slow:<s>       every program (api, worker, beat, web, ...), before it listens
+    start      crash | slow:<s> | unhealthy   every program (api, worker, beat, web, ...), before it listens; an
+                                      unhealthy one lives and never listens
     api        500 | hang | slow:<s>  every request, /health included
     login      locked                 every login: 429, as for a day after seven wrong passwords
     web        500 | hang | slow:<s>
     install    fail:<text> | slow:<s> the installer of a plugin's environment; too slow is killed, as a silent one is
+               lies                   every installation ends with "success", and nothing is listed as installed
     plugin     dead | crashloop | hang | slow:<s>  every plugin; the light one can do more, see daemon_plugin.py
-    migration  fail | slow:<s>        in the last revision of a run that has one
+    migration  fail                   in the last revision, in the words and with the exit code of the release
+               silent | loud          the same, with exit 0 and no word, and with exit 1 and a sentence
+               skip | lies            nothing is done; "skipped", and "successful!", both with exit 0
+               late                   done, but the lock is gone: LockNotOwnedError, exit 1
+               slow:<s> | hang        in the last revision, inside the transaction
+               kill[:<revision>]      dies in it (the last one without a name) as by SIGKILL: the lock stays
     head       <revision>             written as the database's head after a successful migration
 """
 
@@ -25,6 +33,7 @@ import sys
 import time
 from pathlib import Path
 
+NEVER = 10.0**6
 PLACES = {
     "api": "/app/api/storage/.standin.json",
     "plugin_daemon": "/app/storage/.standin.json",
@@ -42,7 +51,9 @@ def get(name: str, process: str = "") -> str:
         content = json.loads(path().read_text(encoding="utf-8"))
     except (FileNotFoundError, PermissionError, NotADirectoryError):
         return ""
-    return str(content.get(f"{process}.{name}", content.get(name, "")) or "")
+    release = f"{os.environ.get('STANDIN_VERSION', '')}:"
+    keys = (f"{release}{process}.{name}", f"{release}{name}", f"{process}.{name}", name)
+    return str(next((content[key] for key in keys if key in content), "") or "")
 
 
 def seconds(value: str, kind: str = "slow") -> float:
@@ -56,4 +67,4 @@ def at_start(process: str) -> None:
     if value == "crash":
         sys.stderr.write("Traceback (most recent call last):\nRuntimeError: told to crash at start\n")
         raise SystemExit(1)
-    time.sleep(seconds(value))
+    time.sleep(NEVER if value == "unhealthy" else seconds(value))

@@ -63,13 +63,17 @@ class Request:
 
     def files(self) -> dict[str, bytes]:
         """The parts of a multipart form by field name."""
+        return {field: content for field, (_name, content) in self.named_files().items()}
+
+    def named_files(self) -> dict[str, tuple[str, bytes]]:
+        """The same with the names that the files have."""
         raw = b"Content-Type: " + (self.headers.get("Content-Type") or "").encode() + b"\r\n\r\n" + self.body
         message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(raw)
-        found: dict[str, bytes] = {}
+        found: dict[str, tuple[str, bytes]] = {}
         for part in message.iter_parts() if message.is_multipart() else ():
             content = part.get_payload(decode=True)
             name = str(part.get_param("name", header="content-disposition"))
-            found[name] = content if isinstance(content, bytes) else b""
+            found[name] = (part.get_filename() or "", content if isinstance(content, bytes) else b"")
         return found
 
 

@@ -21,6 +21,7 @@ HEADS = {
     "1.10.1": ("09cfdda155d1", 150),
     "1.11.0": ("d57accd375ae", 152),
     "1.11.4": ("905527cc8fd3", 155),
+    "1.12.0": ("788d3099ae3a", 161),
     "1.12.1": ("788d3099ae3a", 161),
     "1.13.3": ("6b5f9f8b1a2c", 168),
     "1.14.0": ("227822d22895", 170),
@@ -114,6 +115,10 @@ SINCE = {
     "provider_cache": "1.16.0",
     "schema_cache": "1.8.0",
     "no_user_id_in_dispatch": "1.16.0",
+    "old_metadata_command": "1.1.0",
+    "names_by_id": "1.3.1",  # migrate-data-for-plugin goes through rows by their id, not again and again
+    "category_commands": "1.15.0",
+    "tells_what_is_not_installed": "1.16.0",  # install-plugins, in its file
     # models
     "credential_routes": "1.8.0",
     "short_model_types": "1.14.0",  # llm instead of text-generation in the tables
@@ -127,6 +132,7 @@ SINCE = {
     "older_dsl_warns": "1.0.0",
     "import_permission_keys": "1.16.0",
     "last_used_by_worker": "1.16.0",
+    "dashed_end_users": "1.15.0",
     "typed_max_keys": "1.12.1",
     "retriever_resources": "1.0.0",
     "usage_timings": "1.10.0",

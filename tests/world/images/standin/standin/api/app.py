@@ -16,6 +16,7 @@ from standin.api import (
     cache,
     datasets,
     dsl,
+    files,
     invoking,
     models,
     plugins,
@@ -27,7 +28,7 @@ from standin.api import (
 )
 from standin.server import Request, Response, Router, html_error, serve
 
-AREAS = (basics, session, workspaces, plugins, models, dsl, apps, service, datasets)
+AREAS = (basics, session, workspaces, plugins, models, dsl, apps, service, datasets, files)
 TYPED_ROUTES = ("/console/api/setup", "/console/api/init", "/console/api/version")
 
 

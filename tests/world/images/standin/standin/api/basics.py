@@ -154,27 +154,32 @@ def _check_owner(data: dict[str, str]) -> None:
 
 
 def _create_owner(data: dict[str, str]) -> None:
+    with db.transaction() as cursor:
+        add_account(cursor, data)
+        cursor.execute("INSERT INTO dify_setups (version) VALUES (%s)", (versions.current(),))
+
+
+def add_account(cursor: Any, data: dict[str, str]) -> None:
+    """An account and the workspace that it owns."""
     email = data["email"].lower() if versions.has("email_lowercase") else data["email"]
     language = data.get("language") or "en-US" if versions.has("setup_language") else "en-US"
     hashed, salt = tokens.new_password(data["password"])
-    with db.transaction() as cursor:
-        cursor.execute(
-            "INSERT INTO accounts (name, email, password, password_salt, interface_language, interface_theme, "
-            "timezone) VALUES (%s, %s, %s, %s, %s, 'light', 'America/New_York') RETURNING id",
-            (data["name"], email, hashed, salt, language),
-        )
-        account_id = cursor.fetchone()["id"]
-        cursor.execute("INSERT INTO tenants (name) VALUES (%s) RETURNING id", (f"{data['name']}'s Workspace",))
-        tenant_id = cursor.fetchone()["id"]
-        public_key = tokens.new_key_pair(str(tenant_id))
-        cursor.execute("UPDATE tenants SET encrypt_public_key = %s WHERE id = %s", (public_key, tenant_id))
-        cursor.execute(
-            "INSERT INTO tenant_account_joins (tenant_id, account_id, role, current) VALUES (%s, %s, 'owner', true)",
-            (tenant_id, account_id),
-        )
-        for sql, values in _auto_upgrade_rows(tenant_id):
-            cursor.execute(sql, values)
-        cursor.execute("INSERT INTO dify_setups (version) VALUES (%s)", (versions.current(),))
+    cursor.execute(
+        "INSERT INTO accounts (name, email, password, password_salt, interface_language, interface_theme, "
+        "timezone) VALUES (%s, %s, %s, %s, %s, 'light', 'America/New_York') RETURNING id",
+        (data["name"], email, hashed, salt, language),
+    )
+    account_id = cursor.fetchone()["id"]
+    cursor.execute("INSERT INTO tenants (name) VALUES (%s) RETURNING id", (f"{data['name']}'s Workspace",))
+    tenant_id = cursor.fetchone()["id"]
+    public_key = tokens.new_key_pair(str(tenant_id))
+    cursor.execute("UPDATE tenants SET encrypt_public_key = %s WHERE id = %s", (public_key, tenant_id))
+    cursor.execute(
+        "INSERT INTO tenant_account_joins (tenant_id, account_id, role, current) VALUES (%s, %s, 'owner', true)",
+        (tenant_id, account_id),
+    )
+    for sql, values in _auto_upgrade_rows(tenant_id):
+        cursor.execute(sql, values)
 
 
 def _auto_upgrade_rows(tenant_id: object) -> list[tuple[str, tuple[object, ...]]]:

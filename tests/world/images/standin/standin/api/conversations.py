@@ -9,6 +9,7 @@ import json
 import uuid
 from typing import Any
 
+from standin import versions
 from standin.api import cache, db
 from standin.api.workspaces import stamp
 
@@ -20,10 +21,10 @@ def end_user(app: dict[str, Any], user: str) -> dict[str, Any]:
     found = db.row("SELECT * FROM end_users WHERE app_id = %s AND session_id = %s", app["id"], user)
     if found is None:
         found = db.row(
-            "INSERT INTO end_users (tenant_id, app_id, type, session_id) VALUES (%s, %s, 'service_api', %s) "
-            "RETURNING *",
+            "INSERT INTO end_users (tenant_id, app_id, type, session_id) VALUES (%s, %s, %s, %s) RETURNING *",
             app["tenant_id"],
             app["id"],
+            "service-api" if versions.has("dashed_end_users") else "service_api",
             user,
         )
     return found or {}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 import threading
@@ -22,6 +23,9 @@ LOCK = "db_upgrade_lock"
 LOCK_SECONDS = 60
 RENEW_SECONDS = 20
 RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+
+
+KILLED = 137
 
 
 class UnknownRevision(Exception):
@@ -78,6 +82,9 @@ def _apply(connection: psycopg2.extensions.connection, number: int, chain: list[
     if revision in versions.COMMIT_POINTS:
         _concurrent_index(connection, *versions.COMMIT_POINTS[revision])
     with connection.cursor() as cursor:
+        if faults.get("migration") in (f"kill:{revision}", "kill" if number == len(chain) else None):
+            # Number 1 of a container survives a SIGKILL that it sends itself; this leaves as little behind.
+            os._exit(KILLED)
         cursor.execute("UPDATE alembic_version SET version_num = %s", (revision,))
 
 
@@ -99,8 +106,8 @@ def _concurrent_index(
 
 def _last_revision_fault(connection: psycopg2.extensions.connection) -> None:
     fault = faults.get("migration")
-    time.sleep(faults.seconds(fault))
-    if fault == "fail":
+    time.sleep(faults.NEVER if fault == "hang" else faults.seconds(fault))
+    if fault in ("fail", "silent", "loud"):
         with connection.cursor() as cursor:
             cursor.execute("CREATE TABLE accounts (id UUID)")  # DuplicateTable, a real error of a real server
 
@@ -132,15 +139,19 @@ class Lock:
 def upgrade_db() -> int:
     """The command that the entry point runs. Its exit code is as trustworthy as the release makes it."""
     print("Preparing database migration...", flush=True)
-    lock = Lock(cache.plain_client())
-    if not lock.acquire():
+    client = cache.plain_client()
+    lock, fault = Lock(client), faults.get("migration")
+    if fault == "skip" or not lock.acquire():
         print("Database migration skipped", flush=True)
         return 0
     code = 0
     try:
         print("Starting database migration.", flush=True)
-        upgrade()
+        if fault != "lies":
+            upgrade()
         print("Database migration successful!", flush=True)
+        if fault == "late":
+            client.delete(LOCK)  # what the 60 s of a long migration do
     except UnknownRevision as error:
         _log(f"ERROR [flask_migrate] Error: Can't locate revision identified by '{error}'")
         code = 1
@@ -152,10 +163,11 @@ def upgrade_db() -> int:
 
 
 def _failed(error: psycopg2.Error) -> int:
-    if versions.has("migration_fails_loudly"):
+    fault = faults.get("migration")
+    if fault != "silent" and (fault == "loud" or versions.has("migration_fails_loudly")):
         print(f"Database migration failed: (psycopg2.errors.{type(error).__name__}) {error}", flush=True)
         return 1
-    if versions.has("migration_logs_traceback"):
+    if fault != "silent" and versions.has("migration_logs_traceback"):
         _log("ERROR [root] Failed to execute database migration")
         traceback.print_exc()
     return 0

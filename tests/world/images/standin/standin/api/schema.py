@@ -49,6 +49,10 @@ BASE = [
         f"app_id UUID NOT NULL, provider {TEXT}, model_id {TEXT}, model TEXT, configs JSON",
         AUTHORS,
     ),
+    table("account_integrates", f"account_id UUID NOT NULL, provider VARCHAR(16) NOT NULL, open_id {NAME}"),
+    table("installed_apps", "tenant_id UUID NOT NULL, app_id UUID NOT NULL, app_owner_tenant_id UUID NOT NULL"),
+    table("app_dataset_joins", "app_id UUID NOT NULL, dataset_id UUID NOT NULL"),
+    table("tags", f"tenant_id UUID, type VARCHAR(16) NOT NULL, name {NAME}, created_by UUID NOT NULL"),
     table("sites", f"app_id UUID NOT NULL, title {NAME}, code {TEXT}"),
     table(
         "api_tokens",
@@ -59,20 +63,45 @@ BASE = [
     table(
         "conversations",
         f"app_id UUID NOT NULL, mode {NAME}, name {NAME}, inputs JSON, introduction TEXT, status {NAME}",
-        "from_end_user_id UUID",
+        f"from_source {NAME} DEFAULT 'api', from_end_user_id UUID, from_account_id UUID, app_model_config_id UUID",
+        "is_deleted BOOLEAN NOT NULL DEFAULT false",
     ),
     table(
         "messages",
         "app_id UUID NOT NULL, conversation_id UUID NOT NULL, inputs JSON, query TEXT NOT NULL, answer TEXT NOT NULL",
         "message_tokens INTEGER NOT NULL DEFAULT 0, answer_tokens INTEGER NOT NULL DEFAULT 0",
         "provider_response_latency DOUBLE PRECISION NOT NULL DEFAULT 0, parent_message_id UUID",
-        f"status {NAME} DEFAULT 'normal', error TEXT, from_end_user_id UUID",
+        f"status {NAME} DEFAULT 'normal', error TEXT, from_source {NAME} DEFAULT 'api', from_end_user_id UUID",
+        "from_account_id UUID, workflow_run_id UUID",
+    ),
+    table(
+        "message_files",
+        f"message_id UUID NOT NULL, type {NAME}, transfer_method {NAME}, url TEXT, upload_file_id UUID",
+    ),
+    table("message_feedbacks", f"app_id UUID NOT NULL, message_id UUID NOT NULL, rating {NAME}, content TEXT"),
+    table(
+        "message_annotations",
+        "app_id UUID NOT NULL, conversation_id UUID, message_id UUID, question TEXT, content TEXT NOT NULL",
+        "account_id UUID NOT NULL",
+    ),
+    table(
+        "upload_files",
+        f"tenant_id UUID NOT NULL, storage_type {NAME}, key {NAME}, name {NAME}, size INTEGER NOT NULL",
+        f"extension {NAME}, mime_type {TEXT}, created_by UUID NOT NULL, used BOOLEAN NOT NULL DEFAULT false",
+        f"hash {TEXT}",
+    ),
+    table("tool_files", f"tenant_id UUID NOT NULL, user_id UUID NOT NULL, file_key {NAME}, mimetype {NAME}"),
+    table(
+        "tool_builtin_providers",
+        "tenant_id UUID NOT NULL, user_id UUID NOT NULL, provider VARCHAR(40) NOT NULL, encrypted_credentials TEXT",
     ),
     table(
         "providers",
         f"tenant_id UUID NOT NULL, provider_name {NAME}, provider_type VARCHAR(40) NOT NULL DEFAULT 'custom'",
-        "encrypted_config TEXT, is_valid BOOLEAN NOT NULL DEFAULT false",
+        "encrypted_config TEXT, is_valid BOOLEAN NOT NULL DEFAULT false, quota_type VARCHAR(40) DEFAULT ''",
+        "CONSTRAINT unique_provider_name_type_quota UNIQUE (tenant_id, provider_name, provider_type, quota_type)",
     ),
+    table("provider_orders", f"tenant_id UUID NOT NULL, provider_name {NAME}, account_id UUID NOT NULL"),
     table("provider_models", MODEL, "encrypted_config TEXT, is_valid BOOLEAN NOT NULL DEFAULT false"),
     table(
         "provider_model_settings",
@@ -92,30 +121,61 @@ BASE = [
     table(
         "workflows",
         f"tenant_id UUID NOT NULL, app_id UUID NOT NULL, type {NAME}, version {NAME}, graph TEXT NOT NULL",
-        "features TEXT NOT NULL, created_by UUID NOT NULL",
+        "features TEXT NOT NULL, created_by UUID NOT NULL, environment_variables TEXT NOT NULL DEFAULT '{}'",
+        "conversation_variables TEXT NOT NULL DEFAULT '{}'",
     ),
     table(
         "workflow_node_executions",
         f"tenant_id UUID NOT NULL, app_id UUID NOT NULL, workflow_id UUID NOT NULL, node_id {NAME}",
+        f"workflow_run_id UUID, node_type {TEXT}, status {TEXT}, inputs TEXT, process_data TEXT, outputs TEXT",
+        "execution_metadata TEXT",
+        times="created_at TIMESTAMP NOT NULL DEFAULT now()",
+    ),
+    table(
+        "workflow_runs",
+        "tenant_id UUID NOT NULL, app_id UUID NOT NULL, workflow_id UUID NOT NULL, sequence_number INTEGER",
+        f"status {NAME}, inputs TEXT, outputs TEXT, total_tokens BIGINT NOT NULL DEFAULT 0",
+        "total_steps INTEGER NOT NULL DEFAULT 0",
+        times="created_at TIMESTAMP NOT NULL DEFAULT now()",
+    ),
+    table(
+        "workflow_app_logs",
+        "tenant_id UUID NOT NULL, app_id UUID NOT NULL, workflow_id UUID, workflow_run_id UUID NOT NULL",
+        "created_by UUID NOT NULL",
         times="created_at TIMESTAMP NOT NULL DEFAULT now()",
     ),
     table(
         "datasets",
         f"tenant_id UUID NOT NULL, name {NAME}, created_by UUID NOT NULL, indexing_technique {TEXT}",
-        f"embedding_model {TEXT}, embedding_model_provider {TEXT}",
+        f"embedding_model {TEXT}, embedding_model_provider {TEXT}, provider {NAME} DEFAULT 'vendor'",
+        f"permission {NAME} DEFAULT 'only_me', index_struct TEXT, collection_binding_id UUID, retrieval_model JSONB",
+    ),
+    table("dataset_process_rules", f"dataset_id UUID NOT NULL, mode {NAME} DEFAULT 'automatic', rules TEXT"),
+    table(
+        "dataset_collection_bindings",
+        f"provider_name {NAME}, model_name {NAME}, type VARCHAR(40) NOT NULL DEFAULT 'dataset', collection_name {NAME}",
+    ),
+    table(
+        "embeddings",
+        f"model_name {NAME} DEFAULT 'text-embedding-ada-002', hash {NAME}, embedding BYTEA NOT NULL",
+        f"provider_name {NAME} DEFAULT ''",
     ),
     table(
         "documents",
         f"tenant_id UUID NOT NULL, dataset_id UUID NOT NULL, name {NAME}, doc_metadata JSON, data_source_info TEXT",
         f"batch {TEXT}, indexing_status {NAME} DEFAULT 'waiting', error TEXT",
-        "word_count INTEGER NOT NULL DEFAULT 0, tokens INTEGER NOT NULL DEFAULT 0",
+        "word_count INTEGER NOT NULL DEFAULT 0, tokens INTEGER NOT NULL DEFAULT 0, position INTEGER NOT NULL DEFAULT 1",
+        "enabled BOOLEAN NOT NULL DEFAULT true, archived BOOLEAN NOT NULL DEFAULT false",
+        f"doc_form {NAME} DEFAULT 'text_model'",
         times="created_at TIMESTAMP NOT NULL DEFAULT now()",
     ),
     table(
         "document_segments",
         "tenant_id UUID NOT NULL, dataset_id UUID NOT NULL, document_id UUID NOT NULL, position INTEGER NOT NULL",
-        f"content TEXT NOT NULL, status {NAME} DEFAULT 'waiting'",
+        f"content TEXT NOT NULL, answer TEXT, status {NAME} DEFAULT 'waiting', index_node_id {TEXT}",
+        f"index_node_hash {TEXT}, enabled BOOLEAN NOT NULL DEFAULT true",
     ),
+    table("child_chunks", f"segment_id UUID NOT NULL, content TEXT NOT NULL, index_node_id {TEXT}"),
 ]
 
 SAME_MODEL = (
@@ -127,6 +187,7 @@ MODEL_COLUMNS = "tenant_id, provider_name, model_name, model_type"
 # Number on the chain -> statements. Numbers are those of the releases that the facts attach the change to.
 CHANGES: dict[int, list[str]] = {
     1: BASE,
+    119: ["ALTER TABLE tool_builtin_providers ALTER COLUMN provider TYPE VARCHAR(256)"],
     120: [
         table(
             "account_plugin_permissions",
@@ -135,15 +196,21 @@ CHANGES: dict[int, list[str]] = {
             times="",
         )
     ],
-    125: ["ALTER TABLE documents ALTER COLUMN doc_metadata TYPE JSONB USING doc_metadata::jsonb"],
+    125: [
+        "ALTER TABLE documents ALTER COLUMN doc_metadata TYPE JSONB USING doc_metadata::jsonb",
+        "CREATE INDEX document_metadata_idx ON documents USING gin (doc_metadata)",
+    ],
+    126: ["CREATE INDEX document_segment_node_dataset_idx ON document_segments (index_node_id, dataset_id)"],
     128: [table("workflow_draft_variables", f"app_id UUID NOT NULL, node_id {NAME}, name {TEXT}", times="")],
+    130: ["ALTER TABLE workflow_runs DROP COLUMN sequence_number"],
     136: [
+        "CREATE FUNCTION uuidv7() RETURNS uuid LANGUAGE sql VOLATILE AS 'SELECT gen_random_uuid()'",
         table(
             "tenant_plugin_auto_upgrade_strategies",
             "tenant_id UUID NOT NULL, strategy_setting VARCHAR(16) NOT NULL DEFAULT 'fix_only'",
             "upgrade_time_of_day INTEGER NOT NULL DEFAULT 0, upgrade_mode VARCHAR(16) NOT NULL DEFAULT 'exclude'",
             "exclude_plugins JSON NOT NULL DEFAULT '[]', include_plugins JSON NOT NULL DEFAULT '[]'",
-        )
+        ),
     ],
     140: [
         table(
@@ -164,14 +231,31 @@ CHANGES: dict[int, list[str]] = {
         f"ALTER TABLE messages ADD COLUMN app_mode {TEXT}",
         "CREATE INDEX message_app_mode_idx ON messages (app_mode)",
     ],
-    161: ["CREATE INDEX message_created_at_id_idx ON messages (created_at, id)"],
-    166: [
+    147: ["CREATE INDEX workflow_app_log_workflow_run_id_idx ON workflow_app_logs (workflow_run_id)"],
+    155: ["CREATE INDEX workflow_runs_created_at_id_idx ON workflow_runs (created_at, id)"],
+    156: ["CREATE INDEX message_annotation_message_idx ON message_annotations (message_id)"],
+    159: [
+        "UPDATE message_annotations a SET question = coalesce((SELECT m.query FROM messages m "
+        "WHERE m.id = a.message_id), '') WHERE question IS NULL",
+        "ALTER TABLE message_annotations ALTER COLUMN question SET NOT NULL",
+    ],
+    161: [
+        "CREATE INDEX message_created_at_id_idx ON messages (created_at, id)",
+        "DROP INDEX IF EXISTS workflow_node_executions_tenant_id_idx",
+        "CREATE INDEX workflow_node_executions_run_idx ON workflow_node_executions (workflow_run_id)",
+        "ALTER TABLE documents ADD COLUMN need_summary BOOLEAN DEFAULT false",
+    ],
+    165: [
         "DELETE FROM tenant_default_models a USING tenant_default_models b WHERE a.ctid < b.ctid "
         "AND a.tenant_id = b.tenant_id AND a.model_type = b.model_type",
         "ALTER TABLE tenant_default_models ADD CONSTRAINT unique_tenant_default_model_type "
         "UNIQUE (tenant_id, model_type)",
     ],
+    168: ["CREATE INDEX conversation_created_at_idx ON conversations (app_id, created_at) WHERE is_deleted IS false"],
     195: [
+        "UPDATE end_users SET type = 'service-api' WHERE type = 'service_api'",
+        "ALTER TABLE datasets ADD COLUMN maintainer UUID",
+        "UPDATE datasets SET maintainer = created_by",
         "ALTER TABLE tenant_plugin_auto_upgrade_strategies ADD COLUMN category VARCHAR(32) NOT NULL DEFAULT 'tool'",
         "ALTER TABLE apps ADD COLUMN maintainer UUID",
         "UPDATE apps SET maintainer = created_by",
