@@ -136,10 +136,11 @@ def _unpack(content: bytes) -> Any:
     return reply.get("data")
 
 
-def upload(tenant_id: object, package: bytes) -> Any:
+def upload(tenant_id: object, package: bytes, verify: bool = False) -> Any:
     boundary = secrets.token_hex(16)
+    wanted = str(verify).lower()
     parts = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="verify_signature"\r\n\r\nfalse\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; name="verify_signature"\r\n\r\n{wanted}\r\n'
         f'--{boundary}\r\nContent-Disposition: form-data; name="dify_pkg"; filename="dify_pkg"\r\n'
         f"Content-Type: application/octet-stream\r\n\r\n"
     ).encode()

@@ -55,9 +55,10 @@ def main(arguments: list[str]) -> int:
         # A Redis that is gone ends in Python's own report and exit 1, in every release.
         return migration()
     for length in (2, 1):
-        found = COMMANDS.get(tuple(arguments[:length]))
+        name = arguments[:length]
+        found = COMMANDS.get(tuple(name))
         if found and versions.has(found[0]):
-            return _run(arguments[length - 1], found[1], arguments[length:], found[2])
+            return _run(name[-1], found[1], arguments[length:], found[2])
     sys.stderr.write(
         "Usage: flask [OPTIONS] COMMAND [ARGS]...\nTry 'flask --help' for help.\n\n"
         f"Error: No such command '{words[0] if words else ''}'.\n"
