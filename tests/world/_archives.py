@@ -11,6 +11,7 @@ import re
 import tarfile
 from pathlib import Path
 
+from _releases import origin, renumbered, siblings
 from _settings import RELEASES, WORLD, WorldError, content_hash, step, tree, tree_hash
 from _upstream import WWW
 
@@ -27,7 +28,7 @@ def tags() -> list[str]:
             f"No Dify release data in {RELEASES}. "
             "Set DIFY_RELEASES_DIR to a folder with <tag>/docker/docker-compose.yaml."
         )
-    return found
+    return sorted([*found, *siblings()])
 
 
 def ensure() -> None:
@@ -37,7 +38,7 @@ def ensure() -> None:
     code = Path(__file__).read_bytes()
     stale = []
     for tag in tags():
-        stamp = f"{content_hash([code, scripts, tree_hash(RELEASES / tag)])}\n"
+        stamp = f"{content_hash([code, scripts, tree_hash(RELEASES / origin(tag))])}\n"
         seal = FOLDER / f".{tag}.stamp"
         if not (seal.is_file() and seal.read_text() == stamp and (FOLDER / f"{tag}.tar.gz").is_file()):
             stale.append((tag, seal, stamp))
@@ -50,8 +51,11 @@ def ensure() -> None:
 
 
 def pack(tag: str) -> bytes:
-    data = RELEASES / tag
+    other = origin(tag)
+    data = RELEASES / other
     files = {name: path.read_bytes() for name, path in tree(data)}
+    if other != tag:
+        files = {name: renumbered(content.decode(), tag, other).encode() for name, content in files.items()}
     for name in MOUNTED.findall((data / "docker" / "docker-compose.yaml").read_text()):
         files.setdefault(f"docker/{name}", _script(name))
     buffer = io.BytesIO()

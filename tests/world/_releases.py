@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -26,6 +27,9 @@ KNOWN = (
     *("0.15.3", "1.0.0", "1.3.1", "1.7.0", "1.9.2", "1.10.1", "1.11.0", "1.11.4"),
     *("1.12.1", "1.13.3", "1.14.0", "1.14.1", "1.14.2", "1.15.0", "1.16.0"),
 )
+# Releases with nothing but other numbers of api and web, made of the other one where nobody has the real data: two of
+# the same database head between which nothing else changes.
+SIBLINGS = {"1.12.0": "1.12.1"}
 ARCHIVES = os.environ.get("DIFY_ARCHIVES_URL") or "https://github.com/langgenius/dify/archive/refs/tags"
 MARK = Path("docker") / "docker-compose.yaml"
 ATTEMPTS = 3
@@ -39,6 +43,21 @@ def ensure(tags: Iterable[str] = ()) -> Path:
     if RELEASES == FETCHED:
         fetch(tuple(tags) or KNOWN, FETCHED, ARCHIVES)
     return RELEASES
+
+
+def origin(tag: str, releases: Path = RELEASES) -> str:
+    """The release whose data stands for this one: itself, unless only its sibling's is there."""
+    return tag if (releases / tag).is_dir() else SIBLINGS.get(tag, tag)
+
+
+def siblings(releases: Path = RELEASES) -> list[str]:
+    """The tags that are made of another one's data here."""
+    return [tag for tag, other in SIBLINGS.items() if not (releases / tag).is_dir() and (releases / other).is_dir()]
+
+
+def renumbered(text: str, tag: str, other: str) -> str:
+    """A file of a release with the images of another one."""
+    return re.sub(rf"(langgenius/dify-(?:api|web):){re.escape(other)}\b", rf"\g<1>{tag}", text)
 
 
 def fetch(tags: Iterable[str], folder: Path, base: str) -> None:

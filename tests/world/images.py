@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from _images import GoBinary, Image, WheelProgram
+from _releases import origin, renumbered, siblings
 from _settings import RELEASES, WorldError
 
 # Programs that Debian packages; their stock tags are the same in every release.
@@ -100,7 +101,8 @@ def known_tags(releases: Path = RELEASES) -> list[str]:
 def table(tags: Collection[str] | None = None, releases: Path = RELEASES) -> tuple[Image, ...]:
     """Every image that these Dify tags (all known ones by default) name in their stock setup."""
     known = known_tags(releases)
-    unknown = sorted(set(tags or ()) - set(known))
+    made = siblings(releases)
+    unknown = sorted(set(tags or ()) - {*known, *made})
     if unknown or not known:
         raise WorldError(
             f"No release data in {releases} for {', '.join(unknown) or 'any Dify tag'} "
@@ -108,7 +110,7 @@ def table(tags: Collection[str] | None = None, releases: Path = RELEASES) -> tup
             "Set DIFY_RELEASES_DIR to a folder that holds <tag>/docker/docker-compose.yaml, or to nothing: where no "
             "../shared/dify-releases is either, tools/fetch-releases fetches the tags that are needed."
         )
-    wanted = known if tags is None else [tag for tag in known if tag in tags]
+    wanted = known if tags is None else [tag for tag in sorted([*known, *made], key=version_key) if tag in tags]
     return (*_packaged(), *_from_compose(releases, wanted))
 
 
@@ -120,8 +122,9 @@ def _packaged() -> Iterator[Image]:
 def _from_compose(releases: Path, tags: list[str]) -> Iterator[Image]:
     named: dict[str, None] = {}  # a set that keeps the order
     for tag in tags:
-        text = (releases / tag / "docker" / "docker-compose.yaml").read_text(encoding="utf-8")
-        named.update(dict.fromkeys(_IMAGE_LINE.findall(text)))
+        other = origin(tag, releases)
+        text = (releases / other / "docker" / "docker-compose.yaml").read_text(encoding="utf-8")
+        named.update(dict.fromkeys(_IMAGE_LINE.findall(renumbered(text, tag, other))))
     for reference in named:
         repository, _, version = reference.partition(":")
         if repository == WEAVIATE:

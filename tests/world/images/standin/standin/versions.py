@@ -4,7 +4,8 @@
 """Every difference between the releases, as data. No other module compares version numbers.
 
 "since" entries hold from that release on, "until" entries up to and including it. Where a change was recorded between
-two releases only (1.7.2 and 1.12.1, for instance), the entry names the later one unless the facts narrow it down.
+two releases only (1.7.2 and 1.12.1, for instance), the entry names the later one unless the facts narrow it down; 1.12.0
+is taken to be like 1.12.1.
 """
 
 from __future__ import annotations
@@ -83,35 +84,35 @@ SINCE = {
     "logout_by_post": "1.9.2",
     "base64_password": "1.11.2",
     "login_authentication_failed": "1.9.2",
-    "email_lowercase": "1.12.1",
-    "workspace_current_by_post": "1.12.1",
-    "typed_errors": "1.12.1",  # /setup, /init, /version: {"error": {...}} and 422
-    "pydantic_payloads": "1.12.1",
-    "compact_json": "1.12.1",
-    "www_authenticate": "1.12.1",
-    "status_in_500": "1.12.1",
-    "html_500_setup": "1.12.1",
+    "email_lowercase": "1.12.0",
+    "workspace_current_by_post": "1.12.0",
+    "typed_errors": "1.12.0",  # /setup, /init, /version: {"error": {...}} and 422
+    "pydantic_payloads": "1.12.0",
+    "compact_json": "1.12.0",
+    "www_authenticate": "1.12.0",
+    "status_in_500": "1.12.0",
+    "html_500_setup": "1.12.0",
     "vary_cookie": "1.14.1",
-    "setup_language": "1.12.1",
-    "v1_root_gone": "1.12.1",
-    "setup_at_null": "1.12.1",
+    "setup_language": "1.12.0",
+    "v1_root_gone": "1.12.0",
+    "setup_at_null": "1.12.0",
     "last_opened_at": "1.16.0",
     "shipped_package_size": "1.14.0",
-    "trial_features": "1.12.1",
+    "trial_features": "1.12.0",
     "app_dsl_version_feature": "1.14.0",
     "learn_app_features": "1.16.0",
     "init_absent_refused": "1.16.0",
     "auto_upgrade_table": "1.7.0",
     # plugins
     "plugin_error": "1.14.0",
-    "decode_before_install": "1.12.1",
+    "decode_before_install": "1.12.0",
     "decode_with_query": "1.14.0",
     "meta_per_identifier": "1.16.0",
     "install_reply_task": "1.16.0",
     "auto_upgrade_routes": "1.15.0",
     "plugin_category_list": "1.16.0",
     "task_plugin_source": "1.16.0",
-    "uninstall_reads_list": "1.12.1",
+    "uninstall_reads_list": "1.12.0",
     "provider_cache": "1.16.0",
     "schema_cache": "1.8.0",
     "no_user_id_in_dispatch": "1.16.0",
@@ -125,7 +126,7 @@ SINCE = {
     "non_string_credential_500": "1.14.0",
     "validate_error_null": "1.16.0",
     "provider_name_key": "1.16.0",
-    "dark_icons": "1.12.1",
+    "dark_icons": "1.12.0",
     "has_invalid_balancing_key": "1.8.0",
     # apps and chat
     "import_app_mode": "1.0.0",
@@ -133,7 +134,7 @@ SINCE = {
     "import_permission_keys": "1.16.0",
     "last_used_by_worker": "1.16.0",
     "dashed_end_users": "1.15.0",
-    "typed_max_keys": "1.12.1",
+    "typed_max_keys": "1.12.0",
     "retriever_resources": "1.0.0",
     "usage_timings": "1.10.0",
     "reasoning_metadata": "1.16.0",
@@ -141,17 +142,17 @@ SINCE = {
     "plugin_exception_invalid_param": "1.8.0",
     "provider_label_in_errors": "1.16.0",
     "v1_site": "1.0.0",
-    "tracing_in_app": "1.12.1",
+    "tracing_in_app": "1.12.0",
     "old_dsl_asks_marketplace": "1.7.0",
-    "dependency_version": "1.12.1",
+    "dependency_version": "1.12.0",
     "lean_stream_metadata": "1.16.0",
     "empty_lists_in_stream": "1.16.0",
     "title_later": "1.8.0",
     "cancels_abandoned_stream": "1.16.0",
-    "stop_ends_call": "1.12.1",
-    "drains_blocking": "1.12.1",
+    "stop_ends_call": "1.12.0",
+    "drains_blocking": "1.12.0",
     "authorization_scheme_text": "1.16.0",
-    "did_you_mean": "1.12.1",
+    "did_you_mean": "1.12.0",
     "blocking_title_delay": "1.8.0",
 }
 UNTIL = {

@@ -251,7 +251,7 @@ CHANGES: dict[int, list[str]] = {
         "ALTER TABLE tenant_default_models ADD CONSTRAINT unique_tenant_default_model_type "
         "UNIQUE (tenant_id, model_type)",
     ],
-    168: ["CREATE INDEX conversation_created_at_idx ON conversations (app_id, created_at) WHERE is_deleted IS false"],
+    167: ["CREATE INDEX conversation_created_at_idx ON conversations (app_id, created_at) WHERE is_deleted IS false"],
     195: [
         "UPDATE end_users SET type = 'service-api' WHERE type = 'service_api'",
         "ALTER TABLE datasets ADD COLUMN maintainer UUID",
