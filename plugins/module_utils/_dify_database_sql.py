@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""SQL texts about databases: quoting, and what belongs to a database but is not in it."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["belongings_sql", "identifier", "literal", "shape"]
+
+# Free text of users may be in a statement; what the statement does is enough.
+_QUOTED = re.compile(r"'(?:[^']|'')*(?:'|$)")
+# Settings whose value is a list, which the server shows with its quotes.
+_LISTS = "'search_path', 'temp_tablespaces', 'session_preload_libraries', 'local_preload_libraries', 'datestyle'"
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def shape(query: str) -> str:
+    """A statement without the values in it, on one line."""
+    return " ".join(_QUOTED.sub("'...'", query).split())[:200]
+
+
+def belongings_sql(source: str, target: str) -> str:
+    """Statements whose rows are statements: they give C(target) what the server keeps beside the contents of C(source).
+
+    That is settings (for everybody and for single roles), rights, a limit of connections, and the owner, in this order:
+    who gives a database away may not change it any more.
+    """
+    wanted, where = literal(target), f"d.datname = {literal(source)}"
+    name, value = "split_part(c, '=', 1)", "substr(c, strpos(c, '=') + 1)"
+    return (
+        "SELECT format(CASE WHEN s.setrole = 0 THEN 'ALTER DATABASE %2$I SET %3$I TO %4$s'"
+        " ELSE 'ALTER ROLE %1$I IN DATABASE %2$I SET %3$I TO %4$s' END,"
+        f" coalesce(r.rolname, ''), {wanted}, {name},"
+        f" CASE WHEN lower({name}) IN ({_LISTS}) THEN {value} ELSE quote_literal({value}) END)"
+        " FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase"
+        f" LEFT JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c WHERE {where};\n"
+        # A database without a list of rights has the defaults.
+        f"SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', {wanted}) FROM pg_database d"
+        f" WHERE {where} AND d.datacl IS NOT NULL"
+        " UNION ALL SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type,"
+        f" {wanted}, CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,"
+        " CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)"
+        f" FROM pg_database d, aclexplode(d.datacl) a WHERE {where} AND a.grantee <> d.datdba;\n"
+        f"SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', {wanted}, d.datconnlimit) FROM pg_database d"
+        f" WHERE {where} AND d.datconnlimit <> -1;\n"
+        f"SELECT format('ALTER DATABASE %I OWNER TO %I', {wanted}, pg_get_userbyid(d.datdba)) FROM pg_database d"
+        f" WHERE {where} AND pg_get_userbyid(d.datdba) <> current_user"
+    )
