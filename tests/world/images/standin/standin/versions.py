@@ -4,8 +4,8 @@
 """Every difference between the releases, as data. No other module compares version numbers.
 
 "since" entries hold from that release on, "until" entries up to and including it. Where a change was recorded between
-two releases only (1.7.2 and 1.12.1, for instance), the entry names the later one unless the facts narrow it down; 1.12.0
-is taken to be like 1.12.1.
+two releases only (1.7.2 and 1.12.1, for instance), the entry names the later one unless the facts narrow it down;
+1.12.0 is taken to be like 1.12.1.
 """
 
 from __future__ import annotations
