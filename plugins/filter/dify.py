@@ -17,6 +17,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 from ansible_collections.llmops.stack.plugins.module_utils._dify_summary import summary
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import plan
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
 
 
@@ -40,4 +41,5 @@ class FilterModule:
             "dify_refusals": refusals,
             "dify_release_info": dify_release_info,
             "dify_summary": summary,
+            "dify_upgrade_plan": plan,
         }

@@ -14,7 +14,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["FEATURES", "HEADS", "RENAMED_KEYS", "is_known", "nearest", "parse_version", "release_info", "since"]
+__all__ = [
+    "FEATURES",
+    "HEADS",
+    "RENAMED_KEYS",
+    "daemon_version",
+    "is_known",
+    "nearest",
+    "parse_version",
+    "release_info",
+    "since",
+]
 
 # Alembic revision that `flask db heads` of the release names, oldest release first.
 HEADS: dict[str, str] = {
@@ -123,9 +133,15 @@ FEATURES: dict[str, str] = {
     "base64_password": "1.11.2",
     "migration_exit_code": "1.13.0",  # before it, a failed migration exits 0
     "api_healthcheck": "1.14.0",
+    "sandbox_own_python": "1.13.3",  # the sandbox brings its Python elsewhere than python_path of older settings says
+    "daemon_migrate": "1.14.0",  # the plugin daemon makes its tables by a command of its own, not at its start
     "env_layout": "1.14.1",  # .env is an env_file of the containers, optional files under envs/
+    "own_secret_key": "1.14.1",  # SECRET_KEY is made by the API where .env has none
     "api_websocket": "1.14.1",
+    "model_type_command": "1.15.0",  # flask data-migrate legacy-model-types
+    "auto_upgrade_categories": "1.15.0",  # one row of a workspace's plugin upgrade setting became six
     "agent_services": "1.16.0",
+    "model_types_strict": "1.17.0",  # rows with a model type's old name are rejected
 }
 
 # Lowest Compose that can read the release's file (a pair: from this release, this Compose). 2.18.0 is what
@@ -183,6 +199,14 @@ def since(tag: str, feature: str) -> bool:
 
 def is_known(tag: str) -> bool:
     return tag in HEADS
+
+
+def daemon_version(tag: str) -> str:
+    """Version of the plugin daemon of a known release: where none is on record, that of the release before it."""
+    if not is_known(tag) or not since(tag, "plugin_daemon"):
+        return ""
+    wanted = parse_version(tag)
+    return _DAEMONS[max((one for one in _DAEMONS if parse_version(one) <= wanted), key=parse_version)]
 
 
 def nearest(tag: str) -> str:

@@ -1,0 +1,353 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of an upgrade: every ordered pair of releases, and each rule at its edge."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import half_committing, plan, rest, stops
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import COMMANDS, HALF_COMMITTING, STEPS
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, daemon_version, parse_version
+
+UNKNOWN = ["0.14.2", "1.12.9", "1.16.1", "1.17.0", "1.17.1", "1.18.0", "2.0.0"]
+TAGS = sorted([*HEADS, *UNKNOWN], key=parse_version)
+ALLOWED = {"allow_unknown": True}
+ORDER = [step.id for step in STEPS]
+EDGES = [
+    "0.15.3",
+    "1.0.0",
+    "1.9.1",
+    "1.9.2",
+    "1.10.0",
+    "1.10.1",
+    "1.12.1",
+    "1.13.2",
+    "1.13.3",
+    "1.14.2",
+    "1.15.0",
+    "1.16.0",
+]
+# What a step changes in what dify_info sees.
+EFFECTS: dict[str, dict[str, Any]] = {
+    "legacy_model_types": {"legacy_model_types": 0},
+    "plugin_auto_upgrade": {"old_upgrade_strategies": 0},
+    "sandbox_config": {"sandbox_config": {"present": True, "python_path": ""}},
+}
+
+
+def installation(tag: str, **changes: Any) -> dict[str, Any]:
+    """What dify_info returns of a healthy installation."""
+    return {
+        "release": tag,
+        "head": HEADS.get(tag, ""),
+        "database": {"type": "postgresql", "internal": True, "size_mb": 700, "plugin_size_mb": 10, "superuser": True,
+                     "createdb": True, "not_owned": [], "invalid_indexes": [], "foreign_sessions": [], "error": ""},
+        "lock_ttl_ms": 0,
+        "legacy_model_types": 3,
+        "colliding_providers": [],
+        "old_upgrade_strategies": 1,
+        "private_keys": {"checked": 1, "missing": []},
+        "storage": {"type": "opendal", "local": True, "size_mb": 20, "uid": 0},
+        "vector": {"store": "weaviate", "internal": True, "collections": 1, "objects": 10, "size_mb": 5},
+        "sandbox_config": {"present": True, "python_path": "/usr/local/bin/python3"},
+        "secret_key": {"set": True, "public": False},
+        "free_mb": {"backup": 50000, "database": 50000, "docker": 50000},
+        **changes,
+    }  # fmt: skip
+
+
+def ids(made: dict[str, Any]) -> list[str]:
+    return [step["id"] for step in made["steps"]]
+
+
+def planned(source: str, target: str, options: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    return plan(source, target, installation(source, **changes), options)
+
+
+class TestEveryPair:
+    @pytest.mark.parametrize("options", [{}, ALLOWED], ids=["known", "allowed"])
+    def test_a_plan_or_a_reason(self, options: dict[str, Any]) -> None:
+        for source, target in itertools.product(TAGS, TAGS):
+            for info in ({}, installation(source, legacy_model_types=0)):
+                made = plan(source, target, info, options)
+                where = f"{source} -> {target}"
+                if source == target:
+                    assert made["kind"] == "same" and not made["steps"] and not made["refusals"], where
+                    continue
+                assert bool(made["steps"]) != bool(made["refusals"]), where
+                older = parse_version(target) < parse_version(source)
+                unknown = not options and (source not in HEADS or target not in HEADS)
+                assert bool(made["refusals"]) == (older or unknown or bool(made["stops"])), where
+                if older:
+                    assert "rollback.yml" in made["refusals"][0] and f"dify_version to {source}" in made["refusals"][0]
+                elif unknown:
+                    assert "dify_allow_unknown_version" in made["refusals"][0], where
+
+    def test_steps_once_and_in_order(self) -> None:
+        for source, target in itertools.product(TAGS, TAGS):
+            found = ids(planned(source, target, ALLOWED))
+            assert found == sorted(set(found), key=ORDER.index), f"{source} -> {target}"
+
+    def test_kind_is_whether_the_schema_moves(self) -> None:
+        for source, target in itertools.combinations(HEADS, 2):
+            made = planned(source, target)
+            same = HEADS[source] == HEADS[target]
+            assert made["kind"] == ("same_head" if same else "other_head")
+            assert ("migrate" in ids(made)) != same and ("handover" in ids(made)) == same
+            assert (
+                ("maintenance" in ids(made)) == ("copy_databases" in ids(made)) == ("open" in ids(made)) == (not same)
+            )
+            assert {"pull", "backup", "prove", "prune"} <= set(ids(made))
+
+    def test_nothing_is_taken_away_before_it_is_safe(self) -> None:
+        for source, target in itertools.combinations(HEADS, 2):
+            found = ids(planned(source, target))
+            place = {step: index for index, step in enumerate(found)}
+            assert place["pull"] < place["backup"] < min(place.get("maintenance", 99), place.get("handover", 99))
+            assert max(place.get("migrate", 0), place.get("handover", 0)) < place["prove"] < place["prune"]
+            if "migrate" in place:
+                assert place["maintenance"] < place["stop"] < place["copy_databases"] < place["data_services"]
+                assert place["data_services"] < place["migrate"] < place["start"] < place["prove"] < place["open"]
+                assert place["open"] < place["forget_copies"]
+
+    def test_a_command_exists_in_the_release_that_runs_it(self) -> None:
+        for source, target in itertools.combinations(HEADS, 2):
+            for step in planned(source, target)["steps"]:
+                if step["id"] in COMMANDS:
+                    assert parse_version(target)[:3] >= parse_version(COMMANDS[step["id"]][0])[:3], (
+                        source,
+                        target,
+                        step,
+                    )
+                    assert step["command"][0] == "flask"
+
+    def test_every_step_says_why(self) -> None:
+        for step in planned("0.15.3", "1.16.0")["steps"]:
+            assert step["title"] and step["why"].endswith(".") and step["phase"] in ("before", "outage", "after")
+
+    def test_steps_one_by_one_are_the_plan_of_the_rest(self) -> None:
+        for source, target in itertools.combinations(TAGS, 2):
+            made = planned(source, target, ALLOWED)
+            info = installation(source)
+            for index, step in enumerate(made["steps"]):
+                assert rest(made, ids(made)[:index])["steps"] == made["steps"][index:]
+                if step["id"] in EFFECTS:
+                    info.update(EFFECTS[step["id"]])
+                    left = rest(plan(source, target, info, ALLOWED), ids(made)[: index + 1])
+                    assert left["steps"] == made["steps"][index + 1 :], (source, target, step["id"])
+
+    def test_a_long_way_does_what_its_parts_do(self) -> None:
+        """What must be done once is done whether the way is taken in one step or in two."""
+        once = {"fetch_plugins", "keep_vectors", "load_vectors", "storage_owner", "install_plugins", "plugin_names"}
+        once |= set(EFFECTS)
+        edges = [tag for tag in HEADS if tag in EDGES]
+        for source, via, target in itertools.combinations(edges, 3):
+            info = installation(source)
+            first = ids(plan(source, via, info))
+            for step in first:
+                info.update(EFFECTS.get(step, {}))
+            second = ids(plan(via, target, {**info, "head": HEADS[via]}))
+            direct = set(ids(plan(source, target, installation(source)))) & once
+            assert direct == (set(first) | set(second)) & once, (source, via, target)
+            assert not set(first) & set(second) & once, (source, via, target)
+
+
+class TestStops:
+    def test_every_stop_is_on_the_way(self) -> None:
+        for source, target in itertools.combinations(TAGS, 2):
+            crosses = parse_version(source) < parse_version("1.15.0") and parse_version(target) >= parse_version(
+                "1.17.0"
+            )
+            assert stops(source, target) == (["1.16.0"] if crosses else []), (source, target)
+
+    def test_the_way_through_a_stop_is_free(self) -> None:
+        made = planned("1.12.1", "1.17.1", ALLOWED)
+        assert made["stops"] == ["1.16.0"] and "dify_version to 1.16.0" in made["refusals"][0]
+        assert "legacy_model_types" in ids(planned("1.12.1", "1.16.0"))
+        assert planned("1.16.0", "1.17.1", ALLOWED, legacy_model_types=0)["steps"]
+
+    def test_old_names_that_are_still_there_are_refused_by_name(self) -> None:
+        made = planned("1.16.0", "1.17.1", ALLOWED, legacy_model_types=7)
+        assert "7 rows" in made["refusals"][0] and "data-migrate legacy-model-types --apply" in made["refusals"][0]
+
+
+class TestRules:
+    @pytest.mark.parametrize(
+        ("step", "first"),
+        [
+            ("fetch_plugins", "1.0.0"),
+            ("install_plugins", "1.0.0"),
+            ("plugin_names", "1.0.0"),
+            ("keep_vectors", "1.9.2"),
+            ("load_vectors", "1.9.2"),
+            ("storage_owner", "1.10.1"),
+            ("sandbox_config", "1.13.3"),
+            ("plugin_auto_upgrade", "1.15.0"),
+        ],
+    )
+    def test_due_exactly_when_crossed(self, step: str, first: str) -> None:
+        for source, target in itertools.combinations(HEADS, 2):
+            crossed = parse_version(source)[:3] < parse_version(first)[:3] <= parse_version(target)[:3]
+            assert (step in ids(planned(source, target))) == crossed, (source, target)
+
+    def test_old_model_types_go_with_the_first_release_that_can(self) -> None:
+        assert "legacy_model_types" in ids(planned("1.14.2", "1.15.0"))
+        assert "legacy_model_types" in ids(planned("1.15.0", "1.16.0"))
+        assert "legacy_model_types" not in ids(planned("1.13.3", "1.14.2"))
+        assert "legacy_model_types" not in ids(planned("1.14.2", "1.15.0", legacy_model_types=0))
+
+    def test_nothing_is_done_for_what_is_not_there(self) -> None:
+        elsewhere = {"store": "qdrant", "internal": True}
+        s3 = {"type": "s3", "local": False}
+        made = planned("0.15.3", "1.16.0", vector=elsewhere, storage=s3, old_upgrade_strategies=0,
+                       sandbox_config={"present": False, "python_path": ""})  # fmt: skip
+        assert not {"keep_vectors", "load_vectors", "storage_owner", "sandbox_config", "plugin_auto_upgrade"} & set(
+            ids(made)
+        )
+
+    def test_a_migration_knows_where_it_may_break(self) -> None:
+        assert half_committing("1.4.1", "1.4.2") == ["4474872b0ee6"]
+        assert half_committing("1.4.2", "1.13.0") == []
+        assert half_committing("1.13.0", "1.13.1") == ["6b5f9f8b1a2c"]
+        assert half_committing("0.15.3", "1.16.0") == list(HALF_COMMITTING)
+        migrate = next(step for step in planned("1.12.1", "1.14.1")["steps"] if step["id"] == "migrate")
+        assert migrate["start_head"] == HEADS["1.12.1"] and migrate["expected_head"] == HEADS["1.14.1"]
+        assert migrate["half_committing"] == ["6b5f9f8b1a2c"]
+
+    def test_a_renamed_database_service_and_the_daemons_own_migration(self) -> None:
+        steps = {step["id"]: step for step in planned("1.9.2", "1.14.1")["steps"]}
+        assert steps["data_services"]["renamed"] == {"db": "db_postgres"} and steps["start_daemon"]["migrate"] is True
+        steps = {step["id"]: step for step in planned("1.10.1", "1.12.1")["steps"]}
+        assert steps["data_services"]["renamed"] == {} and steps["start_daemon"]["migrate"] is False
+
+    def test_another_daemon_on_the_same_head_is_said(self) -> None:
+        assert any("0.6.0 to 0.6.1" in text for text in planned("1.14.1", "1.14.2")["warnings"])
+        assert not any("daemon" in text for text in planned("1.12.0", "1.12.1")["warnings"])
+        assert daemon_version("1.10.1-fix.1") == "0.4.1" and daemon_version("0.15.3") == "" == daemon_version("1.99.0")
+
+    def test_what_changes_for_people_is_noted(self) -> None:
+        assert any("signs in once more" in text for text in planned("1.9.1", "1.9.2")["notes"])
+        assert planned("1.12.0", "1.12.1")["notes"] == []
+
+
+class TestRefusals:
+    def only(self, made: dict[str, Any]) -> str:
+        assert len(made["refusals"]) == 1, made["refusals"]
+        return str(made["refusals"][0])
+
+    @pytest.mark.parametrize("tag", ["main", "v1.12.1", "1.12"])
+    def test_no_tag(self, tag: str) -> None:
+        assert "not a release tag" in self.only(plan("1.11.4", tag))
+
+    def test_nothing_there_is_an_installation(self) -> None:
+        made = plan("", "1.12.1")
+        assert made["kind"] == "install" and not made["steps"] and not made["refusals"]
+
+    def test_unknown_goes_by_the_nearest_one_when_allowed(self) -> None:
+        made = planned("1.16.0", "1.16.1", ALLOWED, legacy_model_types=0)
+        assert (
+            made["kind"] == "other_head" and made["to_head"] == "" and "asked of the new image" in made["warnings"][0]
+        )
+
+    def test_another_database_type(self) -> None:
+        assert "mysql" in self.only(planned("1.12.1", "1.14.1", database={"type": "mysql"}))
+
+    def test_a_database_that_does_not_answer(self) -> None:
+        database = {"type": "postgresql", "error": "password authentication failed"}
+        assert "password authentication failed" in self.only(planned("1.12.1", "1.14.1", database=database))
+
+    @pytest.mark.parametrize(
+        ("rights", "expected"),
+        [
+            ({"superuser": False, "createdb": False}, "ALTER ROLE app CREATEDB"),
+            ({"superuser": False, "createdb": True, "not_owned": ["messages", "apps"]}, "does not own messages, apps"),
+        ],
+    )
+    def test_a_role_without_the_rights(self, rights: dict[str, Any], expected: str) -> None:
+        database = {"type": "postgresql", "user": "app", **rights}
+        assert expected in self.only(planned("1.12.1", "1.14.1", database=database))
+        assert not planned("1.12.0", "1.12.1", database=database)["refusals"]
+
+    @pytest.mark.parametrize(
+        ("head", "expected"),
+        [
+            ("2adcbe1f5dfb", "workflow_node_executions_tenant_id_idx"),
+            ("0ec65df55790", "user_id"),
+            (HEADS["1.13.3"], "the head of 1.13.1, 1.13.2, 1.13.3"),
+            ("0123456789ab", "No known release"),
+        ],
+    )
+    def test_a_head_that_is_not_the_releases(self, head: str, expected: str) -> None:
+        assert expected in self.only(planned("1.12.1", "1.16.0", head=head))
+
+    def test_the_stuck_head_is_a_releases_own_at_that_release(self) -> None:
+        assert not planned("1.4.1", "1.7.0")["refusals"]
+
+    def test_colliding_names_only_on_the_plugin_road(self) -> None:
+        assert "ollama" in self.only(planned("0.15.3", "1.12.1", colliding_providers=["ollama"]))
+        assert not planned("1.0.0", "1.12.1", colliding_providers=["ollama"])["refusals"]
+
+    def test_a_secret_key_that_the_new_release_would_make_itself(self) -> None:
+        unset = {"set": False, "public": False}
+        assert "SECRET_KEY" in self.only(planned("1.12.1", "1.14.1", secret_key=unset))
+        assert not planned("1.14.1", "1.16.0", secret_key=unset)["refusals"]
+
+    def test_room_adds_up_on_one_file_system(self) -> None:
+        needs = 700 + 10 + 20 + 5 + 700 + 10 + 8000
+        free = {"backup": needs, "database": needs, "docker": needs}
+        assert not planned("1.12.1", "1.16.0", free_mb=free)["refusals"]
+        short = dict.fromkeys(free, needs - 1)
+        assert f"{needs} MB are needed" in self.only(planned("1.12.1", "1.16.0", free_mb=short))
+        assert not planned("1.12.1", "1.16.0", {"images_mb": 7000}, free_mb=short)["refusals"]
+        assert "735 MB for the backup" in self.only(planned("1.12.1", "1.16.0", free_mb={**free, "backup": 100}))
+
+    def test_a_question_is_a_refusal_until_it_is_answered(self) -> None:
+        database = {
+            "type": "postgresql",
+            "foreign_sessions": [{"pid": 9, "application": "metabase", "client": "10.0.0.9"}],
+        }
+        made = planned("1.12.1", "1.14.1", database=database)
+        assert made["questions"][0]["word"] == "foreign_sessions" and "metabase" in self.only(made)
+        answered = planned("1.12.1", "1.14.1", {"accept": ["foreign_sessions"]}, database=database)
+        migrate = next(step for step in answered["steps"] if step["id"] == "migrate")
+        assert not answered["refusals"] and migrate["end_foreign_sessions"] is True
+        assert not planned("1.12.0", "1.12.1", database=database)["questions"]
+
+    @pytest.mark.parametrize(
+        ("source", "target", "vector", "word"),
+        [
+            ("1.7.0", "1.9.2", {"store": "weaviate", "internal": False}, "external_weaviate"),
+            ("1.10.1", "1.11.0", {"store": "milvus", "internal": True}, "vector_store"),
+            ("1.0.0", "1.12.1", {"store": "oceanbase", "internal": True}, "vector_store"),
+            ("1.11.4", "1.12.1", {"store": "milvus", "internal": True}, ""),
+            ("1.7.0", "1.12.1", {"store": "milvus", "internal": False}, ""),
+            ("1.0.0", "1.16.0", {"store": "qdrant", "internal": True}, ""),
+        ],
+    )
+    def test_stores_of_vectors(self, source: str, target: str, vector: dict[str, Any], word: str) -> None:
+        assert [one["word"] for one in planned(source, target, vector=vector)["questions"]] == ([word] if word else [])
+
+
+class TestWarnings:
+    def test_an_unfinished_upgrade_is_told_first(self) -> None:
+        begun = {"id": "x", "from": "1.11.4", "to": "1.12.1", "phase": "outage", "step": "migrate"}
+        made = planned("1.11.4", "1.12.1", {"unfinished": begun})
+        assert "'migrate'" in made["warnings"][0] and "rolled back first" in made["warnings"][0]
+        made = planned("1.12.1", "1.12.1", {"unfinished": {**begun, "phase": "after", "step": "prune"}})
+        assert "finishes what is left" in made["warnings"][0]
+
+    def test_what_is_wrong_already_is_said(self) -> None:
+        made = planned(
+            "1.12.1", "1.14.1", {"backup_storage": False},
+            secret_key={"set": True, "public": True}, lock_ttl_ms=3000, private_keys={"missing": ["tenant-1"]},
+            plugin_files_without_row=["old"], plugins=[{"id": "langgenius/ollama", "file": False}],
+            database={"type": "postgresql", "invalid_indexes": ["an_idx"]},
+        )  # fmt: skip
+        told = " ".join(made["warnings"])
+        for word in ("forged", "lock", "tenant-1", "old", "langgenius/ollama", "an_idx", "dify_backup_storage"):
+            assert word in told
+        assert not made["refusals"]
