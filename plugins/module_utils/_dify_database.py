@@ -194,9 +194,12 @@ class Database:
 
     # -- dumps
 
-    def dump(self, database: str, path: str, timeout: float = 3600) -> Written:
-        """Everything in the database into a new file at C(path) (PostgreSQL's custom format): its size and checksum."""
-        argv = ["pg_dump", "-Fc", "--lock-wait-timeout=60000"]
+    def dump(self, database: str, path: str, timeout: float = 3600, snapshot: str = "") -> Written:
+        """Everything in the database into a new file at C(path) (PostgreSQL's custom format): its size and checksum.
+
+        With C(snapshot), the name that an open Snapshot gave, it is what that one sees.
+        """
+        argv = ["pg_dump", "-Fc", "--lock-wait-timeout=60000", *([f"--snapshot={snapshot}"] if snapshot else [])]
         return self._ready().to_file(argv, path, timeout, database)
 
     def check_dump(self, path: str, timeout: float = 3600) -> dict[str, int]:

@@ -36,6 +36,10 @@ class Snapshot:
     def fingerprint(self) -> dict[str, list[Any]]:
         return fingerprint_of(self._ask(fingerprint_sql(self._columns)))
 
+    def export(self) -> str:
+        """A name by which a dump sees the same moment, as long as this session is open."""
+        return self._ask("SELECT pg_export_snapshot()")[0][0]
+
     def close(self) -> None:
         """May be called twice; a session that does not go by itself is ended in the server."""
         if self._process.poll() is None:
