@@ -50,7 +50,7 @@ _RESTART_API = "Read `docker logs` of the api container."
 
 
 def _get(look: Look, path: str) -> Response:
-    return look.http.request("GET", look.options.url.rstrip("/") + path, look.timeout)
+    return look.http.request("GET", look.options.url.rstrip("/") + path, look.timeout, look.options.headers)
 
 
 def _not_running(look: Look, service: str) -> Result | None:
@@ -178,7 +178,7 @@ def check_llm(look: Look) -> Result:
         "auto_generate_name": False,
     }
     url = look.options.url.rstrip("/") + "/v1/chat-messages"
-    headers = {"Authorization": "Bearer " + look.options.app_key}
+    headers = {**look.options.headers, "Authorization": "Bearer " + look.options.app_key}
     began, moment = time.monotonic(), time.time()
     try:
         with look.http.stream("POST", url, look.cap(look.options.probe_timeout), headers, body) as stream:

@@ -28,6 +28,8 @@ _LEAST_SECONDS = 1.0
 @dataclass
 class Options:
     url: str = "http://127.0.0.1"
+    # Sent to `url` and nowhere else.
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     plugin_daemon_url: str = "http://127.0.0.1:5002"
     plugin_daemon_key: str = field(default="", repr=False)
     tenant_id: str = ""

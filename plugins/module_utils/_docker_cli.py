@@ -96,18 +96,21 @@ class Docker:
     def project(self, name: str, timeout: float) -> list[Container]:
         """All containers of a Compose project, one-off ones (`docker compose run`) left out."""
         found = self.output(["ps", "-a", "-q", "--no-trunc", "--filter", f"label={_LABEL}project={name}"], timeout)
-        ids = found.split()
+        containers = self.inspect(found.split(), timeout)
+        kept = [one for one in containers if one.labels.get(_LABEL + "oneoff", "False") != "True"]
+        return sorted(kept, key=lambda one: one.name)
+
+    def inspect(self, ids: list[str], timeout: float) -> list[Container]:
+        """What these containers are. One that went away meanwhile is left out."""
         if not ids:
             return []
-        # A container that went away in between makes inspect exit 1 and still print the others.
+        # A container that is gone makes inspect exit 1 and still print the others.
         code, out, err = self.run(["inspect", "--type", "container", *ids], timeout)
         try:
             described = json.loads(out)
         except ValueError:
             raise DockerError(f"docker inspect failed: {last_line(err) or f'exit code {code}'}") from None
-        containers = [container(one) for one in described]
-        kept = [one for one in containers if one.labels.get(_LABEL + "oneoff", "False") != "True"]
-        return sorted(kept, key=lambda one: one.name)
+        return [container(one) for one in described]
 
     def services(self, containers: list[Container], name: str, timeout: float) -> list[str]:
         """The services that the project's own files ask for, [] where those cannot be read."""

@@ -1,0 +1,280 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is PRIVATE to the collection. It can have breaking changes at any time.
+
+"""Dify's nginx while what is behind it changes: closed with a page, or pointed at another container.
+
+Everything is written into the writable layer of the running container. The release's files stay as they are, and an
+nginx that is started anew renders its configuration from its templates, so it comes back open and pointing at nobody:
+ask is_closed() before relying on it.
+
+A reload loses nothing: old workers finish what they have, and reload() returns only when no old worker takes a new
+connection any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
+from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due
+from ansible_collections.llmops.stack.plugins.module_utils._dify_front_config import (
+    FOLDER,
+    HEADER,
+    MAIN,
+    MARK,
+    Page,
+    closed_files,
+    hosts_lines,
+    parse_files,
+    token_in,
+)
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError, mask
+
+__all__ = ["HEADER", "Front", "FrontError", "Page"]
+
+_SERVICE = "nginx"
+_LOOK = 30.0
+_SAVED = f"{FOLDER}/nginx.conf"  # the open one
+_IN_FORCE = f"{FOLDER}/in-force"  # there once nginx has really read the closed one
+# Names and contents of nginx's files, with separators that no configuration has.
+_READ = rf"""for file in {MAIN} /etc/nginx/conf.d/*.conf {_IN_FORCE}; do
+[ -f "$file" ] && printf '\036%s\037' "$file" && cat "$file"; done; true"""
+# Old workers keep their listening sockets until the master has told them to go, some 100 ms after the new ones began.
+# Their title says when that was: a worker that is shutting down takes no connection.
+_RELOAD = r"""
+said=$(nginx -t 2>&1) || { printf '%s\n' "$said" >&2; exit 3; }
+workers() {
+    for file in /proc/[0-9]*/cmdline; do
+        title=$(tr '\0' ' ' <"$file" 2>/dev/null) || continue
+        case $title in
+            *'shutting down'*) ;;
+            'nginx: worker process'*) number=${file#/proc/}; echo "${number%/cmdline}" ;;
+        esac
+    done
+}
+before=" $(workers | tr '\n' ' ')"
+nginx -s reload >/dev/null 2>&1 || { echo 'nginx does not take the signal to reload' >&2; exit 4; }
+count=0
+while [ $count -lt 100 ]; do
+    fresh= stale=
+    for one in $(workers); do
+        case $before in *" $one "*) stale=1 ;; *) fresh=1 ;; esac
+    done
+    [ -n "$fresh" ] && [ -z "$stale" ] && exit 0
+    count=$((count + 1)); sleep 0.1
+done
+echo 'the old workers of nginx did not give way within 10 s' >&2
+exit 4
+"""
+
+_OLD_WORKERS = "! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'worker process is shutting down'\n"
+
+
+class FrontError(Exception):
+    """nginx does not do what is wanted. The text is one sentence without its full stop."""
+
+
+class Front:
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    # -- closed and open
+
+    def close(self, page: Page | None = None) -> None:
+        """Answer 503 with a page to everybody who does not send the header; what nginx has begun is finished.
+
+        Raises:
+            FrontError: nginx does not run, or refuses the configuration; it then serves as before.
+        """
+        files = self._files()
+        if _is_closed(files):
+            return
+        done = f"{_checked(f'cat {_SAVED} >{MAIN}')}\ndate >{_IN_FORCE}\n"
+        if MARK in files.get(MAIN, ""):
+            self._script(done)
+            return
+        token = secrets.token_hex(16)
+        try:
+            written = closed_files(files, token, page or Page())
+        except ValueError as exc:
+            raise FrontError(str(exc)) from None
+        script = f"umask 077\nrm -rf {FOLDER}\nmkdir -p {FOLDER}/conf.d\ncat {MAIN} >{_SAVED}\n"
+        for path, text in written.items():
+            # No line of a page can end the here-document.
+            script += f"cat >{path} <<'END-{token}'\n{text.rstrip()}\nEND-{token}\n"
+        self._script(script + done)
+
+    def open(self) -> None:
+        """Serve everybody again. The names of all services must be known to Docker by then.
+
+        Raises:
+            FrontError: nginx does not run, or a service behind it is missing; it then stays closed.
+        """
+        if MARK not in self._files().get(MAIN, ""):
+            return
+        closed = f"{FOLDER}/closed.conf"
+        script = f"umask 077\ncat {MAIN} >{closed}\ncat {_SAVED} >{MAIN}\n"
+        self._script(f"{script}{_checked(f'cat {closed} >{MAIN}')}\nrm -rf {FOLDER}\n")
+
+    def is_closed(self) -> bool:
+        """Whether nginx runs and answers with the page. A container that was started anew does not."""
+        try:
+            return _is_closed(self._files())
+        except FrontError:
+            return False
+
+    @property
+    def token(self) -> str:
+        """What the header must say to be let through; empty where nginx is open."""
+        try:
+            code, out, _err = self._run(f"cat {FOLDER}/maintenance.conf 2>/dev/null; true")
+        except FrontError:
+            return ""
+        return token_in(out) if code == 0 else ""
+
+    def headers(self) -> dict[str, str]:
+        """The headers that let a request through, whether nginx is closed or not."""
+        token = self.token
+        return {HEADER: token} if token else {}
+
+    # -- where requests go
+
+    def point(self, service: str, address: str) -> None:
+        """Send the requests for a service to an address, until unpoint() or until nginx is started anew."""
+        self._rewrite_hosts({service: address})
+
+    def unpoint(self, service: str) -> None:
+        """Ask Docker again where the service is."""
+        self._rewrite_hosts({service: ""})
+
+    def pointed(self) -> dict[str, str]:
+        """Services that nginx was pointed away from, and the addresses that it uses instead."""
+        _code, out, _err = self._run("cat /etc/hosts")
+        return hosts_lines(out)
+
+    def reload(self) -> None:
+        """Read the configuration again and ask for all addresses anew; also revives an nginx that cannot start.
+
+        Raises:
+            FrontError: nginx refuses, with its own words; it then goes on as before.
+        """
+        one = self._container()
+        if not one.running:
+            self._start(one)
+            return
+        self._script(_checked())
+
+    def settled(self) -> bool:
+        """Whether no worker from before the last reload has a request left: it would go where that nginx was told to."""
+        return self._run(_OLD_WORKERS)[0] == 0
+
+    def _rewrite_hosts(self, changes: Mapping[str, str]) -> None:
+        _code, text, _err = self._run("cat /etc/hosts")
+        wanted = {name: address for name, address in {**hosts_lines(text), **changes}.items() if address}
+        if wanted == hosts_lines(text):
+            return
+        lines = [line for line in text.splitlines() if not hosts_lines(line)]
+        lines += [f"{address} {name} {MARK}" for name, address in wanted.items()]
+        # Docker mounts the file: it can be written, and not replaced.
+        fresh = "\n".join(lines)
+        script = f"cat /etc/hosts >/tmp/hosts.llmops\ncat >/etc/hosts <<'END-HOSTS'\n{fresh}\nEND-HOSTS\n"
+        self._script(script + _checked("cat /tmp/hosts.llmops >/etc/hosts"))
+
+    # -- held for a moment
+
+    @contextlib.contextmanager
+    def hold(self, seconds: float) -> Iterator[bool]:
+        """Let requests wait: connections are taken by the kernel, and nginx sleeps. For a few seconds at most.
+
+        After `seconds` it wakes, also where this process was killed: a second process of its own sees to that. What is
+        yielded says whether it sleeps; an engine that cannot do that is no reason to stop.
+        """
+        one = self._container()
+        docker = self.project.docker
+        wake = f'sleep {max(1, round(seconds))}; exec "$0" unpause "$1"'
+        guard = subprocess.Popen(
+            ["sh", "-c", wake, docker.program, one.id],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            held = docker.run(["pause", one.id], _LOOK)[0] == 0
+            yield held
+        finally:
+            docker.run(["unpause", one.id], _LOOK)
+            guard.kill()
+            guard.wait()
+
+    # -- the container
+
+    def is_due(self) -> bool:
+        """Whether `up` would make a new container of nginx: it comes open, and for about a second nobody answers."""
+        return bool(due(self.project, [_SERVICE]))
+
+    def _container(self) -> Container:
+        try:
+            one = self.project.container(_SERVICE)
+        except DockerError as exc:
+            raise FrontError(str(exc)) from None
+        if one is None:
+            raise FrontError("Dify's nginx has no container; `docker compose up -d nginx` makes one")
+        return one
+
+    def _start(self, one: Container) -> None:
+        """nginx ends where a name behind it is unknown, and Docker waits longer and longer before it tries again."""
+        code, _out, err = self.project.docker.run(["restart", "-t", "5", one.id], _LOOK + 10)
+        deadline = time.monotonic() + 10
+        while code == 0 and time.monotonic() < deadline:
+            with contextlib.suppress(FrontError):
+                if self._run("nginx -t 2>/dev/null && [ -s /run/nginx.pid ]")[0] == 0:
+                    return
+            time.sleep(0.3)
+        raise FrontError(
+            f"nginx does not start ({mask(err.strip()) or 'its log says why'}); look at `docker logs {one.name}`"
+        )
+
+    def _files(self) -> dict[str, str]:
+        code, out, err = self._run(_READ)
+        files = parse_files(out)
+        if code or not files:
+            raise FrontError(f"nginx's configuration cannot be read: {mask(err.strip()) or 'it is empty'}")
+        return files
+
+    def _run(self, script: str, timeout: float = _LOOK) -> tuple[int, str, str]:
+        """A script in nginx's container; it comes over stdin, so its length does not matter."""
+        try:
+            return self.project.exec(_SERVICE, ["sh", "-s"], timeout, stdin=script)
+        except DockerError as exc:
+            raise FrontError(f"nginx cannot be told anything: {exc}") from None
+
+    def _script(self, script: str) -> None:
+        # In braces, so that a script of which only a part arrives does nothing at all.
+        code, out, err = self._run(f"{{\n{script}\nexit 0\n}}\n")
+        if code:
+            lines = [line for line in f"{out}\n{err}".splitlines() if line.strip()]
+            said = next((line for line in lines if "[emerg]" in line), lines[-1] if lines else f"exit code {code}")
+            raise FrontError(f"nginx refuses its configuration: {mask(re.sub(r'^.*?[[]emerg[]] ', '', said))}")
+
+
+def _checked(undo: str = "true") -> str:
+    """Reload; where nginx refuses, what was written is taken back before the script fails."""
+    return f"""(
+{_RELOAD}
+)
+code=$?
+[ $code -eq 0 ] || {{ {undo}; exit $code; }}
+"""
+
+
+def _is_closed(files: Mapping[str, str]) -> bool:
+    return MARK in files.get(MAIN, "") and _IN_FORCE in files

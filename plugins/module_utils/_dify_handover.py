@@ -1,0 +1,235 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Note that this module util is PRIVATE to the collection. It can have breaking changes at any time.
+
+"""Bring running services to what the current release says, without a request that fails.
+
+The api and the web pages: a second container is started beside the first, proves itself, and nginx is pointed at it; the
+first one finishes its calls, is replaced, and takes over again. Everything else in the way of a request (the plugin
+daemon, a database): at a moment without calls nginx is put to sleep for the seconds that the change takes, so requests
+wait instead of failing.
+
+It converges: whatever a process that was killed has left behind, calling it again ends in the same state, and after the
+link `current` was switched back it ends in that of the old release.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_connections import connections, drain
+from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due, hashes
+from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front, FrontError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_handover_proof import NotProved, prove, prove_plugins
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError, last_line
+
+__all__ = ["BESIDE", "Handover", "drain", "handover"]
+
+# Services that can run twice for a while, and their ports. They keep nothing between two requests.
+BESIDE = {"api": 5001, "web": 3000}
+_NGINX = "nginx"
+# They take work from a queue, so nobody notices that they are away; each finishes what it has begun.
+_FROM_QUEUE = ("worker", "worker_beat")
+_ONE_SHOT = ("init_permissions",)
+_NEXT = "llmops.stack.next"  # label of a container beside; its value is the sum of the definition
+_HOLD = 25.0  # seconds for which requests may have to wait; nginx's and browsers' own limits begin at 60
+_QUIET = 8.0  # of them: for calls that were begun just before
+_LOOK = 60.0
+
+
+def handover(ctx: Context, services: Iterable[str] = ()) -> list[str]:
+    """Replace these services, or all that differ from the current release.
+
+    Returns:
+        The services that were replaced.
+
+    Raises:
+        StepError: a new container did not prove itself; what served before serves on.
+    """
+    try:
+        return Handover(ctx).run(list(services))
+    except (DockerError, FrontError) as exc:
+        raise StepError(f"{str(exc)[:1].upper()}{str(exc)[1:]}.", "Run it again when that is mended.") from None
+
+
+class Handover:
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.project = ctx.project
+        self.docker = ctx.project.docker
+        self.front = Front(ctx.project)
+        self.version = os.path.basename(os.path.realpath(os.path.join(ctx.project.home, "current")))
+
+    def run(self, services: Sequence[str]) -> list[str]:
+        wanted = due(self.project, services)
+        wanted = {name: digest for name, digest in wanted.items() if name not in _ONE_SHOT}
+        in_the_way = [name for name in wanted if name not in (*BESIDE, *_FROM_QUEUE, _NGINX)]
+        for name in BESIDE:
+            if name in wanted:
+                self._replace(name, wanted[name], with_others=bool(in_the_way))
+            elif not services or name in services:
+                self._tidy(name)
+        queue = [name for name in _FROM_QUEUE if name in wanted]
+        if queue:
+            self._up(queue, ["--no-deps", "--timeout", str(int(self.ctx.options.drain_seconds))])
+        if in_the_way:
+            self._swap(in_the_way)
+        if _NGINX in wanted:
+            self.ctx.log("nginx itself changes: for about a second nobody answers")
+            self._up([_NGINX], ["--no-deps", "--timeout", "2"])
+        if not services:
+            self._up([], ["--remove-orphans"])
+        if wanted and _NGINX not in wanted:
+            self.front.reload()
+        return sorted(wanted)
+
+    # -- beside
+
+    def _replace(self, service: str, digest: str, with_others: bool) -> None:
+        first = self.project.container(service)
+        beside = self._beside(service)
+        if first is None or not (first.running or beside):
+            self._up([service])  # nothing runs that could go on serving
+            return
+        name = f"{self.project.name}-{service}-next-{digest[:8]}"
+        try:
+            address = self._start_beside(service, name, digest, beside)
+        except NotProved as exc:
+            self._give_up(service, name)
+            if with_others:
+                # It may need what changes with it, a password of the database for example.
+                self.ctx.log(f"{service}: {exc}; it is replaced together with the others instead")
+                self._up([service])
+                return
+            raise StepError(
+                f"The new {service} of Dify {self.version} did not get well beside the running one, which goes on "
+                f"serving: {exc}",
+                f"Its log is in {self.ctx.folder}." if self.ctx.folder else "",
+            ) from None
+        self.front.point(service, address)
+        self._finish([first, *(one for one in beside if one.name != name)], service)
+        # From here on the container beside serves; a process that is killed now leaves it serving.
+        for one in beside:
+            if one.name != name:
+                self.docker.run(["rm", "-f", one.id], _LOOK)
+        self._up([service], ["--no-deps"])
+        self._tidy(service)
+        self.ctx.log(f"{service}: replaced")
+
+    def _start_beside(self, service: str, name: str, digest: str, beside: Sequence[Container]) -> str:
+        """The container beside runs and has proved itself; its address."""
+        same = next((one for one in beside if one.name == name), None)
+        if same is not None and not same.running:
+            self.docker.output(["rm", "-f", same.id], _LOOK)
+            same = None
+        if same is None:
+            self.ctx.log(f"{service}: a second container is started beside the first")
+            arguments = ["run", "-d", "-T", "--no-deps", "--use-aliases", "--quiet-pull", "--name", name]
+            arguments += ["--label", f"{_NEXT}={digest}"]
+            # The schema is the same, and two migrations at a time get into each other's way.
+            arguments += ["-e", "MIGRATION_ENABLED=false"] if service == "api" else []
+            code, out, err = self.project.run([*arguments, service], self.ctx.remaining(_LOOK * 2))
+            if code:
+                raise NotProved(f"Docker cannot start it: {self.ctx.mask(last_line(err or out))}.")
+        return self._prove(service, name)
+
+    def _prove(self, service: str, name: str) -> str:
+        """The container answers as the release must; its address."""
+        begun = time.monotonic()
+        address = self.project.address(name)
+        if not address:
+            raise NotProved("It ended right after its start.")
+        prove(self.ctx, service, name, f"http://{address}:{BESIDE[service]}", self.version)
+        self.ctx.log(f"{service}: {name} proved itself after {time.monotonic() - begun:.1f} s")
+        return address
+
+    def _give_up(self, service: str, name: str) -> None:
+        one = next((one for one in self._beside(service) if one.name == name), None)
+        if one is None:
+            return
+        if self.ctx.folder:
+            self.ctx.keep(f"{service}-beside.log", self.docker.logs(one, _LOOK))
+        if self.project.address(name) not in self.front.pointed().values():
+            self.docker.run(["rm", "-f", one.id], _LOOK)
+
+    def _tidy(self, service: str) -> None:
+        """Back to the service's own container; those beside it finish their calls and go."""
+        beside = self._beside(service)
+        pointed = self.front.pointed().get(service) if beside or self._nginx_runs() else None
+        if not beside and not pointed:
+            return
+        own = self.project.container(service)
+        if own is None or not own.running:
+            self._up([service], ["--no-deps"])
+        try:
+            address = self._prove(service, self._own_name(service))
+        except NotProved as exc:
+            raise StepError(
+                f"The {service} of Dify {self.version} does not get well in its own container: {exc}",
+                "The container beside it goes on serving until the next run.",
+            ) from None
+        # The name still leads to both, so nginx is told which one before it may ask for the name again.
+        self.front.point(service, address)
+        self._finish(beside, service)
+        for one in beside:
+            self.docker.output(["rm", "-f", one.id], _LOOK)
+        self.front.unpoint(service)
+
+    def _own_name(self, service: str) -> str:
+        own = self.project.container(service)
+        if own is None:
+            raise NotProved("It has no container.")
+        return own.name
+
+    def _finish(self, leaving: Iterable[Container], service: str) -> None:
+        """Wait for the calls of containers that get no new ones."""
+        until = time.monotonic() + self.ctx.options.drain_seconds
+        for one in leaving:
+            left = max(0.0, until - time.monotonic())
+            if not drain(self.docker, one.name, BESIDE[service], left, also=self.front.settled):
+                count = connections(self.docker, one.name, BESIDE[service])
+                self.ctx.log(f"{one.name}: {count} calls did not end within dify_drain_seconds and are cut")
+
+    def _beside(self, service: str) -> list[Container]:
+        listed = self.docker.output(
+            ["ps", "-a", "-q", "--no-trunc", "--filter", f"label={_NEXT}"]
+            + ["--filter", f"label=com.docker.compose.project={self.project.name}"]
+            + ["--filter", f"label=com.docker.compose.service={service}"],
+            _LOOK,
+        ).split()
+        return self.docker.inspect(listed, _LOOK)
+
+    # -- at a quiet moment
+
+    def _swap(self, services: Sequence[str]) -> None:
+        """Replace what has to be away for some seconds, while requests wait in front of it."""
+        if not self._nginx_runs():
+            self._up(services)
+            return
+        api = self.project.container("api")
+        port = BESIDE["api"]
+        if api is not None and not drain(self.docker, api.name, port, self.ctx.options.drain_seconds, step=0.1):
+            self.ctx.log(f"{', '.join(services)}: no moment without calls came within dify_drain_seconds")
+        begun = time.monotonic()
+        with self.front.hold(_HOLD) as held:
+            quiet = api is None or drain(self.docker, api.name, port, _QUIET if held else 0.0, step=0.1)
+            if api is not None and not quiet:
+                count = connections(self.docker, api.name, port)
+                self.ctx.log(f"{', '.join(services)}: replaced during {count} calls, which may be cut")
+            self._up(services, ["--no-deps", "--timeout", "5"])
+            if "plugin_daemon" in services:
+                prove_plugins(self.ctx, self.version, _HOLD - (time.monotonic() - begun))
+        waited = time.monotonic() - begun
+        self.ctx.log(f"{', '.join(services)}: replaced; requests {'waited' if held else 'failed for'} {waited:.1f} s")
+
+    def _nginx_runs(self) -> bool:
+        one = self.project.container(_NGINX)
+        return one is not None and one.running
+
+    def _up(self, services: Iterable[str], extra: Iterable[str] = ()) -> None:
+        self.project.up(services, self.ctx.remaining(600), extra=extra)
