@@ -173,7 +173,7 @@ class Front:
         self._script(_checked())
 
     def settled(self) -> bool:
-        """Whether no worker from before the last reload has a request left: it would go where that nginx was told to."""
+        """Whether no worker from before the last reload has a request left: it would still go to the old address."""
         return self._run(_OLD_WORKERS)[0] == 0
 
     def _rewrite_hosts(self, changes: Mapping[str, str]) -> None:

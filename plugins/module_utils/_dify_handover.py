@@ -6,8 +6,8 @@
 
 """Bring running services to what the current release says, without a request that fails.
 
-The api and the web pages: a second container is started beside the first, proves itself, and nginx is pointed at it; the
-first one finishes its calls, is replaced, and takes over again. Everything else in the way of a request (the plugin
+The api and the web pages: a second container is started beside the first, proves itself, and nginx is pointed at it;
+the first one finishes its calls, is replaced, and takes over again. Everything else in the way of a request (the plugin
 daemon, a database): at a moment without calls nginx is put to sleep for the seconds that the change takes, so requests
 wait instead of failing.
 
@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_connections import connections, drain
-from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due, hashes
+from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front, FrontError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_handover_proof import NotProved, prove, prove_plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
@@ -196,13 +196,10 @@ class Handover:
                 self.ctx.log(f"{one.name}: {count} calls did not end within dify_drain_seconds and are cut")
 
     def _beside(self, service: str) -> list[Container]:
-        listed = self.docker.output(
-            ["ps", "-a", "-q", "--no-trunc", "--filter", f"label={_NEXT}"]
-            + ["--filter", f"label=com.docker.compose.project={self.project.name}"]
-            + ["--filter", f"label=com.docker.compose.service={service}"],
-            _LOOK,
-        ).split()
-        return self.docker.inspect(listed, _LOOK)
+        compose = "label=com.docker.compose."
+        labels = (f"label={_NEXT}", f"{compose}project={self.project.name}", f"{compose}service={service}")
+        filters = [part for label in labels for part in ("--filter", label)]
+        return self.docker.inspect(self.docker.output(["ps", "-a", "-q", "--no-trunc", *filters], _LOOK).split(), _LOOK)
 
     # -- at a quiet moment
 
