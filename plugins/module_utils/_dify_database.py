@@ -44,7 +44,7 @@ OWN_SERVICES = ("db", "db_postgres")
 IMAGE = "postgres:15-alpine"
 IN_USE = "55006"
 _PSQL = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
-_LISTED = re.compile(r"^\d+; \d+ \d+ ([A-Z][A-Z ]*?) (?:-|\S+) ")
+_LISTED = re.compile(r"^\d+; \d+ \d+ ([A-Z]+(?: [A-Z]+)*) ")
 
 
 class Database:
@@ -115,7 +115,7 @@ class Database:
         `age` is in seconds since the session's state changed. Sessions of this collection's own are left out.
         """
         rows = self._at_desk(
-            "SELECT pid, usename, application_name, coalesce(client_addr::text, ''), coalesce(state, ''),"
+            "SELECT pid, usename, application_name, coalesce(host(client_addr), ''), coalesce(state, ''),"
             " left(query, 500), coalesce(state_change::text, ''),"
             " coalesce(extract(epoch FROM now() - state_change)::bigint, 0) FROM pg_stat_activity"
             f" WHERE datname = {literal(database)} AND pid <> pg_backend_pid() AND backend_type = 'client backend'"

@@ -28,6 +28,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Do
 __all__ = ["Client", "DatabaseError", "Login", "Written"]
 
 CONNECT_SECONDS = 10
+# The server ends a statement at its time; the program has this much longer to say so, and its docker command twice.
+GRACE_SECONDS = 2
 _BLOCK = 1024 * 1024
 _GONE = re.compile(r"No such container|is not running|container .* is paused", re.IGNORECASE)
 _STATE = re.compile(r"\b(?:ERROR|FATAL|PANIC):  ([0-9A-Z]{5}): ")
@@ -108,7 +110,10 @@ class Client:
         """Writes what the program prints to a new file that only root reads; the file is gone if anything fails."""
         digest = hashlib.sha256()
         count = 0
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as exc:
+            raise DatabaseError(f"{path} cannot be written: {exc.strerror}") from None
         try:
             with os.fdopen(handle, "wb") as file, self._started(argv, timeout, database) as (process, late):
                 source = _pipe(process.stdout)
@@ -183,7 +188,7 @@ class Client:
             late.set()
             process.kill()
 
-        timer = threading.Timer(timeout + 1, expire)
+        timer = threading.Timer(timeout + 2 * GRACE_SECONDS, expire)
         timer.daemon = True
         timer.start()
         try:
@@ -214,7 +219,7 @@ class Client:
             "LC_ALL": "C.UTF-8",
         }
         names = [part for key in env for part in ("-e", key)]
-        limited = ["timeout", str(max(1, round(timeout))), *argv]
+        limited = ["timeout", str(max(1, round(timeout + GRACE_SECONDS))), *argv]
         if self.service:
             return [self.project.docker.program, "exec", "-i", *names, self._in_container(), *limited], env
         network = f"{self.project.name}_default"
