@@ -74,6 +74,7 @@ class Context:
     deadline: float = 0.0  # moment of time.monotonic(); 0 is none
     secrets: frozenset[str] = frozenset()
     listener: Callable[[str], None] | None = None
+    live: dict[str, Any] = field(default_factory=dict)  # what only this process can use, as an open snapshot
 
     @property
     def old(self) -> str:

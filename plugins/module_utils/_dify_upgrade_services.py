@@ -1,0 +1,197 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""Steps of an upgrade that close and open the doors, and stop and start containers; and the way back of each.
+
+Services are told apart by what they do to data: writers (the API, its workers, the plugin daemon, agents), stores
+(databases, Redis, vector stores), and the rest, which only passes on. The containers are asked, not the files: those of
+one release do not know another one's services.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database
+from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front
+from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover
+from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import await_release
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError
+
+__all__ = [
+    "WORKERS",
+    "activate",
+    "back_to_old",
+    "close_doors",
+    "hand_back",
+    "hand_over",
+    "is_writer",
+    "open_doors",
+    "save_logs",
+    "start_daemon",
+    "start_new",
+    "stop_writers",
+    "stores_of_new",
+    "stores_of_old",
+    "take_new_away",
+    "writers_back",
+]
+
+# They take tasks from the queue by themselves, so they come last: what they do for a release that is not proved yet
+# could be lost.
+WORKERS = ("worker", "worker_beat")
+DAEMON = "plugin_daemon"
+_WRITER_NAMES = {"api", "api_websocket", DAEMON, "agent_backend", "local_sandbox", *WORKERS}
+_WRITER_IMAGE = re.compile(r"(^|/)dify-(api|plugin-daemon|agent)")
+# What neither writes nor stores anything that an upgrade has to keep.
+_PASSING = {"web", "nginx", "ssrf_proxy", "sandbox", "certbot", "init_permissions"}
+_LOG_LIMIT = 16 * 1024 * 1024
+_STORE_SECONDS = 60
+
+
+def is_writer(service: str, image: str = "") -> bool:
+    return service in _WRITER_NAMES or bool(_WRITER_IMAGE.search(image))
+
+
+def activate(ctx: Context, tag: str) -> None:
+    """Let the project be that of this release: its files, and the database as it is told to reach it."""
+    Store(ctx.project.home).activate(tag)
+    ctx.database = Database(ctx.project)
+
+
+# -- the doors: nginx answers 503 from before the writers stop until the new release is proved
+
+
+def close_doors(ctx: Context) -> None:
+    Front(ctx.project).close()
+
+
+def open_doors(ctx: Context) -> None:
+    Front(ctx.project).open()
+
+
+# -- writers
+
+
+def stop_writers(ctx: Context) -> None:
+    """Stop what writes, let it end what it is doing, keep its logs, take it away.
+
+    Taken away and not only stopped: with Dify's `restart: always` a stopped one comes back at a reboot, on a database
+    that may have been moved on.
+    """
+    found = [one for one in ctx.project.containers() if is_writer(one.service, one.image)]
+    before, after = [one.service for one in found if one.service != DAEMON], [DAEMON]
+    ctx.project.stop(before, int(ctx.options.drain_seconds))
+    ctx.project.stop(after, 10)  # calls go through it until the others have ended
+    save_logs(ctx, "old", found)
+    ctx.project.remove([*before, *after])
+
+
+def writers_back(ctx: Context) -> None:
+    """The way back: everything of the old release, and an API that answers behind the closed doors."""
+    _up_old(ctx)
+    await_release(ctx, ctx.old, ctx.options.health_deadline)
+
+
+def save_logs(ctx: Context, word: str, containers: Iterable[Container]) -> None:
+    """Put the logs among the evidence. It is no reason to fail that one cannot be read."""
+
+    def save(one: Container) -> None:
+        with contextlib.suppress(DockerError, OSError):
+            text = ctx.project.docker.logs(one, 30, "--timestamps", "--tail", "20000", limit=_LOG_LIMIT)
+            ctx.keep(f"{word}-{one.service or one.name}.log", text)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(save, containers))
+
+
+# -- stores
+
+
+def _stores(services: Iterable[str], images: dict[str, str]) -> list[str]:
+    return [one for one in services if one not in _PASSING and not is_writer(one, images.get(one, ""))]
+
+
+def _images(ctx: Context) -> dict[str, str]:
+    services = ctx.project.definition().get("services") or {}
+    return {name: str(one.get("image", "")) for name, one in services.items()}
+
+
+def _change_stores(ctx: Context, tag: str) -> None:
+    """The stores as this release has them. One that it does not know goes first: two servers must not share a folder."""
+    activate(ctx, tag)
+    images = _images(ctx)
+    strange = [one.service for one in ctx.project.containers() if one.service not in images]
+    ctx.project.stop(strange, _STORE_SECONDS)
+    ctx.project.remove(strange)
+    ctx.project.up(_stores(images, images), ctx.remaining(300), wait=True, extra=["--no-deps"])
+
+
+def stores_of_new(ctx: Context) -> None:
+    _change_stores(ctx, ctx.new)
+
+
+def stores_of_old(ctx: Context) -> None:
+    _change_stores(ctx, ctx.old)
+
+
+# -- the new release
+
+
+def start_daemon(ctx: Context) -> None:
+    ctx.project.up([DAEMON], ctx.remaining(300), extra=["--no-deps"])
+
+
+def start_new(ctx: Context) -> None:
+    """Everything of the new release but its workers, until its API answers behind the closed doors."""
+    services = [one for one in ctx.project.services() if one not in WORKERS]
+    ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=["--remove-orphans"])
+    front = Front(ctx.project)
+    if not front.is_closed():  # the release has another nginx, which has just started
+        front.close()
+    front.reload()
+    await_release(ctx, ctx.new, ctx.options.health_deadline)
+
+
+def take_new_away(ctx: Context) -> None:
+    """The way back: nothing of the new release that writes is left, and its logs are among the evidence."""
+    found = [one for one in ctx.project.containers() if is_writer(one.service, one.image)]
+    save_logs(ctx, "new", found)
+    services = [one.service for one in found]
+    ctx.project.stop(services, 5)
+    ctx.project.remove(services)
+
+
+# -- the same database head: no outage
+
+
+def hand_over(ctx: Context) -> None:
+    """API and web of the new release beside the old ones until they have taken over, and all the rest."""
+    activate(ctx, ctx.new)
+    handover(ctx)
+
+
+def hand_back(ctx: Context) -> None:
+    """The way back, over the same bridge: it ends at what C(current) says, from wherever the way forward has got."""
+    save_logs(ctx, "new", [one for one in ctx.project.containers() if one.image.endswith(f":{ctx.new}")])
+    activate(ctx, ctx.old)
+    handover(ctx)
+
+
+def back_to_old(ctx: Context) -> None:
+    """The last thing of any way back between different heads: everything as the old release's files say."""
+    _up_old(ctx)
+    open_doors(ctx)
+
+
+def _up_old(ctx: Context) -> None:
+    activate(ctx, ctx.old)
+    ctx.project.up((), ctx.options.health_deadline, extra=["--remove-orphans"])
+    Front(ctx.project).reload()
