@@ -1,0 +1,108 @@
+"""The node of Molecule's scenario upgrade, what its Dify is, and what would tell that something of it is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import requests
+from machine import ROOT, Machine, Run
+
+__all__ = ["HOME", "MACHINE", "ROOT", "Run", "on_node"]
+
+# Another node that has the same variables will do, too.
+MACHINE = Machine(os.environ.get("LLMOPS_NODE", "up1"), "upgrade")
+HOME = "/opt/dify"
+COMPOSE = f"docker compose --project-directory {HOME}/current -p dify"
+on_node = MACHINE.on
+
+
+def upgrade(version: str, *options: str, **variables: Any) -> Run:
+    """What an operator does: another version, and site.yml."""
+    return MACHINE.play("site.yml", *options, dify_version=version, **variables)
+
+
+def upgraded(version: str, **variables: Any) -> Run:
+    run = upgrade(version, **variables)
+    assert run.status == 0, f"{run.message}\n{run.output[-4000:]}"
+    assert current() == version
+    return run
+
+
+def refused(version: str, *words: str, **variables: Any) -> str:
+    """The run fails and says these words (regular expressions) in their order; the message."""
+    run = upgrade(version, **variables)
+    assert run.status != 0, run.output[-4000:]
+    assert re.search(".*".join(words), run.message, re.IGNORECASE | re.DOTALL), run.message or run.output[-6000:]
+    return run.message
+
+
+def url() -> str:
+    """Port 80 of the node, as this machine reaches it."""
+    command = ["docker", "port", MACHINE.container, "80/tcp"]
+    return "http://" + subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0]
+
+
+def current() -> str:
+    return on_node(f"basename $(readlink {HOME}/current)")
+
+
+def serving() -> str:
+    """The release that answers, as itself says."""
+    return requests.get(f"{url()}/console/api/setup", timeout=30).headers.get("X-Version", "")
+
+
+def secret(name: str) -> str:
+    return str(json.loads(on_node(f"cat {HOME}/secrets.json"))[name])
+
+
+def containers() -> dict[str, list[str]]:
+    """Every container of the project: its image, when it started, and its state."""
+    form = "{{.Name}} {{.Config.Image}} {{.State.StartedAt}} {{.State.Status}}"
+    script = f"docker ps -aq --filter label=com.docker.compose.project=dify | xargs -r docker inspect --format '{form}'"
+    return {line.split()[0].strip("/"): line.split()[1:] for line in on_node(script).splitlines()}
+
+
+def database() -> str:
+    """The container of PostgreSQL; its service was called db before 1.10."""
+    labels = "--filter label=com.docker.compose.project=dify"
+    script = f"docker ps {labels} --format '{{{{.Label \"com.docker.compose.service\"}}}} {{{{.Names}}}}'"
+    return next(line.split()[1] for line in on_node(script).splitlines() if line.split()[0] in ("db", "db_postgres"))
+
+
+def sql(statement: str, name: str = "dify") -> list[list[str]]:
+    psql = ["psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", name]
+    done = subprocess.run(
+        ["docker", "exec", "-i", MACHINE.container, "docker", "exec", "-i", database(), *psql],
+        input=statement,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def head() -> str:
+    return sql("SELECT version_num FROM alembic_version")[0][0]
+
+
+def databases() -> set[str]:
+    """All of them: a copy that was forgotten is one more."""
+    return {row[0] for row in sql("SELECT datname FROM pg_database WHERE NOT datistemplate", "postgres")}
+
+
+def switch(service: str, *settings: str) -> None:
+    """A fault of a stand-in (world.py switch)."""
+    command = [sys.executable, str(ROOT / "tests" / "world" / "world.py"), "switch", MACHINE.name, service, *settings]
+    subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60)
+
+
+def evidence() -> str:
+    """The folder of the newest upgrade."""
+    return on_node(f"ls -1d {HOME}/upgrades/*/ | sort | tail -1").rstrip("/")
