@@ -15,6 +15,7 @@ import re
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight_console import console_refusals
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import in_charge, plan
 
 __all__ = ["refusals"]
 
@@ -29,7 +30,8 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int),
             C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys
             of the operator's dify_env), C(compose_min) (empty before the roles for engine and Compose have run),
-            C(console) (see console_refusals()).
+            C(console) (see console_refusals()), C(adopt) (what M(llmops.stack.dify_adopt) found; its containers give
+            their ports and its data is in use already).
     """
     return [
         *_version(wanted),
@@ -38,7 +40,8 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         *_size(facts, wanted),
         *_disk(facts, wanted),
         *_ports(facts, wanted),
-        *_other_release(facts, wanted),
+        *_way(facts, wanted),
+        *((wanted.get("adopt") or {}).get("refusals") or []),
         *console_refusals(wanted.get("console") or {}),
     ]
 
@@ -105,7 +108,7 @@ def _size(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _disk(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """A finished host has its images already, so only the first start asks for the room that they need."""
-    if facts.get("dify", {}).get("containers"):
+    if facts.get("dify", {}).get("containers") or (wanted.get("adopt") or {}).get("containers"):
         return []
     found = []
     seen: set[str] = set()
@@ -129,6 +132,7 @@ def _disk(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     found = []
     own = {one["name"] for one in facts.get("dify", {}).get("containers", [])}
+    own |= set((wanted.get("adopt") or {}).get("containers") or [])
     for port in wanted["ports"]:
         owner = facts.get("ports", {}).get(str(port))
         if not owner:
@@ -147,14 +151,8 @@ def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     return found
 
 
-def _other_release(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    dify = facts.get("dify", {})
-    current = str(dify.get("current") or "")
-    if not current or current == str(wanted["version"]) or not (dify.get("containers") or dify.get("data")):
-        return []
-    found = "is running here" if dify.get("containers") else "has its data here"
-    return [
-        f"Dify {current} {found} and dify_version asks for {wanted['version']}. This version of llmops.stack "
-        "installs a release but does not migrate the data of another one. Set dify_version back to "
-        f"{current} to keep it."
-    ]
+def _way(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What the release that is here says to the one that is wanted; the rest of the plan needs a look at its data."""
+    allowed = wanted.get("allow_unknown") or not wanted["known"]  # said already
+    found = plan(in_charge(facts.get("dify", {})), str(wanted["version"]), None, {"allow_unknown": allowed})
+    return list(found["refusals"])

@@ -223,7 +223,9 @@ class _Way:
         if invalid:
             found.append(f"The database has invalid indexes, left by a build that was ended: {_few(invalid)}.")
         if not options.get("backup_storage", True):
-            found.append("dify_backup_storage is false: the backup has no uploaded files and no private keys.")
+            found.append(
+                "dify_backup_storage is false: the backup has no uploaded files, only the private keys among them."
+            )
         return found
 
 

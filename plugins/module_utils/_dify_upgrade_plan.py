@@ -33,7 +33,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import
     since,
 )
 
-__all__ = ["crosses", "plan", "rest", "stops"]
+__all__ = ["crosses", "half_committing", "in_charge", "is_unfinished", "plan", "rest", "stops"]
 
 
 def plan(
@@ -162,15 +162,32 @@ def _daemon_warning(result: dict[str, Any]) -> list[str]:
 
 
 def _unfinished(upgrade: dict[str, Any], target: str) -> list[str]:
-    if not upgrade:
+    if not is_unfinished(upgrade):
         return []
     way = f"from {upgrade.get('from')} to {upgrade.get('to')}"
     begun = f"An upgrade {way} was begun here and stands at '{upgrade.get('step')}'"
-    if upgrade.get("phase") == "after":
+    if upgrade.get("phase") == "proved":
         return [f"{begun}: the new release was proved, so a run finishes what is left before anything else."]
     return [
         f"{begun}. A run waits for it while it lives; if it died, it is rolled back first, then {target} is looked at."
     ]
+
+
+def is_unfinished(upgrade: dict[str, Any]) -> bool:
+    """Whether the fact C(dify.upgrade) is of an upgrade that is under way, or whose process died."""
+    return upgrade.get("phase") in ("running", "proved", "rolling_back")
+
+
+def in_charge(dify: dict[str, Any]) -> str:
+    """The release that an upgrade starts from, by the fact C(dify); empty without one that has run.
+
+    The link C(current) may point to a release that was never proved: the upgrade to it will be rolled back.
+    """
+    upgrade = dify.get("upgrade") or {}
+    if upgrade.get("phase") in ("running", "rolling_back"):
+        return str(upgrade.get("from") or "")
+    current = str(dify.get("current") or "")
+    return current if dify.get("containers") or dify.get("data") else ""
 
 
 def _due(step: Step, result: dict[str, Any], info: dict[str, Any]) -> bool:

@@ -43,6 +43,7 @@ PACKAGES = (
 )  # fmt: skip
 PENDING_FILE = "run/llmops.stack/docker-pending"
 TREE_MARKER = ".llmops-tree"  # of the module file_tree
+UPGRADE_JOURNAL = ".llmops-upgrade.json"  # of the module dify_upgrade
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
 
 
@@ -422,8 +423,20 @@ class StackFacts:
             "current": os.path.basename(os.readlink(current)) if os.path.islink(current) else "",
             "releases": releases,
             "data": any(self.host.names(f"{self.dify_home}/volumes/{name}/data") for name in ("db", "mysql")),
+            "upgrade": self._upgrade(),
             "containers": sorted((_describe_container(one) for one in project), key=lambda one: one["name"]),
         }
+
+    def _upgrade(self) -> dict[str, str]:
+        """The last upgrade by its journal, over or not; empty where there was none."""
+        try:
+            noted = json.loads(self.host.read(f"{self.dify_home}/{UPGRADE_JOURNAL}") or "{}")
+        except ValueError:
+            noted = {"phase": "unreadable"}
+        if not isinstance(noted, dict) or not noted:
+            return {}
+        keys = ("id", "from", "to", "phase", "step", "message", "folder", "backup")
+        return {key: str(noted.get(key) or "") for key in keys}
 
 
 def _describe_container(detail: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -108,16 +108,29 @@ def test_a_taken_port_names_its_owner_and_our_own_does_not_count() -> None:
     assert "container dify-nginx-1" in refusals(facts(ports=ours), wanted())[0]
 
 
-def test_a_running_release_is_never_exchanged_by_the_way() -> None:
+def test_a_release_goes_forward_and_never_back() -> None:
     running = {"current": "1.11.4", "releases": {}, "containers": [{"name": "dify-api-1"}]}
-    (sentence,) = refusals(facts(dify=running), wanted())
-    assert "1.11.4 is running" in sentence
+    assert refusals(facts(dify=running), wanted()) == []
     assert refusals(facts(dify=running), wanted(version="1.11.4")) == []
+    (sentence,) = refusals(facts(dify=running), wanted(version="1.10.0"))
+    assert "older 1.10.0" in sentence and "rollback.yml" in sentence
     stopped = {"current": "1.11.4", "containers": [], "data": True}
-    (sentence,) = refusals(facts(dify=stopped), wanted())
-    assert "1.11.4 has its data here" in sentence
+    assert refusals(facts(dify=stopped), wanted(version="1.10.0"))
     # an install that never got as far as containers may still change its mind
-    assert refusals(facts(dify={"current": "1.11.4", "containers": []}), wanted()) == []
+    assert refusals(facts(dify={"current": "1.11.4", "containers": []}), wanted(version="1.10.0")) == []
+    # what a died upgrade had made the current release is not what an upgrade starts from
+    died = {**running, "current": "1.12.1", "upgrade": {"from": "1.11.4", "to": "1.12.1", "phase": "running"}}
+    assert refusals(facts(dify=died), wanted(version="1.11.4")) == []
+    assert refusals(facts(dify={**died, "upgrade": {}}), wanted(version="1.11.4"))
+
+
+def test_what_is_adopted_gives_its_ports_and_has_its_images() -> None:
+    low = {"/opt/dify": {"mount": "/", "total_mb": 9000, "free_mb": 100}}
+    taken = {"80": {"pid": 18, "process": "docker-proxy", "container": "docker-nginx-1"}}
+    found = {"containers": ["docker-nginx-1"], "refusals": []}
+    assert len(refusals(facts(ports=taken, disks=low), wanted())) == 2
+    assert refusals(facts(ports=taken, disks=low), wanted(adopt=found)) == []
+    assert refusals(facts(ports=taken), wanted(adopt={**found, "refusals": ["No."]})) == ["No."]
 
 
 def test_wishes_for_the_console_are_refused_in_the_same_round() -> None:

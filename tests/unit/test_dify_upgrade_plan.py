@@ -9,7 +9,13 @@ import itertools
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import half_committing, plan, rest, stops
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import (
+    half_committing,
+    in_charge,
+    plan,
+    rest,
+    stops,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import COMMANDS, HALF_COMMITTING, STEPS
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, daemon_version, parse_version
 
@@ -332,13 +338,32 @@ class TestRefusals:
         assert [one["word"] for one in planned(source, target, vector=vector)["questions"]] == ([word] if word else [])
 
 
+class TestInCharge:
+    def test_the_link_counts_once_the_release_was_proved(self) -> None:
+        dify: dict[str, Any] = {"current": "1.12.1", "containers": [{"name": "dify-api-1"}], "data": True}
+        assert in_charge(dify) == "1.12.1"
+        begun = {"from": "1.11.4", "to": "1.12.1"}
+        for phase, release in (
+            ("running", "1.11.4"),
+            ("rolling_back", "1.11.4"),
+            ("proved", "1.12.1"),
+            ("done", "1.12.1"),
+        ):
+            assert in_charge({**dify, "upgrade": {**begun, "phase": phase}}) == release
+
+    def test_a_release_that_never_ran_is_none(self) -> None:
+        assert in_charge({"current": "1.12.1", "containers": [], "data": False}) == "" == in_charge({"current": ""})
+        assert in_charge({"current": "1.12.1", "containers": [], "data": True}) == "1.12.1"
+
+
 class TestWarnings:
     def test_an_unfinished_upgrade_is_told_first(self) -> None:
-        begun = {"id": "x", "from": "1.11.4", "to": "1.12.1", "phase": "outage", "step": "migrate"}
+        begun = {"id": "x", "from": "1.11.4", "to": "1.12.1", "phase": "running", "step": "migrate"}
         made = planned("1.11.4", "1.12.1", {"unfinished": begun})
         assert "'migrate'" in made["warnings"][0] and "rolled back first" in made["warnings"][0]
-        made = planned("1.12.1", "1.12.1", {"unfinished": {**begun, "phase": "after", "step": "prune"}})
+        made = planned("1.12.1", "1.12.1", {"unfinished": {**begun, "phase": "proved", "step": "prune"}})
         assert "finishes what is left" in made["warnings"][0]
+        assert not planned("1.12.1", "1.12.1", {"unfinished": {**begun, "phase": "done"}})["warnings"]
 
     def test_what_is_wrong_already_is_said(self) -> None:
         made = planned(

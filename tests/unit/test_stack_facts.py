@@ -79,7 +79,14 @@ def test_an_empty_root_fails_nowhere(tmp_path: pathlib.Path) -> None:
     assert seen["engine"]["origin"] == ""
     assert seen["daemon_json"] == {"exists": False, "valid": True, "content": {}, "error": "", "pending": ""}
     assert seen["compose"] == {"version": "", "path": "", "v1_version": ""}
-    assert seen["dify"] == {"home": "/opt/dify", "current": "", "releases": {}, "data": False, "containers": []}
+    assert seen["dify"] == {
+        "home": "/opt/dify",
+        "current": "",
+        "releases": {},
+        "data": False,
+        "upgrade": {},
+        "containers": [],
+    }
     assert seen["traceloop"] == {"present": False}
     assert (seen["gpus"], seen["ports"], seen["docker_group"], seen["systemd"]) == ([], {}, [], False)
     json.dumps(seen)
@@ -415,6 +422,16 @@ def test_a_release_that_lost_a_file_is_not_complete(machine: Machine) -> None:
     assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is True
     (machine.root / home).rename(machine.root / "opt/dify/releases/1.13.3")
     assert machine.facts()["dify"]["releases"]["1.13.3"]["complete"] is False
+
+
+def test_an_upgrade_by_its_journal(machine: Machine) -> None:
+    noted = {"id": "u1", "from": "1.11.4", "to": "1.12.1", "phase": "running", "step": "migrate", "notes": {"a": {}}}
+    machine.write("opt/dify/.llmops-upgrade.json", json.dumps(noted))
+    upgrade = machine.facts()["dify"]["upgrade"]
+    assert upgrade == {"id": "u1", "from": "1.11.4", "to": "1.12.1", "phase": "running", "step": "migrate",
+                       "message": "", "folder": "", "backup": ""}  # fmt: skip
+    machine.write("opt/dify/.llmops-upgrade.json", "{cut off")
+    assert machine.facts()["dify"]["upgrade"]["phase"] == "unreadable"
 
 
 def test_what_the_role_traceloop_made(machine: Machine) -> None:
