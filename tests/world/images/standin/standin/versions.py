@@ -77,6 +77,7 @@ SINCE = {
     "redis_retries": "1.16.0",
     "access_log": "1.14.1",  # the websocket worker class logs every request
     # migrations
+    "create_tenant": "0.15.3",
     "migration_fails_loudly": "1.13.0",
     "migration_lock_renewed": "1.13.1",
     # console protocol

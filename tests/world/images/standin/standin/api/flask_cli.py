@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from standin import faults, versions
-from standin.api import data_commands, migrate, options, plugin_commands, settings
+from standin.api import data_commands, migrate, options, plugin_commands, settings, tenants
 
 MIGRATION = {
     ("upgrade-db",): migrate.upgrade_db,
@@ -34,6 +34,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, Callable[[Sequence[str]], int], str]]
         plugin_commands.identifiers,
         "Extract unique plugins completed.",
     ),
+    ("create-tenant",): ("create_tenant", tenants.create, "Account and tenant created."),
     ("install-plugins",): ("plugins", plugin_commands.install, "Install plugins completed."),
     ("migrate-data-for-plugin",): ("plugins", data_commands.migrate_names, "Migrate data for plugin completed."),
     ("old-metadata-migration",): ("old_metadata_command", data_commands.old_metadata, ""),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
+from collections.abc import Sequence
 
 from standin.api import basics, db
 
 
-def create(arguments: list[str]) -> int:
+def create(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="flask create-tenant")
     parser.add_argument("--email", required=True)
     parser.add_argument("--name", default="")
