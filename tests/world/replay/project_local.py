@@ -33,17 +33,21 @@ exec "$@"
 
 
 def container(service: str, state: str = "running", env: dict[str, str] | None = None) -> Container:
-    plain = {"name": f"dify-{service}-1", "image": "", "health": "", "started": "", "error": "", "health_output": ""}
     return Container(
         id=f"id-of-{service}",
+        name=f"dify-{service}-1",
         service=service,
+        image="",
         state=state,
+        health="",
         exit_code=0,
         restarts=0,
+        started="",
+        error="",
         out_of_memory=False,
         restart_policy="always",
+        health_output="",
         env=env or {},
-        **plain,
     )
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Dify's databases on a real PostgreSQL: what is asked, copied, dumped and restored, and what is said when it cannot be."""
+"""Dify's databases on a real PostgreSQL: what is asked, copied, dumped and restored, and what is said if not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from project_local import LocalProject
 
-from conftest import Postgres
+Postgres = Any  # the fixture's class, of a conftest that cannot be imported
+
 
 HEAD = "788d3099ae3a"
 
@@ -139,7 +140,7 @@ def test_a_container_that_does_not_run(
         project.found["db_postgres"].state = state
     else:
         del project.found["db_postgres"]
-    with pytest.raises(DatabaseError, match="container of db_postgres (is exited|does not exist)"):
+    with pytest.raises(DatabaseError, match=r"container of db_postgres (is exited|does not exist)"):
         open_database().ping()
 
 
@@ -210,7 +211,8 @@ def test_a_copy_has_what_belongs_to_the_database_itself(database: Database, post
 
         def belongings(name: str) -> list[Any]:
             return postgres.query(
-                "SELECT (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(datacl) a), datconnlimit, datdba, (SELECT array_agg((setrole, setconfig)::text ORDER BY setrole)"
+                "SELECT (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(datacl) a), datconnlimit, datdba,"
+                " (SELECT array_agg((setrole, setconfig)::text ORDER BY setrole)"
                 " FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = %s",
                 name,
             )
@@ -361,5 +363,5 @@ def test_a_snapshot_sees_what_was(database: Database, postgres: Postgres) -> Non
 def test_a_snapshot_whose_server_goes_away_says_so(database: Database) -> None:
     snapshot = database.open_snapshot()
     assert database.terminate("dify") == 1
-    with pytest.raises(DatabaseError, match="snapshot of the database cannot be read: .*terminating connection"):
+    with pytest.raises(DatabaseError, match=r"snapshot of the database cannot be read: .*terminating connection"):
         snapshot.fingerprint()
