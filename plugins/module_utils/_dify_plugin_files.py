@@ -132,22 +132,24 @@ def _move(path: str, target: str) -> None:
 def _restore(name: str, place: str, packages: str, market: Marketplace | None) -> str:
     """Why it could not be put back, "" when it was."""
     target, kept = os.path.join(place, name), os.path.join(packages, name)
+    # Not beside the target: the daemon starts what it finds there.
+    partial = os.path.join(os.path.dirname(place), ".plugin.partial")
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if os.path.isfile(kept):
-            shutil.copyfile(kept, f"{target}.partial")
+            shutil.copyfile(kept, partial)
         elif market is None:
             return "there is no marketplace to ask for it"
         else:
             content = market.package(parse_name(name), time.monotonic() + _MARKET_SECONDS)
-            with open(f"{target}.partial", "wb") as file:
+            with open(partial, "wb") as file:
                 file.write(content)
-        if HAS_YAML and read_package(f"{target}.partial").wanted.identifier != name:
+        if HAS_YAML and read_package(partial).wanted.identifier != name:
             return "what was found under its name has another content"
-        os.replace(f"{target}.partial", target)
+        os.replace(partial, target)
     except (OSError, ValueError, MarketplaceError, PackageError) as exc:
         return str(exc)
     finally:
-        if os.path.exists(f"{target}.partial"):
-            os.unlink(f"{target}.partial")
+        if os.path.exists(partial):
+            os.unlink(partial)
     return ""

@@ -209,6 +209,8 @@ def _described(step: Step, result: dict[str, Any], options: dict[str, Any]) -> d
 def _arguments(step: str, result: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What the machine has to know for a step beyond the two releases."""
     source, target = result["from"], result["to"]
+    if step == "fetch_plugins":
+        return {"missing_ok": "missing_plugins" in (options.get("accept") or [])}
     if step == "backup":
         return {"storage": bool(options.get("backup_storage", True))}
     if step == "data_services":

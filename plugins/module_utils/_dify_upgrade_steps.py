@@ -35,7 +35,7 @@ class Step(NamedTuple):
 
 STEPS: dict[str, Step] = {
     # While everything runs
-    "fetch_plugins": Step(road.fetch),
+    "fetch_plugins": Step(road.fetch, road.unfetch),
     # In the outage
     "maintenance": Step(services.close_doors, services.back_to_old),
     "stop": Step(services.stop_writers, services.writers_back),
