@@ -4,56 +4,53 @@
 
 # Note that this module util is PRIVATE to the collection. It can have breaking changes at any time.
 
-"""Which services `docker compose up` would make anew: asked beforehand, by the same sums that compose compares."""
+"""Which services `docker compose up` would make anew, asked beforehand.
+
+Compose itself is asked, by a dry run: the sums that `config --hash` prints leave out what a service reads from its
+env_file, and the sums at the containers do not.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
-from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError, last_line, mask
 
-__all__ = ["due", "hashes"]
+__all__ = ["due", "fingerprints", "would_make"]
 
-_LABEL = "com.docker.compose."
-_LOOK = 60.0
-
-
-def hashes(project: Project, services: Iterable[str] = ()) -> dict[str, str]:
-    """The sum over what the current release says about each service, as compose notes it at a container."""
-    printed = project.compose(["config", "--hash", ",".join(services) or "*"], _LOOK)
-    pairs = (line.split() for line in printed.splitlines())
-    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+_LOOK = 120.0
+_MADE = re.compile(r"Container (\S+)\s+(?:Recreate|Creating)\s*$")
 
 
-def due(project: Project, services: Iterable[str] = ()) -> dict[str, str]:
-    """Services without a container of this very definition and image, and the sum that each should have.
+def due(project: Project, services: Iterable[str] = ()) -> list[str]:
+    """Services without a container of the current definition and image. One that only has to be started is not due.
 
-    A container that is stopped is not due: starting it is all that it needs.
+    Raises:
+        DockerError: compose cannot say it; an image that is missing is the usual reason.
     """
-    wanted = hashes(project, services)
-    found = {one.service: one for one in project.containers()}
-    images = _images(project, {found[name].image for name in wanted if name in found})
-    missing = {}
-    for name, digest in wanted.items():
-        one = found.get(name)
-        image = images.get(one.image, "") if one else ""
-        same = one is not None and one.labels.get(_LABEL + "config-hash") == digest
-        if not same or (one is not None and image and one.labels.get(_LABEL + "image") not in (image, None)):
-            missing[name] = digest
-    return missing
+    # The dry run looks for an image in its own registry only, so it must not look at all.
+    code, out, err = project.run(["--dry-run", "up", "-d", "--no-deps", "--pull", "never", *services], _LOOK)
+    if code:
+        raise DockerError(f"docker compose cannot say what it would start: {mask(last_line(err or out))}")
+    return would_make(f"{out}\n{err}", project.name, {one.name: one.service for one in project.containers()})
 
 
-def _images(project: Project, names: Iterable[str]) -> dict[str, str]:
-    """What each name of an image means now; a tag may have been pulled anew since its container was made."""
-    ordered = sorted(names)
-    if not ordered:
-        return {}
-    # One that is gone makes inspect exit 1 and still print the others.
-    _code, out, _err = project.docker.run(["image", "inspect", *ordered], _LOOK)
-    try:
-        described = json.loads(out)
-    except ValueError:
-        raise DockerError("docker image inspect answers with something that is not JSON") from None
-    return {tag: str(one.get("Id")) for one in described for tag in one.get("RepoTags") or []}
+def would_make(printed: str, project: str, known: dict[str, str]) -> list[str]:
+    """The services whose containers a dry run says it would make, by the names of those that are there."""
+    own = re.compile(rf"{re.escape(project)}-(.+)-\d+")
+    names = (found[1] for found in map(_MADE.search, printed.splitlines()) if found)
+    found = {name: known.get(name) or ("".join(own.findall(name)) or name) for name in names}
+    return sorted(set(found.values()))
+
+
+def fingerprints(project: Project) -> dict[str, str]:
+    """A sum over all that the current release says about each service, with the values of its env files."""
+    described = project.definition().get("services") or {}
+    return {
+        name: hashlib.sha256(json.dumps(service, sort_keys=True).encode()).hexdigest()
+        for name, service in described.items()
+    }

@@ -252,6 +252,9 @@ class Front:
 
     def _run(self, script: str, timeout: float = _LOOK) -> tuple[int, str, str]:
         """A script in nginx's container; it comes over stdin, so its length does not matter."""
+        one = self._container()
+        if one.state == "paused":  # by a process that was killed meanwhile
+            self.project.docker.run(["unpause", one.id], _LOOK)
         try:
             return self.project.exec(_SERVICE, ["sh", "-s"], timeout, stdin=script)
         except DockerError as exc:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_connections import connections, drain
-from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due
+from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due, fingerprints
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front, FrontError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_handover_proof import NotProved, prove, prove_plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
@@ -36,7 +36,9 @@ _NGINX = "nginx"
 # They take work from a queue, so nobody notices that they are away; each finishes what it has begun.
 _FROM_QUEUE = ("worker", "worker_beat")
 _ONE_SHOT = ("init_permissions",)
-_NEXT = "llmops.stack.next"  # label of a container beside; its value is the sum of the definition
+# Whoever needs them waits for their health check. The first query after it may still meet a connection that is gone.
+_DATA = ("db", "db_postgres", "db_mysql", "redis")
+_NEXT = "llmops.stack.next"  # label of a container beside
 _HOLD = 25.0  # seconds for which requests may have to wait; nginx's and browsers' own limits begin at 60
 _QUIET = 8.0  # of them: for calls that were begun just before
 _LOOK = 60.0
@@ -66,12 +68,11 @@ class Handover:
         self.version = os.path.basename(os.path.realpath(os.path.join(ctx.project.home, "current")))
 
     def run(self, services: Sequence[str]) -> list[str]:
-        wanted = due(self.project, services)
-        wanted = {name: digest for name, digest in wanted.items() if name not in _ONE_SHOT}
+        wanted = [name for name in due(self.project, services) if name not in _ONE_SHOT]
         in_the_way = [name for name in wanted if name not in (*BESIDE, *_FROM_QUEUE, _NGINX)]
         for name in BESIDE:
             if name in wanted:
-                self._replace(name, wanted[name], with_others=bool(in_the_way))
+                self._replace(name, with_others=bool(in_the_way))
             elif not services or name in services:
                 self._tidy(name)
         queue = [name for name in _FROM_QUEUE if name in wanted]
@@ -86,19 +87,20 @@ class Handover:
             self._up([], ["--remove-orphans"])
         if wanted and _NGINX not in wanted:
             self.front.reload()
-        return sorted(wanted)
+        return wanted
 
     # -- beside
 
-    def _replace(self, service: str, digest: str, with_others: bool) -> None:
+    def _replace(self, service: str, with_others: bool) -> None:
         first = self.project.container(service)
         beside = self._beside(service)
         if first is None or not (first.running or beside):
             self._up([service])  # nothing runs that could go on serving
             return
-        name = f"{self.project.name}-{service}-next-{digest[:8]}"
+        # Named after its definition: one that a run for another release or other settings has left is not taken for it.
+        name = f"{self.project.name}-{service}-next-{fingerprints(self.project)[service][:8]}"
         try:
-            address = self._start_beside(service, name, digest, beside)
+            address = self._start_beside(service, name, beside)
         except NotProved as exc:
             self._give_up(service, name)
             if with_others:
@@ -121,7 +123,7 @@ class Handover:
         self._tidy(service)
         self.ctx.log(f"{service}: replaced")
 
-    def _start_beside(self, service: str, name: str, digest: str, beside: Sequence[Container]) -> str:
+    def _start_beside(self, service: str, name: str, beside: Sequence[Container]) -> str:
         """The container beside runs and has proved itself; its address."""
         same = next((one for one in beside if one.name == name), None)
         if same is not None and not same.running:
@@ -130,7 +132,7 @@ class Handover:
         if same is None:
             self.ctx.log(f"{service}: a second container is started beside the first")
             arguments = ["run", "-d", "-T", "--no-deps", "--use-aliases", "--quiet-pull", "--name", name]
-            arguments += ["--label", f"{_NEXT}={digest}"]
+            arguments += ["--label", f"{_NEXT}=1"]
             # The schema is the same, and two migrations at a time get into each other's way.
             arguments += ["-e", "MIGRATION_ENABLED=false"] if service == "api" else []
             code, out, err = self.project.run([*arguments, service], self.ctx.remaining(_LOOK * 2))
@@ -218,7 +220,7 @@ class Handover:
             if api is not None and not quiet:
                 count = connections(self.docker, api.name, port)
                 self.ctx.log(f"{', '.join(services)}: replaced during {count} calls, which may be cut")
-            self._up(services, ["--no-deps", "--timeout", "5"])
+            self._up(services, ["--no-deps", "--timeout", "5"], wait=any(name in _DATA for name in services))
             if "plugin_daemon" in services:
                 prove_plugins(self.ctx, self.version, _HOLD - (time.monotonic() - begun))
         waited = time.monotonic() - begun
@@ -228,5 +230,5 @@ class Handover:
         one = self.project.container(_NGINX)
         return one is not None and one.running
 
-    def _up(self, services: Iterable[str], extra: Iterable[str] = ()) -> None:
-        self.project.up(services, self.ctx.remaining(600), extra=extra)
+    def _up(self, services: Iterable[str], extra: Iterable[str] = (), wait: bool = False) -> None:
+        self.project.up(services, self.ctx.remaining(600), wait=wait, extra=extra)
