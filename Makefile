@@ -9,6 +9,7 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | sha256sum
 WORLD := python3 tests/world/world.py
 SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
+UPGRADE := $(addprefix tests/scenarios/upgrade/test_,chain.py failures.py killed.py)
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
 DEMO_TRACES ?= phoenix
@@ -20,7 +21,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit monitoring pythons images gates docs-lint build sanity engine world world-down \
-	molecule node nodes scenarios console traces traces-long models models-long demo-matrix test test-long bench demo demo-down clean
+	molecule node nodes scenarios console traces traces-long models models-long upgrade upgrade-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +117,16 @@ models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule'
 
 models-long: nodes ## Ollama killed half-way, in a container, and taken over from its own install script
 	pytest tests/scenarios/ollama -m long
+
+upgraded: engine # a node at 0.15.3, made anew: what an upgrade leaves behind cannot be taken back
+	molecule destroy --scenario-name upgrade
+	molecule converge --scenario-name upgrade
+
+upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it, failing migrations, a killed run
+	pytest $(UPGRADE) -m "not long"
+
+upgrade-long: upgraded ## the same over seven releases, with everything that can fail, killed in each phase
+	pytest $(UPGRADE) -m long
 
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -17,7 +19,8 @@ __all__ = ["HOME", "MACHINE", "ROOT", "Run", "on_node"]
 # Another node that has the same variables will do, too.
 MACHINE = Machine(os.environ.get("LLMOPS_NODE", "up1"), "upgrade")
 HOME = "/opt/dify"
-COMPOSE = f"docker compose --project-directory {HOME}/current -p dify"
+# The words in which a failed run tells what happened, which release serves, and where the evidence is.
+MIGRATION = ("migrat", "/opt/dify/upgrades/")
 on_node = MACHINE.on
 
 
@@ -39,6 +42,11 @@ def refused(version: str, *words: str, **variables: Any) -> str:
     assert run.status != 0, run.output[-4000:]
     assert re.search(".*".join(words), run.message, re.IGNORECASE | re.DOTALL), run.message or run.output[-6000:]
     return run.message
+
+
+def roll_back(version: str) -> Run:
+    """The release before the last upgrade, without what was written since."""
+    return MACHINE.play("playbooks/rollback.yml", dify_version=version, dify_rollback_accept_loss=True)
 
 
 def url() -> str:
@@ -101,6 +109,16 @@ def switch(service: str, *settings: str) -> None:
     """A fault of a stand-in (world.py switch)."""
     command = [sys.executable, str(ROOT / "tests" / "world" / "world.py"), "switch", MACHINE.name, service, *settings]
     subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60)
+
+
+@contextlib.contextmanager
+def told(service: str, setting: str) -> Iterator[None]:
+    """A fault for as long as a test asks."""
+    switch(service, setting)
+    try:
+        yield
+    finally:
+        switch(service, setting.partition("=")[0] + "=")
 
 
 def evidence() -> str:
