@@ -82,8 +82,8 @@ def database() -> str:
     return next(line.split()[1] for line in on_node(script).splitlines() if line.split()[0] in ("db", "db_postgres"))
 
 
-def sql(statement: str, name: str = "dify") -> list[list[str]]:
-    psql = ["psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", name]
+def sql(statement: str, name: str = "dify", user: str = "postgres") -> list[list[str]]:
+    psql = ["psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", name]
     done = subprocess.run(
         ["docker", "exec", "-i", MACHINE.container, "docker", "exec", "-i", database(), *psql],
         input=statement,
