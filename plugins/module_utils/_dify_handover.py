@@ -68,6 +68,7 @@ class Handover:
         self.version = os.path.basename(os.path.realpath(os.path.join(ctx.project.home, "current")))
 
     def run(self, services: Sequence[str]) -> list[str]:
+        before = self._state()
         wanted = [name for name in due(self.project, services) if name not in _ONE_SHOT]
         in_the_way = [name for name in wanted if name not in (*BESIDE, *_FROM_QUEUE, _NGINX)]
         for name in BESIDE:
@@ -85,9 +86,14 @@ class Handover:
             self._up([_NGINX], ["--no-deps", "--timeout", "2"])
         if not services:
             self._up([], ["--remove-orphans"])
-        if wanted and _NGINX not in wanted:
+        after = self._state()
+        touched = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+        if touched and _NGINX not in touched:
             self.front.reload()
-        return wanted
+        return touched
+
+    def _state(self) -> dict[str, tuple[str, str]]:
+        return {one.service: (one.id, one.started) for one in self.project.containers() if one.service not in _ONE_SHOT}
 
     # -- beside
 
@@ -102,7 +108,7 @@ class Handover:
         try:
             address = self._start_beside(service, name, beside)
         except NotProved as exc:
-            self._give_up(service, name)
+            said = self._give_up(service, name)
             if with_others:
                 # It may need what changes with it, a password of the database for example.
                 self.ctx.log(f"{service}: {exc}; it is replaced together with the others instead")
@@ -110,7 +116,7 @@ class Handover:
                 return
             raise StepError(
                 f"The new {service} of Dify {self.version} did not get well beside the running one, which goes on "
-                f"serving: {exc}",
+                f"serving: {exc}{said}",
                 f"Its log is in {self.ctx.folder}." if self.ctx.folder else "",
             ) from None
         self.front.point(service, address)
@@ -150,14 +156,17 @@ class Handover:
         self.ctx.log(f"{service}: {name} proved itself after {time.monotonic() - begun:.1f} s")
         return address
 
-    def _give_up(self, service: str, name: str) -> None:
+    def _give_up(self, service: str, name: str) -> str:
+        """Keep what the container said, and remove it where nobody is sent to it; its last words."""
         one = next((one for one in self._beside(service) if one.name == name), None)
         if one is None:
-            return
+            return ""
+        last = self.ctx.mask(" / ".join(self.docker.log_tail(one, _LOOK)))[:500]
         if self.ctx.folder:
             self.ctx.keep(f"{service}-beside.log", self.docker.logs(one, _LOOK))
         if self.project.address(name) not in self.front.pointed().values():
             self.docker.run(["rm", "-f", one.id], _LOOK)
+        return f" Its log ends with: {last}" if last else ""
 
     def _tidy(self, service: str) -> None:
         """Back to the service's own container; those beside it finish their calls and go."""
