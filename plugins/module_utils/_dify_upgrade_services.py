@@ -125,7 +125,7 @@ def _images(ctx: Context) -> dict[str, str]:
 
 
 def _change_stores(ctx: Context, tag: str) -> None:
-    """The stores as this release has them. One that it does not know goes first: two servers must not share a folder."""
+    """The stores as this release has them. One it does not know goes first: two servers must not share a folder."""
     activate(ctx, tag)
     images = _images(ctx)
     strange = [one.service for one in ctx.project.containers() if one.service not in images]
