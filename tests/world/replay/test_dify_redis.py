@@ -69,7 +69,7 @@ def test_keys_by_pattern(project: LocalProject, client: redis.Redis) -> None:
 
 def test_a_wrong_password_is_said_and_not_shown(project: LocalProject, client: redis.Redis) -> None:
     project.env["REDIS_PASSWORD"] = "not-this-one"
-    with pytest.raises(dify_redis.RedisError, match="WRONGPASS|NOAUTH") as caught:
+    with pytest.raises(dify_redis.RedisError, match=r"WRONGPASS|NOAUTH") as caught:
         dify_redis.lock_ttl_ms(project)
     assert "not-this-one" not in str(caught.value) + project.commands
 
