@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front
 from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_files import mend_plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import await_release
@@ -146,6 +147,8 @@ def stores_of_old(ctx: Context) -> None:
 
 
 def start_daemon(ctx: Context) -> None:
+    """Its folder holds what is installed and nothing else: it starts every file that is there."""
+    mend_plugins(ctx)
     ctx.project.up([DAEMON], ctx.remaining(300), extra=["--no-deps"])
 
 
