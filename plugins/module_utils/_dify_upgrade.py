@@ -101,9 +101,7 @@ class Machine:
     def _run(self, plan: Mapping[str, Any], info: Mapping[str, Any], backup: str) -> Outcome:
         began = time.gmtime()
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', began)}-{plan['from']}-to-{plan['to']}"
-        folder = os.path.join(self.project.home, FOLDER, name)
-        os.makedirs(folder, mode=0o700)
-        os.chmod(os.path.dirname(folder), 0o700)
+        folder = self._new_folder(name)
         journal = Journal.begin(
             self.project.home,
             id=name,
@@ -123,6 +121,16 @@ class Machine:
                 raise self._unfinished(ctx, journal, exc) from exc
             raise self._back(ctx, journal, exc) from exc
         return self._finished(journal)
+
+    def _new_folder(self, name: str) -> str:
+        parent = os.path.join(self.project.home, FOLDER)
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        folder, count = os.path.join(parent, name), 1
+        while os.path.exists(folder):
+            count += 1
+            folder = os.path.join(parent, f"{name}-{count}")
+        os.mkdir(folder, 0o700)
+        return folder
 
     def _forward(self, ctx: Context, journal: Journal) -> None:
         for step in journal.state["plan"]["steps"]:

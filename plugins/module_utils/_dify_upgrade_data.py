@@ -18,13 +18,13 @@ import time
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_migration as migration
-from ansible_collections.llmops.stack.plugins.module_utils._dify_database import DatabaseError
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
 from ansible_collections.llmops.stack.plugins.module_utils._dify_fingerprint import compare
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import demand_health
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_services import WORKERS
 
-__all__ = ["copies_back", "copy_databases", "forget_copies", "migrate", "prove", "prove_old", "restore_databases"]
+__all__ = ["copies_back", "copy_databases", "forget", "migrate", "prove", "prove_old", "restore_databases"]
 
 _COPIES = "copy_databases"
 _EMPTY_SECONDS = 20
@@ -75,9 +75,11 @@ def copies_back(ctx: Context) -> None:
         ctx.log(f"database {name}: put back as it was")
 
 
-def forget_copies(ctx: Context) -> None:
+def forget(ctx: Context) -> None:
+    """What was kept for a way back that is not needed any more."""
     for copy in _copies(ctx).values():
         ctx.database.drop(copy)
+    vectors.forget(ctx)
 
 
 # -- the migration, and what it must not have changed
@@ -121,8 +123,8 @@ class _Comparison(threading.Thread):
         try:
             self.before = self.database.fingerprint(self.copy)
             self.after = self.snapshot.fingerprint()
-        except DatabaseError as exc:
-            self.error = str(exc)
+        except Exception as exc:
+            self.error = str(exc) or type(exc).__name__
         finally:
             self.snapshot.close()
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front
 from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover
@@ -140,6 +141,7 @@ def stores_of_new(ctx: Context) -> None:
 
 
 def stores_of_old(ctx: Context) -> None:
+    vectors.unkeep(ctx)  # before a server is started on the folder
     _change_stores(ctx, ctx.old)
 
 

@@ -36,6 +36,7 @@ class Step(NamedTuple):
 STEPS: dict[str, Step] = {
     # While everything runs
     "fetch_plugins": Step(road.fetch, road.unfetch),
+    "prepare_vectors": Step(vectors.prepare, vectors.unprepare),
     # In the outage
     "maintenance": Step(services.close_doors, services.back_to_old),
     "stop": Step(services.stop_writers, services.writers_back),
@@ -47,6 +48,7 @@ STEPS: dict[str, Step] = {
     "restore_databases": Step(data.restore_databases),
     "migrate": Step(data.migrate),
     "load_vectors": Step(vectors.load),
+    "vector_properties": Step(vectors.add_properties),
     "start_daemon": Step(services.start_daemon, services.take_new_away),
     "install_plugins": Step(road.install),
     "plugin_names": Step(road.names),
@@ -58,7 +60,7 @@ STEPS: dict[str, Step] = {
     # From here on the new release is the one that is kept
     "prove": Step(data.prove),
     "open": Step(services.open_doors),
-    "forget_copies": Step(data.forget_copies),
+    "forget_copies": Step(data.forget),
     "prune": Step(prune),
 }
 
