@@ -121,6 +121,9 @@ SINCE = {
     "names_by_id": "1.3.1",  # migrate-data-for-plugin goes through rows by their id, not again and again
     "category_commands": "1.15.0",
     "tells_what_is_not_installed": "1.16.0",  # install-plugins, in its file
+    # knowledge
+    "named_vectors": "1.9.2",
+    "vector_doc_type": "1.13.1",
     # models
     "credential_routes": "1.8.0",
     "short_model_types": "1.14.0",  # llm instead of text-generation in the tables

@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Knowledge, as far as it calls a model: a text comes in by the service API, the worker cuts and embeds it.
+"""Knowledge: a text comes in by the service API, the worker cuts and embeds it, a question finds its pieces again.
 
 The routes are those of Dify's published API reference, not of a recording. The text lies in the storage, which api and
-worker share, and the task goes through the queue `dataset`, as in Dify. What comes of an embedding is dropped: there is
-no vector store here.
+worker share, and the task goes through the queue `dataset`, as in Dify. Vectors go to the release's own vector store.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from standin.api import (
     replies,
     service,
     settings,
+    vectors,
 )
 from standin.api.credentials import Model
 from standin.api.workspaces import stamp
@@ -187,8 +187,8 @@ def indexing_status(request: Request, dataset_id: str, batch: str) -> Response:
 def index(task: dict[str, str]) -> None:
     """The worker's part: segments, and for each batch of them a call of the embedding model."""
     row = db.row(
-        "SELECT d.*, s.indexing_technique, s.embedding_model, s.embedding_model_provider FROM documents d "
-        "JOIN datasets s ON s.id = d.dataset_id WHERE d.id::text = %s",
+        "SELECT d.*, s.indexing_technique, s.embedding_model, s.embedding_model_provider, s.index_struct "
+        "FROM documents d JOIN datasets s ON s.id = d.dataset_id WHERE d.id::text = %s",
         task["document"],
     )
     if row is None:
@@ -212,17 +212,19 @@ def _index(row: dict[str, Any]) -> int:
     segments = [
         (
             db.row(
-                "INSERT INTO document_segments (tenant_id, dataset_id, document_id, position, content) "
-                "VALUES (%s, %s, %s, %s, %s) RETURNING *",
+                "INSERT INTO document_segments (tenant_id, dataset_id, document_id, position, content, "
+                "index_node_id, index_node_hash) VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING *",
                 tenant_id,
                 row["dataset_id"],
                 row["id"],
                 position,
-                part.strip(),
+                part,
+                str(uuid.uuid4()),
+                vectors.node_hash(part),
             )
             or {}
         )
-        for position, part in enumerate((part for part in text.split("\n\n") if part.strip()), 1)
+        for position, part in enumerate((part.strip() for part in text.split("\n\n") if part.strip()), 1)
     ]
     used = 0
     size = len(segments) or 1
@@ -232,7 +234,10 @@ def _index(row: dict[str, Any]) -> int:
     for start in range(0, len(segments), size):
         batch = segments[start : start + size]
         if embed is not None:
-            used += embed([one["content"] for one in batch]).usage.total_tokens
+            result = embed([one["content"] for one in batch])
+            used += result.usage.total_tokens
+            if vectors.wanted():
+                vectors.add({**row, "id": row["dataset_id"]}, batch, result.embeddings)
         db.execute("UPDATE document_segments SET status = 'completed' WHERE id = ANY(%s)", [one["id"] for one in batch])
     return used
 
@@ -247,10 +252,59 @@ def _embedder(tenant_id: str, provider_name: str, name: str) -> tuple[int, Any]:
     schema = providers.model_schema(tenant_id, provider, KIND, name, config) or {}
     model = invoking.embedding_model(tenant_id, provider)
 
-    def embed(texts: list[str]) -> Any:
-        return model.invoke(model=name, credentials=config, texts=texts, user=None, input_type=invoking.document())
+    def embed(texts: list[str], kind: Any = None) -> Any:
+        kind = kind or invoking.document()
+        return model.invoke(model=name, credentials=config, texts=texts, user=None, input_type=kind)
 
     return int((schema.get("model_properties") or {}).get("max_chunks") or 1), embed
+
+
+def retrieve(request: Request, dataset_id: str) -> Response:
+    """The pieces next to a question, best first. Knowledge without vectors is not searched."""
+    token = service.token_of(request, "dataset")
+    dataset = db.row("SELECT * FROM datasets WHERE id::text = %s AND tenant_id = %s", dataset_id, token["tenant_id"])
+    if dataset is None:
+        raise replies.fail(404, "not_found", "Dataset not found.")
+    data = replies.body(request, "HitTestingPayload", "query")
+    records: list[dict[str, Any]] = []
+    if dataset["indexing_technique"] == "high_quality":
+        _size, embed = _embedder(
+            str(token["tenant_id"]), dataset["embedding_model_provider"], dataset["embedding_model"]
+        )
+        question = embed([data["query"]], invoking.question()).embeddings[0]
+        top_k = int((data.get("retrieval_model") or {}).get("top_k") or 4)
+        try:
+            scores = vectors.search(dataset, question, top_k)
+        except ValueError as error:
+            raise replies.invalid(str(error)) from error
+        records = _records(str(dataset["id"]), scores)
+    return replies.console({"query": {"content": data["query"]}, "records": records})
+
+
+def _records(dataset_id: str, scores: dict[str, float]) -> list[dict[str, Any]]:
+    found = db.rows(
+        "SELECT s.*, d.name AS document_name FROM document_segments s JOIN documents d ON d.id = s.document_id "
+        "WHERE s.dataset_id = %s AND s.index_node_id = ANY(%s) AND s.enabled AND s.status = 'completed'",
+        dataset_id,
+        list(scores),
+    )
+    names = ("id", "position", "document_id", "content", "answer", "index_node_id", "index_node_hash", "enabled")
+    records = [
+        {
+            "segment": {
+                **{name: row[name] for name in (*names, "status")},
+                "document": {
+                    "id": row["document_id"],
+                    "data_source_type": "upload_file",
+                    "name": row["document_name"],
+                },
+            },
+            "score": scores[row["index_node_id"]],
+            "tsne_position": None,
+        }
+        for row in found
+    ]
+    return sorted(records, key=lambda one: -one["score"])
 
 
 def routes(router: Router) -> None:
@@ -259,3 +313,5 @@ def routes(router: Router) -> None:
     for name in ("create-by-text", "create_by_text") if versions.has("plugins") else ("create_by_text",):
         router.add("POST", f"/v1/datasets/<dataset_id>/document/{name}", create_by_text)
     router.add("GET", "/v1/datasets/<dataset_id>/documents/<batch>/indexing-status", indexing_status)
+    for name in ("retrieve", "hit-testing"):
+        router.add("POST", f"/v1/datasets/<dataset_id>/{name}", retrieve)

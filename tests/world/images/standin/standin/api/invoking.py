@@ -58,3 +58,7 @@ def messages(given: Iterable[dict[str, Any]]) -> list[Any]:
 def document() -> Any:
     """What an embedded text is: not a question."""
     return _runtime("entities.text_embedding_entities").EmbeddingInputType.DOCUMENT
+
+
+def question() -> Any:
+    return _runtime("entities.text_embedding_entities").EmbeddingInputType.QUERY
