@@ -19,7 +19,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +30,11 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_p
 from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import BackupError, Location
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
 from ansible_collections.llmops.stack.plugins.module_utils._download import existing, sync_folder
 
-__all__ = ["Backup", "Clock", "Options"]
+__all__ = ["Backup", "Clock", "Options", "alone"]
 
 REASON = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _MB = 1024 * 1024
@@ -52,9 +53,25 @@ class Clock:
         if time.monotonic() > self.end:
             raise BackupError(f"{self.what} was not done within {self.seconds:g} s. Raise {self.variable}.")
 
+    def spent(self) -> float:
+        return round(self.seconds - (self.end - time.monotonic()), 1)
+
     def left(self) -> float:
         self.tick()
         return max(1.0, self.end - time.monotonic())
+
+
+@contextlib.contextmanager
+def alone(home: str, clock: Clock, what: str) -> Iterator[None]:
+    """While no upgrade, restore or other backup of this Dify runs; waits for one."""
+    try:
+        with locked(home, clock.left()):
+            yield
+    except Busy:
+        raise BackupError(
+            f"An upgrade, a restore or a backup of {home} runs, and did not end within {clock.seconds:g} s, so no "
+            f"{what} was begun. Try again when it has ended."
+        ) from None
 
 
 @dataclass
@@ -105,6 +122,12 @@ class Backup:
         if not REASON.fullmatch(self.options.reason):
             raise BackupError(
                 f"reason is {self.options.reason!r}, and must be one word of small letters, digits and _, like manual."
+            )
+        journal = Journal.read(self.options.home)
+        if journal.unfinished:
+            raise BackupError(
+                f"The upgrade from {journal.state.get('from')} to {journal.state.get('to')} was interrupted here, and "
+                "the databases may be those of neither. Run site.yml first: it finishes the upgrade, or goes back."
             )
         settings = self.project.settings()
         with self._asked():
@@ -166,10 +189,10 @@ class Backup:
         Raises:
             BackupError: it did not work; what was written is gone again.
         """
-        begun = time.monotonic()
-        with self.location.locked(self.clock.tick, lambda: time.sleep(1)):
-            self.location.clear_leftovers()
+        with alone(self.options.home, self.clock, "backup"):
             look = self.look()
+            os.makedirs(self.location.path, mode=0o700, exist_ok=True)
+            self.location.clear_leftovers()
             name = self.free_name(look.version)
             partial = self.location.at(name) + manifests.PARTIAL
             try:
@@ -186,8 +209,9 @@ class Backup:
             pruned = self.location.prune(self.options.keep, name)
         return {
             "path": self.location.at(name),
-            **{key: manifest[key] for key in ("version", "head", "files", "databases", "fingerprint", "warnings")},
-            "seconds": round(time.monotonic() - begun, 1),
+            **{key: manifest[key] for key in ("version", "head", "files", "databases", "fingerprint")},
+            "notes": manifest["warnings"],
+            "seconds": self.clock.spent(),
             "pruned": pruned,
         }
 
@@ -238,7 +262,12 @@ class Backup:
                 path = os.path.join(folder, f"{role}.dump")
                 self.database.dump(name, path, self.clock.left(), snapshot=moment)
                 listed = self.database.check_dump(path, self.clock.left())
-                databases[role] = {"name": name, "file": f"{role}.dump", "tables": listed["tables"]}
+                databases[role] = {
+                    "name": name,
+                    "file": f"{role}.dump",
+                    "tables": listed["tables"],
+                    "bytes": self.database.size_bytes(name),  # on the server, as a restore will need them
+                }
             fingerprint = snapshot.fingerprint()
         finally:
             snapshot.close()

@@ -12,13 +12,12 @@ when all of it has been read back; one that ends in C(.partial) is none.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
@@ -103,25 +102,8 @@ class Location:
         except FileNotFoundError:
             return []
 
-    @contextlib.contextmanager
-    def locked(self, tick: Callable[[], None], pause: Callable[[], None]) -> Iterator[None]:
-        """One at a time; waits for another one until C(tick) gives up. The lock ends with its process."""
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
-        handle = os.open(self.at(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    tick()
-                    pause()
-            yield
-        finally:
-            os.close(handle)
-
     def clear_leftovers(self) -> None:
-        """Remove what runs that were killed have left; only under the lock."""
+        """Remove what runs that were killed have left; only while nobody else makes a backup."""
         for name in self._names():
             if name.endswith(PARTIAL) and _NAME.fullmatch(name[: -len(PARTIAL)]):
                 shutil.rmtree(self.at(name))
