@@ -219,6 +219,13 @@ class _Way:
         lost = [str(one.get("id")) for one in self.info.get("plugins") or [] if one.get("file") is False]
         if lost:
             found.append(f"Installed plugins whose package is not on the disk: {_few(lost)}. They are fetched again.")
+        vector = self.info.get("vector") or {}
+        if self.crosses("vector_doc_type") and vector.get("store") == "weaviate" and not vector.get("internal", True):
+            found.append(
+                f"Dify {self.target} asks for the property doc_type (text) in each search, and collections in a "
+                "Weaviate of your own get it from nobody: add it to each, or searches fail with 'no such prop "
+                "doc_type'."
+            )
         invalid = list(self.db.get("invalid_indexes") or [])
         if invalid:
             found.append(f"The database has invalid indexes, left by a build that was ended: {_few(invalid)}.")

@@ -196,7 +196,7 @@ def _due(step: Step, result: dict[str, Any], info: dict[str, Any]) -> bool:
         return False
     if step.feature and not crosses(source, target, step.feature):
         return False
-    return not step.condition or bool(_CONDITIONS[step.condition](target, info))
+    return not step.condition or bool(_CONDITIONS[step.condition](source, target, info))
 
 
 def _described(step: Step, result: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -234,20 +234,28 @@ def half_committing(source: str, target: str) -> list[str]:
     return [revision for revision, known in HALF_COMMITTING.items() if start < parse_version(known["first"]) <= end]
 
 
-def _legacy_types(target: str, info: dict[str, Any]) -> bool:
+def _legacy_types(_source: str, target: str, info: dict[str, Any]) -> bool:
     return since(target, "model_type_command") and info.get("legacy_model_types", 1) > 0
 
 
-def _own_weaviate(_target: str, info: dict[str, Any]) -> bool:
+def _own_weaviate(_source: str, _target: str, info: dict[str, Any]) -> bool:
     vector = info.get("vector") or {}
     return (vector.get("store") or "weaviate") == "weaviate" and bool(vector.get("internal", True))
 
 
+def _older_collections(source: str, target: str, info: dict[str, Any]) -> bool:
+    """Those that come over 1.9.2 in this upgrade are made with all properties."""
+    return not crosses(source, target, "weaviate_1_27") and _own_weaviate(source, target, info)
+
+
 _CONDITIONS = {
     "own_weaviate": _own_weaviate,
-    "local_storage": lambda _target, info: (info.get("storage") or {}).get("local", True),
-    "old_sandbox_config": lambda _target, info: (info.get("sandbox_config") or {"python_path": "?"}).get("python_path"),
-    "daemon_wanted": lambda target, _info: since(target, "plugin_daemon"),
+    "older_collections": _older_collections,
+    "local_storage": lambda _source, _target, info: (info.get("storage") or {}).get("local", True),
+    "old_sandbox_config": lambda _source, _target, info: (info.get("sandbox_config") or {"python_path": "?"}).get(
+        "python_path"
+    ),
+    "daemon_wanted": lambda _source, target, _info: since(target, "plugin_daemon"),
     "legacy_types_due": _legacy_types,
-    "old_strategies": lambda _target, info: info.get("old_upgrade_strategies", 1),
+    "old_strategies": lambda _source, _target, info: info.get("old_upgrade_strategies", 1),
 }

@@ -50,6 +50,12 @@ STEPS: tuple[Step, ...] = (
         "An image that cannot be had must be known while the old release still runs untouched.",
     ),
     Step(
+        "backup",
+        "before",
+        "Make a backup and verify it",
+        "Both databases, files, settings and secrets as they are now, for restore.yml and rollback.yml.",
+    ),
+    Step(
         "fetch_plugins",
         "before",
         "Fetch the plugins that each workspace needs",
@@ -57,10 +63,13 @@ STEPS: tuple[Step, ...] = (
         feature="plugin_daemon",
     ),
     Step(
-        "backup",
+        "prepare_vectors",
         "before",
-        "Make a backup and verify it",
-        "Both databases, files, settings and secrets as they are now, for restore.yml and rollback.yml.",
+        "Fill a Weaviate of the new release beside the one that serves",
+        "Weaviate 1.27, which Dify ships from 1.9.2 on, starts on what 1.19 wrote and has lost every object.",
+        kinds=(OTHER,),
+        feature="weaviate_1_27",
+        condition="own_weaviate",
     ),
     Step(
         "maintenance",
@@ -86,8 +95,8 @@ STEPS: tuple[Step, ...] = (
     Step(
         "keep_vectors",
         "outage",
-        "Export Weaviate's collections and move its files aside",
-        "Weaviate 1.27, which Dify ships from 1.9.2 on, cannot read what 1.19 wrote.",
+        "Copy what has changed since, and let the two Weaviates change places",
+        "The old one's files are moved, never written to, so that the way back has them as they were.",
         kinds=(OTHER,),
         feature="weaviate_1_27",
         condition="own_weaviate",
@@ -133,11 +142,20 @@ STEPS: tuple[Step, ...] = (
     Step(
         "load_vectors",
         "outage",
-        "Load the collections into the new Weaviate",
-        "Knowledge bases answer from it; their counts are compared with the export.",
+        "See that the new Weaviate has it all, and answers as the new release will ask",
+        "An empty Weaviate is healthy, too; only counts and a search tell.",
         kinds=(OTHER,),
         feature="weaviate_1_27",
         condition="own_weaviate",
+    ),
+    Step(
+        "vector_properties",
+        "outage",
+        "Give Weaviate's collections the properties that the new release asks for",
+        "From 1.13.1 on each search asks for doc_type, and a collection made before fails with 'no such prop'.",
+        kinds=(OTHER,),
+        feature="vector_doc_type",
+        condition="older_collections",
     ),
     Step(
         "install_plugins",

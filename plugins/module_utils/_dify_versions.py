@@ -133,6 +133,7 @@ FEATURES: dict[str, str] = {
     "base64_password": "1.11.2",
     "migration_exit_code": "1.13.0",  # before it, a failed migration exits 0
     "api_healthcheck": "1.14.0",
+    "vector_doc_type": "1.13.1",  # each search in Weaviate asks for a property that older collections lack
     "sandbox_own_python": "1.13.3",  # the sandbox brings its Python elsewhere than python_path of older settings says
     "daemon_migrate": "1.14.0",  # the plugin daemon makes its tables by a command of its own, not at its start
     "env_layout": "1.14.1",  # .env is an env_file of the containers, optional files under envs/

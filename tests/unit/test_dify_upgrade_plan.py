@@ -148,7 +148,15 @@ class TestEveryPair:
 
     def test_a_long_way_does_what_its_parts_do(self) -> None:
         """What must be done once is done whether the way is taken in one step or in two."""
-        once = {"fetch_plugins", "keep_vectors", "load_vectors", "storage_owner", "install_plugins", "plugin_names"}
+        once = {
+            "fetch_plugins",
+            "prepare_vectors",
+            "keep_vectors",
+            "load_vectors",
+            "storage_owner",
+            "install_plugins",
+            "plugin_names",
+        }
         once |= set(EFFECTS)
         edges = [tag for tag in HEADS if tag in EDGES]
         for source, via, target in itertools.combinations(edges, 3):
@@ -188,6 +196,7 @@ class TestRules:
             ("fetch_plugins", "1.0.0"),
             ("install_plugins", "1.0.0"),
             ("plugin_names", "1.0.0"),
+            ("prepare_vectors", "1.9.2"),
             ("keep_vectors", "1.9.2"),
             ("load_vectors", "1.9.2"),
             ("storage_owner", "1.10.1"),
@@ -214,6 +223,13 @@ class TestRules:
         assert not {"keep_vectors", "load_vectors", "storage_owner", "sandbox_config", "plugin_auto_upgrade"} & set(
             ids(made)
         )
+
+    def test_collections_get_what_searches_ask_for_once(self) -> None:
+        assert "vector_properties" in ids(planned("1.12.1", "1.13.1"))
+        assert "vector_properties" not in ids(planned("1.7.0", "1.16.0"))  # they are made anew at 1.9.2
+        assert "vector_properties" not in ids(planned("1.13.1", "1.16.0"))
+        external = planned("1.12.1", "1.14.1", vector={"store": "weaviate", "internal": False})
+        assert "vector_properties" not in ids(external) and any("doc_type" in text for text in external["warnings"])
 
     def test_a_migration_knows_where_it_may_break(self) -> None:
         assert half_committing("1.4.1", "1.4.2") == ["4474872b0ee6"]
