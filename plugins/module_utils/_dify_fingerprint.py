@@ -18,7 +18,8 @@ from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
 
-__all__ = ["COLUMNS", "columns_of", "compare", "fingerprint_of", "fingerprint_sql"]
+__all__ = ["COLUMNS", "MODEL_TYPES", "columns_of", "compare", "fingerprint_of", "fingerprint_sql"]
+__all__ += ["model_type_sql", "provider_sql"]
 
 # Table -> columns that no release up to 1.16.0 drops or rewrites. A mark tells which form counts:
 # * the plugin's name of a provider (ollama is langgenius/ollama/ollama), % the new names of model types,
@@ -85,6 +86,8 @@ CIPHERTEXTS = (
     "provider_model_credentials",
 )
 SECRETS = "secrets"
+# Names of model types that Dify stored before 1.14.1, and wants renamed by a command of 1.15.
+MODEL_TYPES = {"text-generation": "llm", "embeddings": "text-embedding", "reranking": "rerank"}
 _DIGIT_SUM = "coalesce(sum(('x' || substr({}, 1, 15))::bit(60)::bigint), 0)"
 # The same text for the same value, whatever the server is set to.
 _SAME_TEXT = (
@@ -189,15 +192,25 @@ def _row(wanted: str, present: set[str]) -> str:
             values.append("'-'")
             continue
         if mark == "*":
-            long = f"'langgenius/' || {column} || '/' || {column}"
-            text = f"CASE WHEN {column} = '' OR {column} LIKE '%/%' THEN {column} ELSE {long} END"
+            text = provider_sql(column)
         elif mark == "%":
-            renamed = "WHEN 'text-generation' THEN 'llm' WHEN 'embeddings' THEN 'text-embedding'"
-            text = f"CASE {column} {renamed} WHEN 'reranking' THEN 'rerank' ELSE {column} END"
+            text = model_type_sql(column)
         elif mark == "~":
             text = f"replace({column}, '_', '-')"
         values.append(f"coalesce({text}, '-')")
     return " || '|' || ".join(values)
+
+
+def provider_sql(column: str) -> str:
+    """A provider by the name that it has since plugins."""
+    long = f"'langgenius/' || {column} || '/' || {column}"
+    return f"CASE WHEN {column} = '' OR {column} LIKE '%/%' THEN {column} ELSE {long} END"
+
+
+def model_type_sql(column: str) -> str:
+    """A model type by its present name."""
+    renamed = " ".join(f"WHEN '{old}' THEN '{new}'" for old, new in MODEL_TYPES.items())
+    return f"CASE {column} {renamed} ELSE {column} END"
 
 
 def _rows(count: int) -> str:

@@ -27,6 +27,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge
     judge,
     reason,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_network import addresses
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import StepError
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError, mask
 
@@ -79,11 +80,12 @@ class MigrationError(StepError):
         self.kind = kind
 
 
-def run(project: Any, database: Any, info: Mapping[str, str], timeout: float, log: str) -> Migrated:
+def run(project: Any, database: Any, info: Mapping[str, Any], timeout: float, log: str) -> Migrated:
     """Brings the database to the head of the current release, in a one-off container of its api.
 
     Args:
-        info: from, to (releases), start_head (empty: not checked), expected_head (empty: the release is asked).
+        info: from, to (releases), start_head (empty: not checked), expected_head (empty: the release is asked),
+            end_foreign_sessions (the operator's word).
         log: the path of a file that gets all of the run's output, without secrets.
 
     Raises:
@@ -97,7 +99,7 @@ def run(project: Any, database: Any, info: Mapping[str, str], timeout: float, lo
         if start == expected:
             return Migrated(0.0, "")
         _demand_start(info, start)
-        clear_way(project, database)
+        clear_way(project, database, bool(info.get("end_foreign_sessions")))
         mend_half_committed(database, start)
         seconds = 0.0
         for _attempt in (1, 2):
@@ -145,14 +147,19 @@ def mend_half_committed(database: Any, head: str) -> bool:
     return True
 
 
-def clear_way(project: Any, database: Any) -> None:
+def clear_way(project: Any, database: Any, end_foreign: bool = False) -> None:
     """Nobody is in the database, and no lock is left of a run that is gone.
+
+    C(end_foreign) is the operator's word to end the sessions of others.
 
     Raises:
         MigrationError: somebody is there, or holds the lock.
     """
     end_runs(project)
-    _end_left_over(project, database)
+    if end_foreign:
+        database.terminate(database.name)
+    else:
+        _end_left_over(project, database)
     try:
         if not dify_redis.lock_ttl_ms(project):
             return
@@ -194,7 +201,7 @@ def _end_left_over(project: Any, database: Any) -> None:
         if not sessions:
             return
         if time.monotonic() > until:
-            living = _addresses(project) if database.internal else None
+            living = addresses(project) if database.internal else None
             owned = [one for one in sessions if living is None or not one["client"] or one["client"] in living]
             if not owned:
                 database.terminate(database.name)
@@ -209,19 +216,7 @@ def _end_left_over(project: Any, database: Any) -> None:
         time.sleep(0.3)
 
 
-def _addresses(project: Any) -> dict[str, str]:
-    """Address -> name of what is on the project's network, its gateway (the host) included."""
-    template = (
-        "{{range .IPAM.Config}}{{.Gateway}} the host\n{{end}}"
-        "{{range .Containers}}{{.IPv4Address}} container {{.Name}}\n{{end}}"
-    )
-    network = f"{project.name}_default"
-    out = project.docker.output(["network", "inspect", network, "--format", template], 30)
-    pairs = [line.split(" ", 1) for line in out.splitlines() if " " in line]
-    return {address.split("/")[0]: name for address, name in pairs if address}
-
-
-def _demand_start(info: Mapping[str, str], start: str) -> None:
+def _demand_start(info: Mapping[str, Any], start: str) -> None:
     wanted = info.get("start_head") or start
     # A run that broke off half-way may have moved it: that is mended, and gone on from.
     if start not in (wanted, *HALF_COMMITTED):
@@ -242,7 +237,7 @@ def _verdict(database: Any, done: Done, output: str, expected: str, start: str) 
 
 
 def _error(
-    verdict: Verdict, cause: str, info: Mapping[str, str], done: Done, head: str, expected: str, timeout: float
+    verdict: Verdict, cause: str, info: Mapping[str, Any], done: Done, head: str, expected: str, timeout: float
 ) -> MigrationError:
     kind = verdict.kind
     if kind == "failed" and cause:
