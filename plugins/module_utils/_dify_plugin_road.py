@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,12 +57,26 @@ def fetch(ctx: Context) -> None:
     ctx.remember("packages", {name: vars(one) for name, one in packages.items()})
     ctx.remember("wanted", {tenant: [one.wanted.plugin for one in given] for tenant, given in wanted.items()})
     if packages:
+        _remember_what_was_there(ctx)
         _prepare(ctx, wanted)
 
 
 def unfetch(ctx: Context) -> None:
-    """Take the daemon beside the old release away. What it has installed stays, and nobody uses it."""
-    ctx.project.docker.run(["rm", "-f", _beside(ctx)], 60)
+    """The host as it was: no daemon beside the old release, and neither its database nor its files, if they are new.
+
+    Files without that database would be strays, which the next daemon starts.
+    """
+    _remove_beside(ctx)
+    fresh = ctx.recall("fresh")
+    if not fresh:
+        return
+    ctx.database.drop(fresh["database"])
+    for name in set(_stored(ctx)) - set(fresh["kept"]):
+        path = os.path.join(_storage(ctx), name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
 
 
 def install(ctx: Context) -> None:
@@ -169,7 +184,7 @@ def _packages(ctx: Context, found: Needs) -> dict[str, Fetched]:
 def _prepare(ctx: Context, wanted: Mapping[str, Sequence[Fetched]]) -> None:
     """The new daemon beside the old release: its image, storage and database are its own already."""
     name = _beside(ctx)
-    unfetch(ctx)
+    _remove_beside(ctx)
     old = Database(ctx.project)
     # The old release's database service may have another name than the new one's.
     env = {"DB_HOST": old.host, "DB_PORT": old.port} if old.internal else {}
@@ -194,7 +209,30 @@ def _prepare(ctx: Context, wanted: Mapping[str, Sequence[Fetched]]) -> None:
         ctx.keep("plugin_daemon-beside.log", out)
         # Stopped first: it ends its plugins, and no session of it is left in its database.
         ctx.project.docker.run(["stop", "-t", "10", name], 60)
-        unfetch(ctx)
+        _remove_beside(ctx)
+
+
+def _remember_what_was_there(ctx: Context) -> None:
+    """For the way back. An earlier try of this upgrade may have noted it already, and then made more."""
+    name = ctx.project.settings(ctx.new).get("DB_PLUGIN_DATABASE") or "dify_plugin"
+    if ctx.recall("fresh") is None:
+        there = ctx.database.exists(name)
+        ctx.remember("fresh", {} if there else {"database": name, "kept": _stored(ctx)})
+
+
+def _storage(ctx: Context) -> str:
+    return os.path.join(ctx.project.home, "volumes", SERVICE)
+
+
+def _stored(ctx: Context) -> list[str]:
+    try:
+        return sorted(os.listdir(_storage(ctx)))
+    except FileNotFoundError:
+        return []
+
+
+def _remove_beside(ctx: Context) -> None:
+    ctx.project.docker.run(["rm", "-f", _beside(ctx)], 60)
 
 
 def _installer(ctx: Context, url: str) -> Installer:

@@ -39,6 +39,9 @@ class Database:
     def exists(self, name: str) -> bool:
         return bool(self.sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'", "postgres"))
 
+    def drop(self, name: str) -> None:
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", "postgres")
+
 
 class Docker:
     def __init__(self) -> None:

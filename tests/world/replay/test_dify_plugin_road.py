@@ -146,7 +146,8 @@ def beside(
     """A 0.15.3 on its way to 1.12.1; the new daemon starts when compose is told to."""
     instance = make("1.12.1", "0.15.3")
     port = daemon.url.rpartition(":")[2]
-    project = Project(instance, tmp_path, {"PLUGIN_DAEMON_KEY": harness.KEY, "PLUGIN_DAEMON_PORT": port})
+    settings = {"PLUGIN_DAEMON_KEY": harness.KEY, "PLUGIN_DAEMON_PORT": port, "DB_PLUGIN_DATABASE": daemon.database}
+    project = Project(instance, tmp_path, settings)
     project.on_run = daemon.start
     options = {"marketplace_url": market.url, "plugin_daemon_url": daemon.url, "plugin_timeout": 30, **options}
     ctx = context(project, Database(instance), tmp_path / "evidence", options.pop("plan", {}), **options)
@@ -183,6 +184,27 @@ def test_plugins_are_installed_beside_the_old_release_and_only_looked_at_in_the_
     road.install(ctx)
     assert len(market.asked) == asked
     assert third not in [row[0] for row in listed(daemon)]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_on_the_way_back_goes_what_was_not_there_before(
+    make: Make, market: Market, daemon: harness.Daemon, tmp_path: Path, before: bool
+) -> None:
+    ctx, project = beside(make, market, daemon, tmp_path)
+    workspace(project.instance, "ollama")
+    storage = tmp_path / "volumes" / "plugin_daemon"
+    storage.mkdir(parents=True)
+    (storage / "own.json").write_text("{}")
+    if before:
+        ctx.database.sql(f"CREATE DATABASE {daemon.database}", "postgres")
+    road.fetch(ctx)
+    (storage / "plugin").mkdir()
+    (storage / "link").symlink_to(storage / "own.json")
+    road.unfetch(ctx)
+    road.unfetch(ctx)
+    assert ctx.database.exists(daemon.database) is before
+    left = ["link", "own.json", "plugin"] if before else ["own.json"]
+    assert sorted(one.name for one in storage.iterdir()) == left
 
 
 def test_a_workspace_without_providers_needs_no_daemon(
