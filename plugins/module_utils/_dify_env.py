@@ -532,10 +532,12 @@ class _Renderer:
 
     def _secret(self, secret: Secret, keys: list[str]) -> None:
         value = self._agreed(secret)
+        given = value is not None
         if value is None:
             value = self.secrets.get(secret.name) or self.make(secret)
         if value in secret.public:
-            self.warnings.append(f"dify_env sets {secret.name} to the default that Dify publishes; everybody knows it.")
+            where = "dify_env sets" if given else "secrets.json has for"
+            self.warnings.append(f"{where} {secret.name} the default that Dify publishes; everybody knows it.")
         if value:
             self.secrets[secret.name] = value
         for key in keys:

@@ -63,6 +63,7 @@ options:
       - Keys of C(.env) and their values. They win over everything but two things. Of keys that must hold the same value
         it is enough to give one, and two different values are refused. C(DB_HOST) and C(COMPOSE_PROFILES) are corrected
         where they would leave the release without its database.
+      - Values of C(<home>/adopted.json), which M(llmops.stack.dify_adopt) writes, count for less than these.
       - A password given here is stored in C(secrets.json) like a generated one. Changing it does not change it in a
         database that exists already.
     type: dict
@@ -321,6 +322,7 @@ class DifyEnv:
         self.override_path = os.path.join(self.folder, "docker-compose.override.yaml")
         self.pending_path = os.path.join(self.folder, ".llmops-pending")
         self.secrets_file = os.path.join(self.store.home, "secrets.json")
+        self.adopted_file = os.path.join(self.store.home, "adopted.json")
         self.keys_path = os.path.join(self.folder, plugins.KEYS_FOLDER)
         self.changed = False
         self.unapplied = False
@@ -354,7 +356,7 @@ class DifyEnv:
         return {**found, "changed": self.changed, "diff": self.diff}
 
     def _present(self) -> dict[str, Any]:
-        overrides = env.check_overrides(self.module.params["overrides"])
+        overrides = env.check_overrides({**self._adopted(), **self.module.params["overrides"]})
         laid_over = [*self.settings["compose_fragments"], self.settings["compose_override"]]
         self._hide(env.sensitive_values(overrides) | _sensitive_leaves(laid_over))
         for name in ("marketplace_url", "plugin_index", "plugin_index_args"):
@@ -394,6 +396,20 @@ class DifyEnv:
             "images": override.images(whole, services),
             "pending": self.unapplied or os.path.exists(self.pending_path),
         }
+
+    def _adopted(self) -> dict[str, Any]:
+        """What an installation that was set up by hand had set before it was taken over."""
+        text = _read(self.adopted_file)
+        try:
+            found = json.loads(text or "{}")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise env.EnvError(
+                f"{self.adopted_file} is damaged: it must be a JSON object. Restore it from a backup, or remove it and "
+                "set in dify_env what is to stay."
+            )
+        return found
 
     def _hide(self, values: set[str]) -> None:
         """Nothing that Ansible prints, logs or returns may show these, not even the options of this call."""

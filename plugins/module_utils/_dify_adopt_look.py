@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""Looking at a Dify that was set up by hand: its folder, and the containers that Compose made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Mount, Old
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Docker, DockerError
+
+__all__ = ["COMPOSE_NAMES", "compose_folder", "containers_of", "differences", "edited", "look", "old_container"]
+
+COMPOSE_NAMES = ("docker-compose.yaml", "docker-compose.yml")
+_LABEL = "com.docker.compose."
+_LOOK = 60.0
+# What a container must find again at the same place: everything that is not part of the release itself.
+_SECRET_KEYS = ("SECRET_KEY", "DB_PASSWORD", "DB_HOST", "DB_DATABASE", "DB_USERNAME", "STORAGE_TYPE", "VECTOR_STORE")
+
+
+def compose_folder(folder: str) -> str:
+    """The folder with the compose file: the one that was named, or C(docker) in it, as a git checkout has it."""
+    for candidate in (os.path.join(folder, "docker"), folder):
+        if any(os.path.isfile(os.path.join(candidate, name)) for name in COMPOSE_NAMES):
+            return candidate
+    return folder
+
+
+def look(folder: str, docker: Docker) -> Found:
+    """What there is.
+
+    Raises:
+        DockerError: the engine does not answer.
+    """
+    folder = os.path.realpath(compose_folder(folder))
+    compose = next((name for name in COMPOSE_NAMES if os.path.isfile(os.path.join(folder, name))), "")
+    return Found(
+        folder=folder,
+        compose_text=_read(folder, compose) if compose else "",
+        env_text=_read(folder, ".env"),
+        template=_read(folder, ".env.example"),
+        has_override=any(
+            os.path.isfile(os.path.join(folder, f"docker-compose.override.{end}")) for end in ("yaml", "yml")
+        ),
+        database_files=bool(_names(folder, "volumes", "db", "data")),
+        storage_key=_read(folder, "volumes", "app", "storage", ".dify_secret_key").strip(),
+        certificates=[name for name in _names(folder, "nginx", "ssl") if not name.startswith(".")],
+        containers=containers_of(folder, docker),
+    )
+
+
+def containers_of(folder: str, docker: Docker) -> list[Old]:
+    """The containers that Compose made from this folder, whatever the project is called; one-off ones left out.
+
+    Raises:
+        DockerError: the engine does not answer.
+    """
+    arguments = ["ps", "-a", "-q", "--no-trunc", "--filter", f"label={_LABEL}project.working_dir"]
+    ids = docker.output(arguments, _LOOK).split()
+    described = _inspected(ids, docker)
+    ours = [
+        one
+        for one in described
+        if os.path.realpath(_labels(one).get(_LABEL + "project.working_dir", "")) == folder
+        and _labels(one).get(_LABEL + "oneoff", "False") != "True"
+    ]
+    return sorted((old_container(one) for one in ours), key=lambda one: one.name)
+
+
+def old_container(described: Mapping[str, Any]) -> Old:
+    host, config = described.get("HostConfig") or {}, described.get("Config") or {}
+    return Old(
+        id=str(described.get("Id", "")),
+        name=str(described.get("Name", "")).lstrip("/"),
+        service=_labels(described).get(_LABEL + "service", ""),
+        image=str(config.get("Image", "")),
+        state=str((described.get("State") or {}).get("Status", "")),
+        policy=str((host.get("RestartPolicy") or {}).get("Name") or "no"),
+        project=_labels(described).get(_LABEL + "project", ""),
+        env=dict(pair.split("=", 1) for pair in config.get("Env") or [] if "=" in pair),
+        mounts=[_mount(one) for one in described.get("Mounts") or []],
+        ports={
+            port: [(str(one.get("HostIp") or ""), str(one.get("HostPort") or "")) for one in bindings or []]
+            for port, bindings in (host.get("PortBindings") or {}).items()
+        },
+    )
+
+
+def differences(folder: str, containers: list[Old], definition: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What the containers there have and the project that takes their place would not have.
+
+    Args:
+        folder: the one that they were made from; what it has beside C(volumes) is the release's own.
+        definition: what C(docker compose config) says of the new project.
+
+    Returns:
+        Sentences that speak against it (data, secrets, services that nobody would start), and others to know. None
+        holds the value of a secret.
+    """
+    services = definition.get("services") or {}
+    against, known = [], []
+    for one in containers:
+        described = services.get(one.service)
+        if described is None:
+            if one.running:
+                against.append(
+                    f"{one.service} runs beside Dify there and would not be started any more. Put it into "
+                    "dify_compose_override, or give it a Compose project of its own."
+                )
+            continue
+        against += _lost_mounts(folder, one, described)
+        ours = {str(key): str(value or "") for key, value in (described.get("environment") or {}).items()}
+        if one.service in ("api", "worker"):
+            other = [key for key in _SECRET_KEYS if key in one.env and key in ours and ours[key] != one.env[key]]
+            against += [f"{one.service} runs with another {key} there than it would here." for key in other]
+        image = str(described.get("image", ""))
+        if image.rpartition(":")[2] != one.image.rpartition(":")[2]:
+            known.append(f"{one.service} has the image {one.image} there and {image} here.")
+        changed = sorted(key for key, value in ours.items() if key in one.env and one.env[key] != value)
+        if changed:
+            known.append(f"{one.service} gets other values for {', '.join(changed)}.")
+    return list(dict.fromkeys(against)), known
+
+
+def _lost_mounts(folder: str, one: Old, described: Mapping[str, Any]) -> list[str]:
+    """Folders that the container writes and that its successor would find elsewhere, or not at all."""
+    ours = {
+        str(each.get("target", "")).rstrip("/"): os.path.realpath(str(each.get("source", "")))
+        for each in described.get("volumes") or []
+        if each.get("type") == "bind"
+    }
+    lost = []
+    for mount in one.mounts:
+        target = mount.target.rstrip("/")
+        if mount.kind != "bind" or not mount.writable or not os.path.isdir(mount.source):
+            continue
+        if _within(mount.source, folder) and not _within(
+            mount.source, os.path.realpath(os.path.join(folder, "volumes"))
+        ):
+            continue
+        if ours.get(target) != mount.source:
+            lost.append(
+                f"{one.service} keeps {target} in {mount.source} there, and here it would be "
+                f"{ours.get(target) or 'nowhere'}. Mount that folder with dify_compose_override, or make the one that "
+                "Dify expects a link to it."
+            )
+    return lost
+
+
+def edited(folder: str, shipped: Mapping[str, str]) -> list[str]:
+    """Files of the release that are not what the release has any more; data and settings are not among them.
+
+    Args:
+        shipped: path below the release and sha256 of each file, as the release was unpacked here.
+    """
+    found = []
+    for name, digest in shipped.items():
+        path = os.path.join(folder, name)
+        if name.startswith(("volumes", ".env")) or not os.path.isfile(path):
+            continue
+        with open(path, "rb") as file:
+            if hashlib.sha256(file.read()).hexdigest() != digest:
+                found.append(name)
+    return sorted(found)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _inspected(ids: list[str], docker: Docker) -> list[dict[str, Any]]:
+    if not ids:
+        return []
+    # A container that went away meanwhile makes inspect exit 1 and still print the others.
+    _code, out, err = docker.run(["inspect", "--type", "container", *ids], _LOOK)
+    try:
+        found = json.loads(out)
+    except ValueError:
+        raise DockerError(f"docker inspect failed: {err.strip() or 'no answer'}") from None
+    return [one for one in found if isinstance(one, dict)]
+
+
+def _mount(described: Mapping[str, Any]) -> Mount:
+    kind = str(described.get("Type", ""))
+    source = str(described.get("Name") if kind == "volume" else described.get("Source", ""))
+    return Mount(
+        kind=kind,
+        source=os.path.realpath(source) if kind == "bind" else source,
+        target=str(described.get("Destination", "")),
+        writable=bool(described.get("RW", True)),
+    )
+
+
+def _labels(described: Mapping[str, Any]) -> dict[str, str]:
+    return (described.get("Config") or {}).get("Labels") or {}
+
+
+def _read(*path: str) -> str:
+    try:
+        with open(os.path.join(*path), encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _names(*path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(os.path.join(*path)))
+    except OSError:
+        return []
