@@ -40,6 +40,10 @@ class Model:
 
 
 WHERE = "tenant_id = %s AND provider_name = %s AND model_name = %s AND model_type = %s"
+# The names in the table of credentials are not rewritten after 0.15: an old one counts as its plugin's.
+CREDENTIALS = WHERE.replace(
+    "provider_name = %s", "%s IN (provider_name, 'langgenius/' || provider_name || '/' || provider_name)"
+)
 
 
 def check(provider: Provider, given: dict[str, Any]) -> dict[str, str]:
@@ -139,12 +143,12 @@ def _mask(value: str) -> str:
 
 def listed(model: Model) -> list[dict[str, Any]]:
     """All credentials of a model, newest first."""
-    return db.rows(f"SELECT * FROM provider_model_credentials WHERE {WHERE} ORDER BY created_at DESC", *model.key)
+    return db.rows(f"SELECT * FROM provider_model_credentials WHERE {CREDENTIALS} ORDER BY created_at DESC", *model.key)
 
 
 def by_id(model: Model, credential_id: str) -> dict[str, Any] | None:
     return db.row(
-        f"SELECT * FROM provider_model_credentials WHERE {WHERE} AND id::text = %s", *model.key, credential_id
+        f"SELECT * FROM provider_model_credentials WHERE {CREDENTIALS} AND id::text = %s", *model.key, credential_id
     )
 
 
@@ -225,7 +229,7 @@ def remove(model: Model, credential_id: str) -> None:
     """Deletes a credential. Without its current one a model is in no list; with the last one its row goes, too."""
     with db.transaction() as cursor:
         cursor.execute("DELETE FROM provider_model_credentials WHERE id::text = %s", (credential_id,))
-        cursor.execute(f"SELECT 1 FROM provider_model_credentials WHERE {WHERE}", model.key)
+        cursor.execute(f"SELECT 1 FROM provider_model_credentials WHERE {CREDENTIALS}", model.key)
         if cursor.fetchone() is None:
             cursor.execute(f"DELETE FROM provider_models WHERE {WHERE}", model.key)
         cursor.execute(
