@@ -15,6 +15,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_migration as migration
@@ -89,6 +90,7 @@ def migrate(ctx: Context) -> None:
     """The release's own migration, once. The API's start is what the outage waits for then, so the comparison of before
     and after is read meanwhile: the one in the copy, the other in a snapshot of this moment."""
     plan = ctx.plan
+    step: Mapping[str, Any] = next((one for one in plan["steps"] if one["id"] == "migrate"), {})
     done = migration.run(
         ctx.project,
         ctx.database,
@@ -97,6 +99,7 @@ def migrate(ctx: Context) -> None:
             "to": ctx.new,
             "start_head": plan.get("from_head", ""),
             "expected_head": plan.get("to_head", ""),
+            "end_foreign_sessions": step.get("end_foreign_sessions", False),
         },
         ctx.remaining(ctx.options.migration_timeout),
         os.path.join(ctx.folder, "migration.log"),
