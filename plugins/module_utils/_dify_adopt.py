@@ -131,7 +131,7 @@ class _Reader:
         self.found, self.wanted = found, wanted
         self.template = _expanded(parse_env(found.template))
         self.file = _expanded(parse_env(found.env_text))
-        self.defaults = dict(_DEFAULT.findall(found.compose_text))
+        self.defaults: dict[str, str] = dict(_DEFAULT.findall(found.compose_text))
         self.api = next((one for one in found.containers if one.service == "api"), None)
         self.running = self.api.env if self.api else {}
         # From 1.14.1 on the containers read .env as it is; before, what the compose file does not name reaches nobody.
