@@ -10,6 +10,9 @@ Everything is written into the writable layer of the running container. The rele
 nginx that is started anew renders its configuration from its templates, so it comes back open and pointing at nobody:
 ask is_closed() before relying on it.
 
+nginx refuses a configuration with a name that nobody has. A service that is away must not keep the others from being
+found, so its name leads nowhere (a bad gateway, as it would anyway) until the next reload; missing() tells.
+
 A reload loses nothing: old workers finish what they have, and reload() returns only when no old worker takes a new
 connection any more.
 """
@@ -75,6 +78,9 @@ echo 'the old workers of nginx did not give way within 10 s' >&2
 exit 4
 """
 
+_NOWHERE = "127.0.0.1"  # nginx itself, where none of Dify's ports is open
+_NOT_THERE = re.compile(r"(?i)no such container|is not running|is paused|is restarting")
+_UNKNOWN = re.compile(r'host not found in upstream "([A-Za-z0-9_-]+)')
 _OLD_WORKERS = "! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'worker process is shutting down'\n"
 
 
@@ -85,6 +91,7 @@ class FrontError(Exception):
 class Front:
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._id = ""
 
     # -- closed and open
 
@@ -97,9 +104,9 @@ class Front:
         files = self._files()
         if _is_closed(files):
             return
-        done = f"{_checked(f'cat {_SAVED} >{MAIN}')}\ndate >{_IN_FORCE}\n"
+        done = f"date >{_IN_FORCE}\n"
         if MARK in files.get(MAIN, ""):
-            self._script(done)
+            self._apply("", done)
             return
         token = secrets.token_hex(16)
         try:
@@ -110,19 +117,19 @@ class Front:
         for path, text in written.items():
             # No line of a page can end the here-document.
             script += f"cat >{path} <<'END-{token}'\n{text.rstrip()}\nEND-{token}\n"
-        self._script(script + done)
+        self._apply(script, done, undo=f"cat {_SAVED} >{MAIN}")
 
     def open(self) -> None:
-        """Serve everybody again. The names of all services must be known to Docker by then.
+        """Serve everybody again.
 
         Raises:
-            FrontError: nginx does not run, or a service behind it is missing; it then stays closed.
+            FrontError: nginx does not run, or refuses the configuration; it then stays closed.
         """
         if MARK not in self._files().get(MAIN, ""):
             return
         closed = f"{FOLDER}/closed.conf"
         script = f"umask 077\ncat {MAIN} >{closed}\ncat {_SAVED} >{MAIN}\n"
-        self._script(f"{script}{_checked(f'cat {closed} >{MAIN}')}\nrm -rf {FOLDER}\n")
+        self._apply(script, f"rm -rf {FOLDER}\n", undo=f"cat {closed} >{MAIN}")
 
     def is_closed(self) -> bool:
         """Whether nginx runs and answers with the page. A container that was started anew does not."""
@@ -149,16 +156,21 @@ class Front:
 
     def point(self, service: str, address: str) -> None:
         """Send the requests for a service to an address, until unpoint() or until nginx is started anew."""
-        self._rewrite_hosts({service: address})
+        if self.pointed().get(service) != address:
+            self._apply(changes={service: address})
 
     def unpoint(self, service: str) -> None:
         """Ask Docker again where the service is."""
-        self._rewrite_hosts({service: ""})
+        if service in self.pointed():
+            self._apply(changes={service: ""})
 
     def pointed(self) -> dict[str, str]:
         """Services that nginx was pointed away from, and the addresses that it uses instead."""
-        _code, out, _err = self._run("cat /etc/hosts")
-        return hosts_lines(out)
+        return {name: address for name, address in hosts_lines(self._hosts()).items() if address != _NOWHERE}
+
+    def missing(self) -> list[str]:
+        """Services that Docker did not know at the last reload."""
+        return sorted(name for name, address in hosts_lines(self._hosts()).items() if address == _NOWHERE)
 
     def reload(self) -> None:
         """Read the configuration again and ask for all addresses anew; also revives an nginx that cannot start.
@@ -167,26 +179,52 @@ class Front:
             FrontError: nginx refuses, with its own words; it then goes on as before.
         """
         one = self._container()
-        if not one.running:
+        if not one.running and one.state != "paused":
             self._start(one)
             return
-        self._script(_checked())
+        pointed = self.pointed()
+        # A process that was killed may have left one that leads to a container that is gone.
+        here = self._addresses() if pointed else set()
+        self._apply(changes={name: "" for name, address in pointed.items() if (name, address) not in here})
 
     def settled(self) -> bool:
         """Whether no worker from before the last reload has a request left: it would still go to the old address."""
         return self._run(_OLD_WORKERS)[0] == 0
 
-    def _rewrite_hosts(self, changes: Mapping[str, str]) -> None:
-        _code, text, _err = self._run("cat /etc/hosts")
-        wanted = {name: address for name, address in {**hosts_lines(text), **changes}.items() if address}
-        if wanted == hosts_lines(text):
-            return
+    def _hosts(self) -> str:
+        return self._run("cat /etc/hosts")[1]
+
+    def _addresses(self) -> set[tuple[str, str]]:
+        """Service and address of every running container of the project, on each of its networks."""
+        docker = self.project.docker
+        label = f"label=com.docker.compose.project={self.project.name}"
+        ids = docker.output(["ps", "-q", "--filter", label], _LOOK).split()
+        form = '{{index .Config.Labels "com.docker.compose.service"}}'
+        form += "{{range .NetworkSettings.Networks}} {{.IPAddress}}{{end}}"
+        _code, out, _err = docker.run(["inspect", "--format", form, *ids], _LOOK)
+        return {(line.split()[0], address) for line in out.splitlines() if line for address in line.split()[1:]}
+
+    def _apply(
+        self, before: str = "", after: str = "", undo: str = "true", changes: Mapping[str, str] | None = None
+    ) -> None:
+        """Write, have nginx read it, and go on only when it has; what it refuses is taken back."""
+        text = self._hosts()
         lines = [line for line in text.splitlines() if not hosts_lines(line)]
-        lines += [f"{address} {name} {MARK}" for name, address in wanted.items()]
-        # Docker mounts the file: it can be written, and not replaced.
-        fresh = "\n".join(lines)
-        script = f"cat /etc/hosts >/tmp/hosts.llmops\ncat >/etc/hosts <<'END-HOSTS'\n{fresh}\nEND-HOSTS\n"
-        self._script(script + _checked("cat /tmp/hosts.llmops >/etc/hosts"))
+        wanted = {name: address for name, address in hosts_lines(text).items() if address != _NOWHERE}
+        wanted = {name: address for name, address in {**wanted, **(changes or {})}.items() if address}
+        while True:
+            # Docker mounts the file: it can be written, and not replaced.
+            fresh = "\n".join([*lines, *(f"{address} {name} {MARK}" for name, address in wanted.items())])
+            script = f"cat /etc/hosts >/tmp/llmops.hosts\ncat >/etc/hosts <<'END-HOSTS'\n{fresh}\nEND-HOSTS\n"
+            script += f"{before}\n(\n{_RELOAD}\n)\ncode=$?\n"
+            script += f"[ $code -eq 0 ] || {{ cat /tmp/llmops.hosts >/etc/hosts; {undo}; exit $code; }}\n{after}"
+            said = self._script(script)
+            unknown = _UNKNOWN.search(said)
+            if unknown is None or unknown[1] in wanted:
+                break
+            wanted[unknown[1]] = _NOWHERE
+        if said:
+            raise FrontError(f"nginx refuses its configuration: {said}")
 
     # -- held for a moment
 
@@ -252,31 +290,32 @@ class Front:
 
     def _run(self, script: str, timeout: float = _LOOK) -> tuple[int, str, str]:
         """A script in nginx's container; it comes over stdin, so its length does not matter."""
-        one = self._container()
-        if one.state == "paused":  # by a process that was killed meanwhile
-            self.project.docker.run(["unpause", one.id], _LOOK)
-        try:
-            return self.project.exec(_SERVICE, ["sh", "-s"], timeout, stdin=script)
-        except DockerError as exc:
-            raise FrontError(f"nginx cannot be told anything: {exc}") from None
+        for known in (True, False):
+            if not (known and self._id):
+                one = self._container()
+                if one.state == "paused":  # by a process that was killed meanwhile
+                    self.project.docker.run(["unpause", one.id], _LOOK)
+                elif not one.running:
+                    raise FrontError(f"nginx does not run: its container is {one.state}")
+                self._id = one.id
+            try:
+                done = self.project.docker.run(["exec", "-i", self._id, "sh", "-s"], timeout, script)
+            except DockerError as exc:
+                raise FrontError(f"nginx cannot be told anything: {exc}") from None
+            if not _NOT_THERE.search(done[2]):
+                break
+            self._id = ""
+        return done
 
-    def _script(self, script: str) -> None:
+    def _script(self, script: str) -> str:
+        """Run it; why it failed, empty where it did not."""
         # In braces, so that a script of which only a part arrives does nothing at all.
         code, out, err = self._run(f"{{\n{script}\nexit 0\n}}\n")
-        if code:
-            lines = [line for line in f"{out}\n{err}".splitlines() if line.strip()]
-            said = next((line for line in lines if "[emerg]" in line), lines[-1] if lines else f"exit code {code}")
-            raise FrontError(f"nginx refuses its configuration: {mask(re.sub(r'^.*?[[]emerg[]] ', '', said))}")
-
-
-def _checked(undo: str = "true") -> str:
-    """Reload; where nginx refuses, what was written is taken back before the script fails."""
-    return f"""(
-{_RELOAD}
-)
-code=$?
-[ $code -eq 0 ] || {{ {undo}; exit $code; }}
-"""
+        if not code:
+            return ""
+        lines = [line for line in f"{out}\n{err}".splitlines() if line.strip()]
+        said = next((line for line in lines if "[emerg]" in line), lines[-1] if lines else f"exit code {code}")
+        return mask(re.sub(r"^.*\[emerg\] (?:\d+#\d+: )?", "", said))
 
 
 def _is_closed(files: Mapping[str, str]) -> bool:

@@ -65,6 +65,7 @@ class Handover:
         self.project = ctx.project
         self.docker = ctx.project.docker
         self.front = Front(ctx.project)
+        self.trouble = ""
         self.version = os.path.basename(os.path.realpath(os.path.join(ctx.project.home, "current")))
 
     def run(self, services: Sequence[str]) -> list[str]:
@@ -90,6 +91,14 @@ class Handover:
         touched = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
         if touched and _NGINX not in touched:
             self.front.reload()
+            missing = self.front.missing()
+            if missing and not self.trouble:
+                self.trouble = f"nginx cannot find {', '.join(missing)}: no such container runs."
+        if self.trouble:
+            raise StepError(
+                f"Not all of Dify {self.version} got well after it was replaced. {self.trouble}",
+                "What runs otherwise is what the release says.",
+            )
         return touched
 
     def _state(self) -> dict[str, tuple[str, str]]:
@@ -113,6 +122,7 @@ class Handover:
                 # It may need what changes with it, a password of the database for example.
                 self.ctx.log(f"{service}: {exc}; it is replaced together with the others instead")
                 self._up([service])
+                self.front.reload()
                 return
             raise StepError(
                 f"The new {service} of Dify {self.version} did not get well beside the running one, which goes on "
@@ -231,7 +241,11 @@ class Handover:
                 self.ctx.log(f"{', '.join(services)}: replaced during {count} calls, which may be cut")
             self._up(services, ["--no-deps", "--timeout", "5"], wait=any(name in _DATA for name in services))
             if "plugin_daemon" in services:
-                prove_plugins(self.ctx, self.version, _HOLD - (time.monotonic() - begun))
+                try:
+                    name = self._own_name("plugin_daemon")
+                    prove_plugins(self.ctx, name, self.version, max(1.0, _HOLD - 1 - (time.monotonic() - begun)))
+                except NotProved as exc:
+                    self.trouble = f"plugin_daemon: {exc}"
         waited = time.monotonic() - begun
         self.ctx.log(f"{', '.join(services)}: replaced; requests {'waited' if held else 'failed for'} {waited:.1f} s")
 

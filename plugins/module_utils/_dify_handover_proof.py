@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_api import (
     check_api,
@@ -44,7 +45,9 @@ _PLUGINS = (
     Check("plugins", check_plugins, needs=("daemon_key",)),
     Check("plugin_process", check_plugin_process, needs=("plugins",)),
 )
-_STEP = 0.5
+_STEP = 0.3
+# One restart is no verdict: some programs end when a database is not ready yet.
+_RESTARTS = 2
 
 
 class NotProved(Exception):
@@ -67,9 +70,33 @@ def prove(ctx: Context, service: str, container: str, url: str, version: str) ->
         deadline=0,
         secrets=ctx.secrets,
     )
-    deadline = time.monotonic() + ctx.remaining(ctx.options.health_deadline)
+    _until(ctx, container, _LADDERS[service], options, ctx.remaining(ctx.options.health_deadline))
+
+
+def prove_plugins(ctx: Context, container: str, version: str, seconds: float) -> None:
+    """Wait until each plugin's process answers in the new daemon.
+
+    Raises:
+        NotProved: the daemon ended, or it takes longer than `seconds`.
+    """
+    options = Options(
+        plugin_daemon_url=ctx.options.plugin_daemon_url,
+        plugin_daemon_key=_daemon_key(ctx.options.secrets_file),
+        expect_version=version,
+        project=ctx.project.name,
+        probe="process",
+        deadline=0,
+        timeout=3.0,
+        secrets=ctx.secrets,
+    )
+    _until(ctx, container, _PLUGINS, options, seconds)
+
+
+def _until(ctx: Context, container: str, checks: Sequence[Check], options: Options, seconds: float) -> None:
+    """Look again and again, until all is well, the container has ended, or time is up."""
+    deadline = time.monotonic() + seconds
     while True:
-        verdict = watch(_LADDERS[service], options)
+        verdict = watch(checks, options)
         if verdict.healthy:
             return
         ended = _ended(ctx, container)
@@ -79,25 +106,6 @@ def prove(ctx: Context, service: str, container: str, url: str, version: str) ->
         if final or time.monotonic() + _STEP > deadline:
             raise NotProved(_why(verdict.results))
         time.sleep(_STEP)
-
-
-def prove_plugins(ctx: Context, version: str, seconds: float) -> bool:
-    """Wait until each plugin's process answers in the new daemon; False where that takes longer than `seconds`."""
-    options = Options(
-        plugin_daemon_url=ctx.options.plugin_daemon_url,
-        plugin_daemon_key=_daemon_key(ctx.options.secrets_file),
-        expect_version=version,
-        project=ctx.project.name,
-        probe="process",
-        deadline=max(1.0, seconds),
-        interval=0.3,
-        timeout=3.0,
-        secrets=ctx.secrets,
-    )
-    verdict = watch(_PLUGINS, options)
-    if not verdict.healthy:
-        ctx.log(f"plugin_daemon: {_why(verdict.results)}")
-    return verdict.healthy
 
 
 def _why(results: list[Result]) -> str:
@@ -113,11 +121,9 @@ def _ended(ctx: Context, name: str) -> str:
     except DockerError:
         return "Its container is gone."
     state, code, restarts = out.split()
-    if state == "running" and int(restarts) < 3:
+    if state in ("running", "restarting") and int(restarts) < _RESTARTS:
         return ""
-    if state == "restarting" and int(restarts) < 3:
-        return ""
-    return f"Its container ended with exit code {code}."
+    return "Its container ends again and again." if int(restarts) else f"Its container ended with exit code {code}."
 
 
 def _app_key(path: str) -> str:
