@@ -31,7 +31,7 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
             C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys
             of the operator's dify_env), C(compose_min) (empty before the roles for engine and Compose have run),
             C(console) (see console_refusals()), C(adopt) (what M(llmops.stack.dify_adopt) found; its containers give
-            their ports and its data is in use already).
+            their ports and its data is in use already), C(restoring) (this is the run that puts a backup back).
     """
     return [
         *_version(wanted),
@@ -41,6 +41,7 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         *_disk(facts, wanted),
         *_ports(facts, wanted),
         *_way(facts, wanted),
+        *_restore(facts, wanted),
         *((wanted.get("adopt") or {}).get("refusals") or []),
         *console_refusals(wanted.get("console") or {}),
     ]
@@ -149,6 +150,17 @@ def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
             "dify_plugin_daemon_port)."
         )
     return found
+
+
+def _restore(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """What lies there is a part of a backup, and the next restore of it begins anew."""
+    backup = facts.get("dify", {}).get("restore")
+    if not backup or wanted.get("restoring"):
+        return []
+    return [
+        f"The restore of {backup} was begun here and is not finished, so Dify must not be started on what is there. Run "
+        f"restore.yml with dify_restore_from: {backup} again."
+    ]
 
 
 def _way(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

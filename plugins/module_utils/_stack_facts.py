@@ -43,6 +43,8 @@ PACKAGES = (
 )  # fmt: skip
 PENDING_FILE = "run/llmops.stack/docker-pending"
 TREE_MARKER = ".llmops-tree"  # of the module file_tree
+RESTORE_NOTE = ".llmops-restore.json"  # of the module dify_backup
+BACKUP_TIMER = "/etc/systemd/system/dify-backup.timer"  # of the role dify
 UPGRADE_JOURNAL = ".llmops-upgrade.json"  # of the module dify_upgrade
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
 
@@ -424,6 +426,8 @@ class StackFacts:
             "releases": releases,
             "data": any(self.host.names(f"{self.dify_home}/volumes/{name}/data") for name in ("db", "mysql")),
             "upgrade": self._upgrade(),
+            "restore": self._restore(),
+            "backup_schedule": self._backup_schedule(),
             "containers": sorted((_describe_container(one) for one in project), key=lambda one: one["name"]),
         }
 
@@ -437,6 +441,18 @@ class StackFacts:
             return {}
         keys = ("id", "from", "to", "phase", "step", "message", "folder", "backup")
         return {key: str(noted.get(key) or "") for key in keys}
+
+    def _restore(self) -> str:
+        """The backup whose restore was begun and is not finished."""
+        try:
+            noted = json.loads(self.host.read(f"{self.dify_home}/{RESTORE_NOTE}") or "{}")
+        except ValueError:
+            noted = {"state": "begun", "path": "unreadable"}
+        return str(noted.get("path", "")) if isinstance(noted, dict) and noted.get("state") == "begun" else ""
+
+    def _backup_schedule(self) -> str:
+        lines = self.host.read(BACKUP_TIMER).splitlines()
+        return next((line.partition("=")[2] for line in lines if line.startswith("OnCalendar=")), "")
 
 
 def _describe_container(detail: dict[str, t.Any]) -> dict[str, t.Any]:

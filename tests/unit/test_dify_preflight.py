@@ -44,6 +44,13 @@ def test_a_good_host_is_not_refused() -> None:
     assert refusals(facts(), wanted()) == []
 
 
+def test_half_a_restore_is_not_started_on() -> None:
+    here = {**FACTS["dify"], "restore": "/root/backup"}
+    (sentence,) = refusals(facts(dify=here), wanted())
+    assert "/root/backup" in sentence and "restore.yml" in sentence
+    assert refusals(facts(dify=here), wanted(restoring=True)) == []
+
+
 def test_an_unknown_tag_needs_a_word_from_the_operator() -> None:
     (sentence,) = refusals(facts(), wanted(version="9.9.9", known=False))
     assert "9.9.9" in sentence and "dify_allow_unknown_version" in sentence

@@ -85,6 +85,8 @@ def test_an_empty_root_fails_nowhere(tmp_path: pathlib.Path) -> None:
         "releases": {},
         "data": False,
         "upgrade": {},
+        "restore": "",
+        "backup_schedule": "",
         "containers": [],
     }
     assert seen["traceloop"] == {"present": False}
@@ -432,6 +434,21 @@ def test_an_upgrade_by_its_journal(machine: Machine) -> None:
                        "message": "", "folder": "", "backup": ""}  # fmt: skip
     machine.write("opt/dify/.llmops-upgrade.json", "{cut off")
     assert machine.facts()["dify"]["upgrade"]["phase"] == "unreadable"
+
+
+def test_a_restore_by_its_note(machine: Machine) -> None:
+    for text, found in (
+        ('{"state": "begun", "path": "/root/backup"}', "/root/backup"),
+        ('{"state": "done", "path": "/root/backup"}', ""),
+        ("{cut off", "unreadable"),
+    ):
+        machine.write("opt/dify/.llmops-restore.json", text)
+        assert machine.facts()["dify"]["restore"] == found
+
+
+def test_the_schedule_of_backups(machine: Machine) -> None:
+    machine.write("etc/systemd/system/dify-backup.timer", "[Timer]\nOnCalendar=*-*-* 03:30:00\nPersistent=true\n")
+    assert machine.facts()["dify"]["backup_schedule"] == "*-*-* 03:30:00"
 
 
 def test_what_the_role_traceloop_made(machine: Machine) -> None:
