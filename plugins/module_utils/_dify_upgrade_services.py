@@ -50,6 +50,7 @@ __all__ = [
 # could be lost.
 WORKERS = ("worker", "worker_beat")
 DAEMON = "plugin_daemon"
+NGINX = "nginx"
 _WRITER_NAMES = {"api", "api_websocket", DAEMON, "agent_backend", "local_sandbox", *WORKERS}
 _WRITER_IMAGE = re.compile(r"(^|/)dify-(api|plugin-daemon|agent)")
 # What neither writes nor stores anything that an upgrade has to keep.
@@ -76,7 +77,11 @@ def close_doors(ctx: Context) -> None:
 
 
 def open_doors(ctx: Context) -> None:
-    Front(ctx.project).open()
+    front = Front(ctx.project)
+    front.open()
+    # One that a release changes has waited until now: it comes open, so the release must have been proved before.
+    if front.is_due():
+        ctx.project.up([NGINX], ctx.remaining(120), extra=["--no-deps", "--timeout", "2"])
 
 
 # -- writers
@@ -156,10 +161,12 @@ def start_daemon(ctx: Context) -> None:
 
 def start_new(ctx: Context) -> None:
     """Everything of the new release but its workers, until its API answers behind the closed doors."""
-    services = [one for one in ctx.project.services() if one not in WORKERS]
+    here = {one.service for one in ctx.project.containers() if one.running}
+    later = {*WORKERS, *(here & {NGINX})}
+    services = [one for one in ctx.project.services() if one not in later]
     ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=["--remove-orphans"])
     front = Front(ctx.project)
-    if not front.is_closed():  # the release has another nginx, which has just started
+    if not front.is_closed():  # it has been started anew meanwhile, by a reboot or by somebody
         front.close()
     front.reload()
     await_release(ctx, ctx.new, ctx.options.health_deadline)

@@ -249,6 +249,9 @@ class FakeFront:
         self.world.fuse.before("open")
         self.world.closed = False
 
+    def is_due(self) -> bool:
+        return False
+
     def is_closed(self) -> bool:
         return self.world.closed
 
