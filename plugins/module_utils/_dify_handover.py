@@ -209,7 +209,7 @@ class Handover:
 
     def _finish(self, leaving: Iterable[Container], service: str) -> None:
         """Wait for the calls of containers that get no new ones."""
-        until = time.monotonic() + self.ctx.options.drain_seconds
+        until = time.monotonic() + self.ctx.remaining(self.ctx.options.drain_seconds)
         for one in leaving:
             left = max(0.0, until - time.monotonic())
             if not drain(self.docker, one.name, BESIDE[service], left, also=self.front.settled):
