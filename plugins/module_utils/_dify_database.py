@@ -80,7 +80,8 @@ class Database:
             DatabaseError: the server, or the way to it, refused, with its SQLSTATE.
         """
         out = self._run([*_PSQL, "--csv", "-t", "-f", "-"], statement, database, timeout)
-        return list(csv.reader(io.StringIO(out)))
+        # One column that is empty comes as an empty line.
+        return [row or [""] for row in csv.reader(io.StringIO(out))]
 
     def script(self, text: str, database: str = "", timeout: float = 60, atomic: bool = False) -> str:
         """Several statements; C(atomic) makes them one transaction. Stops at the first that fails."""

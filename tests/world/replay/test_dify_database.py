@@ -87,6 +87,9 @@ def test_rows_come_as_they_are(database: Database) -> None:
     rows = database.sql("SELECT name, email FROM accounts ORDER BY name")
     assert sorted(rows) == sorted([['a\nb, "c"', "one@example.com"], ["Jürgen", ""], ["|", ""]])
 
+    assert database.sql("SELECT to_regclass('nothing')") == [[""]]
+    assert database.sql("SELECT 1 WHERE false") == []
+
 
 def test_the_head_is_read_and_a_database_without_one_has_none(database: Database, postgres: Postgres) -> None:
     assert database.head() == HEAD
