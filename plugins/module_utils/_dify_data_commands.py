@@ -34,12 +34,12 @@ STRATEGIES = "tenant_plugin_auto_upgrade_strategies"
 CATEGORIES = ("tool", "model", "extension", "agent-strategy", "datasource", "trigger")
 
 
-def flask(ctx: Context, command: Sequence[str], rows: int = 0, tag: str = "") -> Done:
+def flask(ctx: Context, command: Sequence[str], rows: int = 0, tag: str = "", shown: str = "") -> Done:
     """A flask command of a release (the current one without a tag); what it said is among the evidence."""
     seconds = ctx.remaining(START_SECONDS + rows / ROWS_PER_SECOND)
     done = ctx.project.once("api", list(command), seconds, tag=tag)
     ctx.keep(f"{ctx.step or 'command'}.log", done.out)
-    ctx.log(f"{' '.join(command)}: {ending(ctx, done)}")
+    ctx.log(f"{shown or ' '.join(command)}: {ending(ctx, done)}")
     return done
 
 

@@ -141,7 +141,7 @@ def _needed(ctx: Context) -> Needs:
         f'file=$(mktemp) && {command} --output_file="$file" --workers=2 </dev/null; code=$?; cat "$file"; exit $code'
     )
     try:
-        done = flask(ctx, ["sh", "-c", script], tag=ctx.new)
+        done = flask(ctx, ["sh", "-c", script], tag=ctx.new, shown=command)
     except DockerError as exc:
         ctx.log(f"the new release's own command was not run: {exc}")
         return found
@@ -173,7 +173,7 @@ def _packages(ctx: Context, found: Needs) -> dict[str, Fetched]:
     accepted = any(one.get("missing_ok") for one in ctx.plan.get("steps", []) if one.get("id") == FETCH)
     if needed and not accepted:
         raise StepError(
-            f"{_few(needed)} cannot be had, and workspaces have credentials or models of {_them(needed)}: "
+            f"{_few(needed)} cannot be had, and workspaces have credentials, models or documents of {_them(needed)}: "
             f"{missing[needed[0]]}",
             "Without its plugin a provider and its models do not work after the upgrade. Mirror the plugin, or give "
             "its package in dify_plugins; to go on without, add 'missing_plugins' to dify_upgrade_accept.",
