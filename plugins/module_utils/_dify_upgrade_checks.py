@@ -226,6 +226,13 @@ class _Way:
                 "Weaviate of your own get it from nobody: add it to each, or searches fail with 'no such prop "
                 "doc_type'."
             )
+        needed = sorted({plugin for plugins in (self.info.get("plugins_needed") or {}).values() for plugin in plugins})
+        if needed and self.crosses("plugin_daemon"):
+            found.append(
+                f"The workspaces' providers become plugins: {', '.join(needed)}. Each comes from dify_plugins or from "
+                "the marketplace; one that cannot be had ends the run before anything stops, unless "
+                "dify_upgrade_accept has 'missing_plugins'."
+            )
         invalid = list(self.db.get("invalid_indexes") or [])
         if invalid:
             found.append(f"The database has invalid indexes, left by a build that was ended: {_few(invalid)}.")
