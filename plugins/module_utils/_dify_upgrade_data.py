@@ -68,6 +68,8 @@ def _await_nobody(ctx: Context, name: str) -> None:
 
 def copies_back(ctx: Context) -> None:
     """Every copy that is whole takes the place of its database; what was there is dropped."""
+    # A migration outlives the process that was killed, and would go on with the database that is put back.
+    migration.end_runs(ctx.project)
     for name, copy in _copies(ctx).items():
         if not ctx.database.exists(copy):
             continue  # never made, or back already
