@@ -43,18 +43,23 @@ def _pass() -> None:
 def copy_all(source: Weaviate, target: Weaviate, prefix: str, check: Check = _pass) -> Times:
     """All classes in the form of Dify 1.9.2 and later; returns what was there, for C(refresh).
 
-    The source may be written to meanwhile. What a class had when its turn came is noted before it is read, so that
-    nothing written later can be taken for copied.
+    The source may be written to meanwhile: of each object that was read it is noted when it had been written.
     """
     return {str(described["class"]): _copy(source, target, described, prefix, check) for described in source.classes()}
 
 
 def _copy(source: Weaviate, target: Weaviate, described: dict[str, Any], prefix: str, check: Check) -> dict[str, str]:
     name = str(described["class"])
-    noted = source.times(name)
+    noted: dict[str, str] = {}
     converted = _converts(described, prefix)
     target.create(named_class(described) if converted else as_written(described))
-    _fill(target, name, (_made(page, converted) for page in source.pages(name)), check)
+
+    def read() -> Iterator[list[dict[str, Any]]]:
+        for page in source.pages(name):
+            noted.update((str(one["id"]), str(one["lastUpdateTimeUnix"])) for one in page)
+            yield _made(page, converted)
+
+    _fill(target, name, read(), check)
     return noted
 
 
@@ -84,7 +89,7 @@ def _fill(target: Weaviate, name: str, pages: Iterable[list[dict[str, Any]]], ch
 
 
 def refresh(source: Weaviate, target: Weaviate, noted: Times, prefix: str, check: Check = _pass) -> Times:
-    """What has changed in the source since C(copy_all). Nothing may write to it any more. Compares ids at the end."""
+    """What has changed in the source since C(copy_all); what is there now. Nothing may write to it any more."""
     now: Times = {}
     described = {str(one["class"]): one for one in source.classes()}
     have = {str(one["class"]): one for one in target.classes()}
@@ -97,8 +102,9 @@ def refresh(source: Weaviate, target: Weaviate, noted: Times, prefix: str, check
             now[name] = _copy(source, target, one, prefix, check)
         else:
             now[name] = _refresh(source, target, name, noted[name], _converts(one, prefix), check)
-        if set(target.times(name)) != set(now[name]):
-            raise WeaviateError(f"the copy of {name} does not have the objects that {name} has")
+        found = target.count(name)
+        if found != len(now[name]):
+            raise WeaviateError(f"the copy of {name} has {found} objects and should have {len(now[name])}")
     return now
 
 
@@ -106,7 +112,7 @@ def _refresh(
     source: Weaviate, target: Weaviate, name: str, before: dict[str, str], converted: bool, check: Check
 ) -> dict[str, str]:
     after = source.times(name)
-    for identifier in set(target.times(name)) - set(after):
+    for identifier in set(before) - set(after):
         check()
         target.remove(name, identifier)
     changed = [identifier for identifier, when in after.items() if before.get(identifier) != when]

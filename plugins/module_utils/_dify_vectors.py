@@ -59,6 +59,9 @@ def prepare(ctx: Context) -> None:
         old = connect(ctx.project)
         with old, _beside(ctx, folder) as new:
             times = copying.copy_all(old, new, store(ctx.project).prefix, _check(ctx))
+        # What it has in memory goes to its files now, and not in the outage.
+        ctx.project.docker.output(["restart", "-t", str(_STOP), _name(ctx)], _STOP + 60)
+        connect(ctx.project, ctx.new, _name(ctx), ctx.remaining(START)).close()
     except (WeaviateError, DockerError, OSError) as exc:
         unprepare(ctx)
         raise StepError(f"Weaviate's collections could not be copied for Dify {ctx.new}: {exc}.", _ADVICE) from None
