@@ -47,6 +47,13 @@ _IN_USE = (
 # Nothing that is stored depends on them, so a new one costs a restart.
 _EASY = ("REDIS_PASSWORD", "SANDBOX_API_KEY", "PLUGIN_DAEMON_KEY", "PLUGIN_DIFY_INNER_API_KEY", "WEAVIATE_API_KEY")
 
+_WAYS = {
+    "DB_PASSWORD": "set a new one in the database first (ALTER USER ... PASSWORD ...), then write it into secrets.json "
+    "in dify_home and run site.yml; one that is only in a file would lock Dify out",
+    "SECRET_KEY": "with which sessions and links to files can be forged, write another into secrets.json in dify_home "
+    "and run site.yml; everybody signs in again then, and old links to files end",
+}
+
 _DEFAULT = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*):-([^${}]*)\}")
 _SELF = re.compile(r"(?m)^\s*(?:- )?([A-Z_][A-Z0-9_]*)\s*[:=]\s*['\"]?\$\{\1(?::?-[^\n]*)?\}['\"]?\s*$")
 _REFERENCE = re.compile(r"\$\{(\w+)(?::?-([^${}]*))?\}|\$(\w+)")
@@ -208,10 +215,7 @@ class _Reader:
             self.result.secrets[secret.name] = value
             if value in secret.public:
                 self.result.public.append(secret.name)
-        for name in self.result.public:
-            self.warn(
-                f"{name} has the value that everybody can read in Dify's repository. It is kept. {_rotation(name)}"
-            )
+        self.result.warnings += _rotation(self.result.public)
 
     def _secret(self, secret: Secret) -> str:
         values: list[str] = [self.value(key) for key in secret.keys if self.value(key)]
@@ -319,21 +323,28 @@ class _Reader:
             self.warn(f"These do not run: {_few(stopped)}.")
 
 
-def _rotation(name: str) -> str:
-    if name in _EASY:
-        return f"To change it, remove {name} from secrets.json in dify_home and run site.yml: nothing stored depends "
-        "on it."
-    if name == "DB_PASSWORD":
-        return (
-            "To change it, set a new one in the database first (ALTER USER ... PASSWORD ...), then write it into "
-            "secrets.json in dify_home and run site.yml; one that is only in a file would lock Dify out."
+def _rotation(names: list[str]) -> list[str]:
+    """What public defaults mean, and how each is changed later."""
+    found = []
+    easy = [name for name in names if name in _EASY]
+    if easy:
+        one = len(easy) == 1
+        found.append(
+            f"{_few(easy)} {'has the value' if one else 'have the values'} that everybody can read in Dify's "
+            f"repository. {'It is' if one else 'They are'} kept, though nothing stored depends on "
+            f"{'it' if one else 'them'}: to have another made, remove the name from secrets.json in dify_home and run "
+            "site.yml."
         )
-    if name == "SECRET_KEY":
-        return (
-            "Sessions and links to files can be forged with it. To change it, write another into secrets.json in "
-            "dify_home and run site.yml: everybody signs in again, and old links to files end."
-        )
-    return "To change it, change it in that service first, then in secrets.json in dify_home, and run site.yml."
+    for name in names:
+        if name not in easy:
+            way = _WAYS.get(
+                name, "change it in that service first, then in secrets.json in dify_home, and run site.yml"
+            )
+            found.append(
+                f"{name} has the value that everybody can read in Dify's repository. It is kept, for data depends on "
+                f"it; to change it, {way}."
+            )
+    return found
 
 
 def _expanded(values: Mapping[str, str]) -> dict[str, str]:

@@ -136,7 +136,8 @@ class TestSecrets:
         assert set(seen.public) == {"SECRET_KEY", "DB_PASSWORD", "REDIS_PASSWORD"}
         told = {name: next(text for text in seen.warnings if text.startswith(name)) for name in seen.public}
         assert "ALTER USER" in told["DB_PASSWORD"] and "signs in again" in told["SECRET_KEY"]
-        assert "remove REDIS_PASSWORD from secrets.json" in told["REDIS_PASSWORD"]
+        assert "remove the name from secrets.json" in told["REDIS_PASSWORD"]
+        assert all(text.endswith(".") for text in seen.warnings)
         assert all("difyai123456" not in text and PUBLIC_KEY not in text for text in seen.warnings)
 
     def test_a_key_that_dify_made_for_itself_is_found(self) -> None:
