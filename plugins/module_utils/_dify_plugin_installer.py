@@ -71,6 +71,7 @@ class Installer:
         self._daemon = Daemon(self._http, self._url, key, timeout)
         self._plugins = PluginDaemon(self._url, key, timeout)
         self._uploaded: set[str] = set()
+        self._patience = 0.0
 
     def await_daemon(self, seconds: float) -> None:
         """Until the daemon answers and takes the key.
@@ -103,6 +104,7 @@ class Installer:
         Raises:
             StepError: which one is not there, why, and what to do.
         """
+        self._patience = seconds
         until = time.monotonic() + seconds
         try:
             self._install(wanted, until)
@@ -199,7 +201,7 @@ class Installer:
             if now - task.succeeded > SETTLE_SECONDS:
                 raise StepError(not_listed(subject))
         if now > until:
-            raise StepError(stuck(subject, self._timeout + now - until, status, message))
+            raise StepError(stuck(subject, self._patience, status, message))
 
     def _state(self, task: _Task) -> dict[str, Any]:
         if not task.id:
