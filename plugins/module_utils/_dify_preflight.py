@@ -145,9 +145,10 @@ def _ports(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
             who = f"the container {container}"
         else:
             who = f"{owner.get('process') or 'a process'} (pid {owner.get('pid') or 'unknown'})"
+        hint = " A Dify that was set up by hand is taken over with dify_adopt." if "nginx" in container else ""
         found.append(
             f"Port {port} is taken by {who}. Stop it, or give Dify another port (dify_http_port, dify_https_port, "
-            "dify_plugin_daemon_port)."
+            f"dify_plugin_daemon_port).{hint}"
         )
     return found
 
@@ -158,8 +159,8 @@ def _restore(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     if not backup or wanted.get("restoring"):
         return []
     return [
-        f"The restore of {backup} was begun here and is not finished, so Dify must not be started on what is there. Run "
-        f"restore.yml with dify_restore_from: {backup} again."
+        f"The restore of {backup} was begun here and is not finished, so Dify must not be started on what is there. "
+        f"Run restore.yml with dify_restore_from: {backup} again."
     ]
 
 

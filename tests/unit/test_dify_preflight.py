@@ -107,7 +107,8 @@ def test_a_taken_port_names_its_owner_and_our_own_does_not_count() -> None:
     (sentence,) = refusals(facts(ports=by_process), wanted())
     assert "Port 80 is taken by apache2 (pid 17)" in sentence and "dify_http_port" in sentence
     by_stranger = {"80": {"pid": 18, "process": "docker-proxy", "container": "shop-nginx-1"}}
-    assert "container shop-nginx-1" in refusals(facts(ports=by_stranger), wanted())[0]
+    (sentence,) = refusals(facts(ports=by_stranger), wanted())
+    assert "container shop-nginx-1" in sentence and "dify_adopt" in sentence
     ours = {"80": {"pid": 19, "process": "docker-proxy", "container": "dify-nginx-1"}}
     running = {"current": "1.12.1", "containers": [{"name": "dify-nginx-1"}]}
     assert refusals(facts(ports=ours, dify=running), wanted()) == []
