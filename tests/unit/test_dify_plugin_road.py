@@ -78,7 +78,8 @@ class Database:
 
 def context(folder: pathlib.Path, done: Done, *answers: list[list[str]]) -> Context:
     project: Any = Project(done)
-    return Context(project, {"steps": []}, Options(), {}, str(folder), database=Database(*answers), step="step")  # type: ignore[arg-type]
+    notes: Any = {}
+    return Context(project, {"steps": []}, Options(), notes, str(folder), database=Database(*answers), step="step")
 
 
 TABLE = [["provider_models"]]
@@ -110,7 +111,8 @@ def test_a_command_has_the_time_that_its_rows_need(tmp_path: pathlib.Path) -> No
     ctx = context(tmp_path, Done(0, "", 1.0))
     commands.flask(ctx, ["flask", "x"], rows=0)
     commands.flask(ctx, ["flask", "x"], rows=100_000)
-    few, many = ctx.project.limits  # type: ignore[attr-defined]
+    project: Any = ctx.project
+    few, many = project.limits
     assert few == commands.START_SECONDS
     assert many > few + 1000
 

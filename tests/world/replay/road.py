@@ -110,7 +110,7 @@ class Notes:
         self.kept[step, key] = value
 
 
-def context(project: Project, database: Database, folder: Path, plan: Mapping[str, Any], **options: Any) -> Context:
+def context(project: Any, database: Database, folder: Path, plan: Mapping[str, Any], **options: Any) -> Context:
     folder.mkdir(exist_ok=True)
     shown = {"from": "0.15.3", "to": project.instance.release, "steps": [], **plan}
-    return Context(project, shown, Options(**options), Notes(), str(folder), database=database)  # type: ignore[arg-type]
+    return Context(project, shown, Options(**options), Notes(), str(folder), database=database)

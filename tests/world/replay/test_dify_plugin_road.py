@@ -106,6 +106,11 @@ def step(instance: Instance, tmp_path: Path, name: str, plan: dict[str, Any] | N
     return ctx
 
 
+def ran(ctx: Context) -> list[list[str]]:
+    project: Any = ctx.project
+    return list(project.ran)
+
+
 def evidence(ctx: Context) -> str:
     return (Path(ctx.folder) / "steps.log").read_text()
 
@@ -301,7 +306,7 @@ def test_names_are_rewritten_and_looked_at(make: Make, tmp_path: Path) -> None:
     assert short_names(ctx.database) == {}
     assert "Migrate data for plugin completed." in (Path(ctx.folder) / "plugin_names.log").read_text()
     road.names(ctx)
-    assert len(ctx.project.ran) == 1  # type: ignore[attr-defined]
+    assert len(ran(ctx)) == 1
 
 
 def test_colliding_names_are_told_before_the_command_never_ends(make: Make, tmp_path: Path) -> None:
@@ -311,7 +316,7 @@ def test_colliding_names_are_told_before_the_command_never_ends(make: Make, tmp_
     assert collisions(ctx.database) == [f"providers: ollama in workspace {tenant}"]
     with pytest.raises(StepError, match=rf"providers: ollama in workspace {tenant}"):
         road.names(ctx)
-    assert ctx.project.ran == []  # type: ignore[attr-defined]
+    assert ran(ctx) == []
 
 
 @pytest.mark.parametrize(
@@ -358,7 +363,7 @@ def test_old_model_types_are_renamed_once(make: Make, tmp_path: Path) -> None:
     assert rows == [["llm"], ["rerank"]]
     assert "2 rows have the new names of their model types, 1 doubles were merged" in evidence(ctx)
     commands.legacy_model_types(ctx)
-    assert len(ctx.project.ran) == 1  # type: ignore[attr-defined]
+    assert len(ran(ctx)) == 1
 
 
 def test_updates_of_models_stay_what_the_workspace_had_chosen(make: Make, tmp_path: Path) -> None:
