@@ -11,6 +11,7 @@ the user and the password of the release's .env, as the API does.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -25,10 +26,13 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_database_client
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database_snapshot import Snapshot
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database_sql import (
-    belongings_sql,
+    copy_script,
+    drop_script,
     identifier,
     literal,
+    rename_script,
     shape,
+    terminate_sql,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_fingerprint import (
     COLUMNS,
@@ -134,12 +138,8 @@ class Database:
         """End everybody's sessions in the database and wait until they are gone; how many there were."""
         ended = 0
         deadline = time.monotonic() + seconds
-        statement = (
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            f" WHERE datname = {literal(database)} AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
         while True:
-            left = len(self._at_desk(statement))
+            left = len(self._at_desk(terminate_sql(database)))
             ended = max(ended, left)
             if not left:
                 return ended
@@ -155,33 +155,22 @@ class Database:
         Raises:
             DatabaseError: somebody is in the source (state 55006), the target exists, no room, not allowed.
         """
-        if self.exists(target):
-            raise DatabaseError(f"database {target} exists already", "42P04")
-        self._refuse_company(source)
         part = f"{target}_partial"
-        self.drop(part)
-        version = int(self._at_desk("SHOW server_version_num")[0][0])
-        # Without this 15 and later would send every page through the write-ahead log.
-        strategy = " STRATEGY file_copy" if version >= 150000 else ""
-        made = f"CREATE DATABASE {identifier(part)} TEMPLATE {identifier(source)}{strategy}"
         try:
-            self._at_desk(made, timeout)
-            belongings = [row[0] for row in self._at_desk(belongings_sql(source, part))]
-            if belongings:
-                self._at_desk(";\n".join(belongings))
-            self.rename(part, target)
-        except DatabaseError:
-            self.drop(part)
+            self._at_desk(copy_script(source, part, target), timeout)
+        except DatabaseError as exc:
+            with contextlib.suppress(DatabaseError):
+                self.drop(part)
+            if exc.state == IN_USE:
+                self._name_company(source)
             raise
 
     def rename(self, old: str, new: str, seconds: float = 30) -> None:
         """Rename a database. Sessions in it are ended: those of a plugin daemon's pool come back by themselves."""
         deadline = time.monotonic() + seconds
-        statement = f"ALTER DATABASE {identifier(old)} RENAME TO {identifier(new)}"
         while True:
-            self.terminate(old)
             try:
-                self._at_desk(statement)
+                self._at_desk(rename_script(old, new))
                 return
             except DatabaseError as exc:
                 if exc.state != IN_USE or time.monotonic() > deadline:
@@ -189,9 +178,7 @@ class Database:
 
     def drop(self, database: str) -> None:
         """Drop a database with whoever is in it; one that does not exist is fine."""
-        if self.exists(database):
-            self.terminate(database)
-            self._at_desk(f"DROP DATABASE IF EXISTS {identifier(database)}", 300)
+        self._at_desk(drop_script(database), 300)
 
     # -- dumps
 
@@ -290,7 +277,7 @@ class Database:
             raise DatabaseError(f"the database is of type {self.type}; only postgresql can be copied and restored")
         return self._client
 
-    def _refuse_company(self, database: str) -> None:
+    def _name_company(self, database: str) -> None:
         present = self.sessions(database)
         if present:
             who = ", ".join(
