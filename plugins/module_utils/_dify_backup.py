@@ -27,12 +27,14 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_a
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_keys as keys
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_manifest as manifests
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_parts as parts
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_vector_store as vectors
 from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import BackupError, Location
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
 from ansible_collections.llmops.stack.plugins.module_utils._download import existing, sync_folder
+from ansible_collections.llmops.stack.plugins.module_utils._weaviate import WeaviateError
 
 __all__ = ["Backup", "Clock", "Options", "alone"]
 
@@ -64,14 +66,19 @@ class Clock:
 @contextlib.contextmanager
 def alone(home: str, clock: Clock, what: str) -> Iterator[None]:
     """While no upgrade, restore or other backup of this Dify runs; waits for one."""
-    try:
-        with locked(home, clock.left()):
-            yield
-    except Busy:
-        raise BackupError(
-            f"An upgrade, a restore or a backup of {home} runs, and did not end within {clock.seconds:g} s, so no "
-            f"{what} was begun. Try again when it has ended."
-        ) from None
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home, clock.left()))
+        except Busy:
+            raise BackupError(
+                f"An upgrade, a restore or a backup of {home} runs, and did not end within {clock.seconds:g} s, so no "
+                f"{what} was begun. Try again when it has ended."
+            ) from None
+        except OSError as exc:
+            raise BackupError(
+                f"{home} cannot be used ({exc.strerror}). Is it where Dify is? Correct dify_home."
+            ) from None
+        yield
 
 
 @dataclass
@@ -94,6 +101,7 @@ class _Look:
     sizes: dict[str, int]
     parts: list[parts.Part]
     bytes: int  # of the files
+    vectors: vectors.VectorStore
     warnings: list[str] = field(default_factory=list)
 
 
@@ -140,9 +148,16 @@ class Backup:
                 "Let site.yml finish first."
             )
         wanted = parts.parts(settings, self.options.storage)
-        found = _Look(version, head, server, sizes, wanted, 0)
+        found = _Look(version, head, server, sizes, wanted, 0, vectors.store(self.project))
         found.bytes = sum(parts.files_size(self.options.home, one) for one in wanted if not one.absent)
         found.warnings = [f"Not in the backup: {one.absent}." for one in wanted if one.absent]
+        if found.vectors.internal:
+            with self._asked():
+                found.bytes += vectors.size(vectors.data_folder(self.project))
+        else:
+            found.warnings.append(
+                f"Not in the backup: the vectors of knowledge, which are in {found.vectors.kind} and stay there."
+            )
         self._room_for(found)
         return found
 
@@ -232,6 +247,7 @@ class Backup:
         archives = {}
         for one in look.parts:
             archives[one.name] = self._archived(folder, one, warnings)
+        exported = self._vectors(folder, look.vectors)
         self._kept(folder)
         manifest = {
             "format": manifests.FORMAT,
@@ -245,6 +261,7 @@ class Backup:
             "databases": databases,
             "fingerprint": fingerprint,
             "archives": archives,
+            "vectors": exported,
             "files": manifests.listing(folder, self.clock.tick),
         }
         pairs = self._pairs(folder, public, archives)
@@ -292,6 +309,18 @@ class Backup:
         if packed.left_out:
             warnings.append(f"Neither files nor folders, so left out: {_some(packed.left_out, part.folder)}.")
         return {"file": f"{part.name}.tar", "folder": part.folder, "files": packed.files, "partial": bool(part.only)}
+
+    def _vectors(self, folder: str, store: vectors.VectorStore) -> dict[str, Any]:
+        """Objects per class, for a store that is ours. Another one is no part of what can be put back here."""
+        if not store.internal:
+            return {"store": store.kind, "folder": "", "counts": {}}
+        target = os.path.join(folder, "vectors")
+        os.mkdir(target, 0o700)
+        try:
+            counts = vectors.export(self.project, target, self.clock.left())
+        except (WeaviateError, DockerError) as exc:
+            raise BackupError(f"The vectors of knowledge could not be backed up: {exc}. {_NOTHING} {_NEXT}") from None
+        return {"store": store.kind, "folder": "vectors", "counts": counts}
 
     def _kept(self, folder: str) -> None:
         sources = {os.path.join(self.options.home, name): kept for name, kept in parts.KEEPSAKES.items()}

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_a
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_keys as keys
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_manifest as manifests
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_parts as parts
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin_files as plugin_files
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_vector_store as vectors
 from ansible_collections.llmops.stack.plugins.module_utils._dify_backup import Clock, alone
 from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import BackupError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
@@ -34,6 +36,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_env import pars
 from ansible_collections.llmops.stack.plugins.module_utils._dify_fingerprint import compare
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError
 from ansible_collections.llmops.stack.plugins.module_utils._download import existing, write_atomically
+from ansible_collections.llmops.stack.plugins.module_utils._weaviate import WeaviateError
 
 __all__ = ["NOTE", "Restore", "Wish"]
 
@@ -55,8 +58,9 @@ class Wish:
 
 
 class Restore:
-    def __init__(self, project: Project, wish: Wish) -> None:
+    def __init__(self, project: Project, wish: Wish, database: Callable[[Project], Database] = Database) -> None:
         self.project = project
+        self.ask = database  # its address and password are known once the release is rendered
         self.wish = wish
         self.clock = Clock(wish.timeout, "The restore")
         self.manifest: dict[str, Any] = {}
@@ -198,6 +202,8 @@ class Restore:
                         self._unpack(one)
                 self._restore_databases(database)
                 self._prove(database)
+                notes += self._mend_plugins(database)
+                notes += self._restore_vectors()
             self._write_note(DONE)
         return {"changed": True, "seconds": self.clock.spent(), "notes": notes}
 
@@ -227,7 +233,7 @@ class Restore:
         again = "Run restore.yml again with the same backup: it begins anew. site.yml is refused until then."
         try:
             yield
-        except (DatabaseError, DockerError, archive.ArchiveError) as exc:
+        except (DatabaseError, DockerError, WeaviateError, archive.ArchiveError) as exc:
             raise BackupError(f"The backup in {self.wish.path} could not be put back: {exc}. {again}") from None
         except OSError as exc:
             where = exc.filename or self.wish.home
@@ -245,7 +251,7 @@ class Restore:
 
     def _database(self) -> Database:
         """The server that takes the dumps, running, without tables of anybody else's."""
-        database = Database(self.project)
+        database = self.ask(self.project)
         if database.internal:
             self.project.up([database.service], self.clock.left(), wait=True)
         database.ping()
@@ -273,6 +279,28 @@ class Restore:
             self._write_note(BEGUN, [*self._note().get("databases", []), name])
             database.drop(name)
             database.rename(fresh, name)
+
+    def _mend_plugins(self, database: Database) -> list[str]:
+        """A plugin that came or went between the dump and the archive is in one of them only."""
+        aside = os.path.join(self.wish.home, ".llmops-restore-aside")
+        settings = self.project.settings()
+        said: list[str] = []
+        market = settings.get("MARKETPLACE_API_URL", "")
+        plugin_files.mend(settings, self.wish.home, database, aside, market, said.append)
+        return said
+
+    def _restore_vectors(self) -> list[str]:
+        exported = self.manifest["vectors"]
+        if not exported["folder"]:
+            return []
+        if not vectors.store(self.project).internal:
+            return ["The vectors of the backup were not put back: the vector store is none of this installation's own."]
+        self.project.up([vectors.SERVICE], self.clock.left())
+        folder = os.path.join(self.wish.path, exported["folder"])
+        counts = vectors.restore(self.project, folder, self.clock.left())
+        if counts != exported["counts"]:
+            raise BackupError(f"Weaviate must hold {exported['counts']} objects after the restore, and holds {counts}.")
+        return []
 
     def _prove(self, database: Database) -> None:
         head = database.head()
