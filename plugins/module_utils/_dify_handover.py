@@ -70,6 +70,7 @@ class Handover:
 
     def run(self, services: Sequence[str]) -> list[str]:
         before = self._state()
+        self._sweep()
         wanted = [name for name in due(self.project, services) if name not in _ONE_SHOT]
         in_the_way = [name for name in wanted if name not in (*BESIDE, *_FROM_QUEUE, _NGINX)]
         for name in BESIDE:
@@ -103,6 +104,14 @@ class Handover:
 
     def _state(self) -> dict[str, tuple[str, str]]:
         return {one.service: (one.id, one.started) for one in self.project.containers() if one.service not in _ONE_SHOT}
+
+    def _sweep(self) -> None:
+        """Take away what a killed process has started and not proved, before nginx asks for a name that leads there."""
+        beside = [one for service in BESIDE for one in self._beside(service)]
+        pointed = self.front.pointed().values() if beside else ()
+        for one in beside:
+            if not one.running or self.project.address(one.name) not in pointed:
+                self.docker.run(["rm", "-f", one.id], _LOOK)
 
     # -- beside
 
@@ -141,11 +150,7 @@ class Handover:
 
     def _start_beside(self, service: str, name: str, beside: Sequence[Container]) -> str:
         """The container beside runs and has proved itself; its address."""
-        same = next((one for one in beside if one.name == name), None)
-        if same is not None and not same.running:
-            self.docker.output(["rm", "-f", same.id], _LOOK)
-            same = None
-        if same is None:
+        if not any(one.name == name for one in beside):
             self.ctx.log(f"{service}: a second container is started beside the first")
             arguments = ["run", "-d", "-T", "--no-deps", "--use-aliases", "--quiet-pull", "--name", name]
             arguments += ["--label", f"{_NEXT}=1"]
