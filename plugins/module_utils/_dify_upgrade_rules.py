@@ -58,8 +58,8 @@ STEPS: tuple[Step, ...] = (
     Step(
         "fetch_plugins",
         "before",
-        "Fetch the plugins that each workspace needs",
-        "From 1.0.0 on model providers and tools are plugins; without their packages no model works.",
+        "Fetch the plugins that each workspace needs, and install them beside the old release",
+        "From 1.0.0 on model providers and tools are plugins, and their environments take minutes to make.",
         feature="plugin_daemon",
     ),
     Step(
@@ -160,7 +160,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "install_plugins",
         "outage",
-        "Install the fetched plugins in each workspace",
+        "See that each workspace has its plugins, and that they answer",
         "Judged by the daemon's own list; the release's command reports success with nothing installed.",
         kinds=(OTHER,),
         feature="plugin_daemon",
