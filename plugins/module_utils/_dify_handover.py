@@ -235,15 +235,22 @@ class Handover:
             self._up(services)
             return
         api = self.project.container("api")
-        port = BESIDE["api"]
-        if api is not None and not drain(self.docker, api.name, port, self.ctx.options.drain_seconds, step=0.1):
-            self.ctx.log(f"{', '.join(services)}: no moment without calls came within dify_drain_seconds")
+        until = time.monotonic() + self.ctx.remaining(self.ctx.options.drain_seconds)
+        while not self._swap_at_a_quiet_moment(services, api.name if api else "", until):
+            pass
+
+    def _swap_at_a_quiet_moment(self, services: Sequence[str], api: str, until: float) -> bool:
+        """Whether it was done: a call that comes between the look and the sleep lets the moment pass, if there is time."""
+        if api:
+            drain(self.docker, api, BESIDE["api"], max(0.0, until - time.monotonic()), step=0.05)
         begun = time.monotonic()
         with self.front.hold(_HOLD) as held:
-            quiet = api is None or drain(self.docker, api.name, port, _QUIET if held else 0.0, step=0.1)
-            if api is not None and not quiet:
-                count = connections(self.docker, api.name, port)
-                self.ctx.log(f"{', '.join(services)}: replaced during {count} calls, which may be cut")
+            calls = connections(self.docker, api, BESIDE["api"]) if api else 0
+            if calls and begun < until:
+                return False
+            # Those that were begun before, and none that is new.
+            if calls and held and not drain(self.docker, api, BESIDE["api"], _QUIET, step=0.1):
+                self.ctx.log(f"{', '.join(services)}: no moment without calls came; {calls} may be cut")
             self._up(services, ["--no-deps", "--timeout", "5"], wait=any(name in _DATA for name in services))
             if "plugin_daemon" in services:
                 try:
@@ -253,6 +260,7 @@ class Handover:
                     self.trouble = f"plugin_daemon: {exc}"
         waited = time.monotonic() - begun
         self.ctx.log(f"{', '.join(services)}: replaced; requests {'waited' if held else 'failed for'} {waited:.1f} s")
+        return True
 
     def _nginx_runs(self) -> bool:
         one = self.project.container(_NGINX)

@@ -38,14 +38,11 @@ class Traffic:
         self.unavailable: requests.Response | None = None  # the last 503 of a page
         self.over = threading.Event()
         self.pool = concurrent.futures.ThreadPoolExecutor(max_workers=RATE * 8 + self.streams)
-        self.asked: list[concurrent.futures.Future[None]] = []
         self.threads: list[threading.Thread] = []
 
     def __enter__(self) -> Traffic:
-        self.threads = [threading.Thread(target=self._probe, daemon=True)]
-        self.threads += [
-            threading.Thread(target=self._chat, args=(number,), daemon=True) for number in range(self.streams)
-        ]
+        readers = [threading.Thread(target=self._chat, args=(number,), daemon=True) for number in range(self.streams)]
+        self.threads = [threading.Thread(target=self._probe, daemon=True), *readers]
         for thread in self.threads:
             thread.start()
         time.sleep(2)
