@@ -33,6 +33,7 @@ __all__ = ["BESIDE", "Handover", "drain", "handover"]
 # Services that can run twice for a while, and their ports. They keep nothing between two requests.
 BESIDE = {"api": 5001, "web": 3000}
 _NGINX = "nginx"
+_DAEMON = "plugin_daemon"
 # They take work from a queue, so nobody notices that they are away; each finishes what it has begun.
 _FROM_QUEUE = ("worker", "worker_beat")
 _ONE_SHOT = ("init_permissions",)
@@ -240,7 +241,7 @@ class Handover:
             pass
 
     def _swap_at_a_quiet_moment(self, services: Sequence[str], api: str, until: float) -> bool:
-        """Whether it was done: a call that comes between the look and the sleep lets the moment pass, if there is time."""
+        """Whether it was done: a call between the look and the sleep lets the moment pass, if there is time."""
         if api:
             drain(self.docker, api, BESIDE["api"], max(0.0, until - time.monotonic()), step=0.05)
         begun = time.monotonic()
@@ -252,14 +253,20 @@ class Handover:
             if calls and held and not drain(self.docker, api, BESIDE["api"], _QUIET, step=0.1):
                 self.ctx.log(f"{', '.join(services)}: no moment without calls came; {calls} may be cut")
             self._up(services, ["--no-deps", "--timeout", "5"], wait=any(name in _DATA for name in services))
-            if "plugin_daemon" in services:
-                try:
-                    name = self._own_name("plugin_daemon")
-                    prove_plugins(self.ctx, name, self.version, max(1.0, _HOLD - 1 - (time.monotonic() - begun)))
-                except NotProved as exc:
-                    self.trouble = f"plugin_daemon: {exc}"
+            well = _DAEMON not in services or self._plugins_answer(_HOLD - 1 - (time.monotonic() - begun))
         waited = time.monotonic() - begun
         self.ctx.log(f"{', '.join(services)}: replaced; requests {'waited' if held else 'failed for'} {waited:.1f} s")
+        # Requests cannot wait for ever; whatever needs no plugin is served while a slow one starts.
+        if well or self._plugins_answer(self.ctx.remaining(self.ctx.options.health_deadline)):
+            self.trouble = ""
+        return True
+
+    def _plugins_answer(self, seconds: float) -> bool:
+        try:
+            prove_plugins(self.ctx, self._own_name(_DAEMON), self.version, max(1.0, seconds))
+        except NotProved as exc:
+            self.trouble = f"{_DAEMON}: {exc}"
+            return False
         return True
 
     def _nginx_runs(self) -> bool:
