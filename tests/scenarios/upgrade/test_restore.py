@@ -96,12 +96,12 @@ class TestBeforeAnythingIsChanged:
         self.refused(fresh, "/root/nowhere", "no such folder", dify_restore_from="/root/nowhere")
 
     def test_a_flipped_byte(self, fresh: Copied) -> None:
-        flip = "import pathlib as p; f = p.Path('dify.dump'); b = bytearray(f.read_bytes()); b[5000] ^= 1; f.write_bytes(b)"
-        fresh.on(f'cd {COPY} && python3 -c "{flip}"')
+        flip = "import sys; b = bytearray(sys.stdin.buffer.read()); b[5000] ^= 1; sys.stdout.buffer.write(b)"
+        fresh.on(f'cd {COPY} && python3 -c "{flip}" < dify.dump > other && mv other dify.dump')
         try:
             self.refused(fresh, "dify.dump is damaged", "Copy the whole folder")
         finally:
-            fresh.on(f'cd {COPY} && python3 -c "{flip}"')
+            fresh.on(f'cd {COPY} && python3 -c "{flip}" < dify.dump > other && mv other dify.dump')
 
     def test_a_missing_file(self, fresh: Copied) -> None:
         fresh.on(f"mv {COPY}/secrets.json /root/")
