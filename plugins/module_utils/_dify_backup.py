@@ -49,7 +49,11 @@ class Clock:
 
     def __init__(self, seconds: float, what: str, variable: str = "dify_backup_timeout") -> None:
         self.seconds, self.what, self.variable = seconds, what, variable
-        self.end = time.monotonic() + seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """What was waited for somebody else does not count."""
+        self.end = time.monotonic() + self.seconds
 
     def tick(self) -> None:
         if time.monotonic() > self.end:
@@ -75,9 +79,8 @@ def alone(home: str, clock: Clock, what: str) -> Iterator[None]:
                 f"{what} was begun. Try again when it has ended."
             ) from None
         except OSError as exc:
-            raise BackupError(
-                f"{home} cannot be used ({exc.strerror}). Is it where Dify is? Correct dify_home."
-            ) from None
+            raise BackupError(f"{home} cannot be used ({exc.strerror}). Correct dify_home.") from None
+        clock.restart()
         yield
 
 
