@@ -16,6 +16,7 @@ __all__ = ["copy_script", "drop_script", "identifier", "literal", "rename_script
 
 # Free text of users may be in a statement; what the statement does is enough.
 _QUOTED = re.compile(r"'(?:[^']|'')*(?:'|$)")
+_LARGE = 100 * 1024 * 1024
 # Settings whose value is a list, which the server shows with its quotes.
 _LISTS = "'search_path', 'temp_tablespaces', 'session_preload_libraries', 'local_preload_libraries', 'datestyle'"
 
@@ -71,8 +72,9 @@ def copy_script(source: str, part: str, target: str) -> str:
   END IF;
 END $check$;
 {drop_script(part)}
--- Without this, 15 and later would send every page through the write-ahead log.
-SELECT CASE WHEN :SERVER_VERSION_NUM >= 150000 THEN 'STRATEGY file_copy' ELSE '' END AS strategy \\gset
+-- 15 and later send every page through the write-ahead log; from some size on, copying files after a checkpoint is less.
+SELECT CASE WHEN :SERVER_VERSION_NUM >= 150000 AND pg_database_size({literal(source)}) > {_LARGE}
+  THEN 'STRATEGY file_copy' ELSE '' END AS strategy \\gset
 CREATE DATABASE {identifier(part)} TEMPLATE {identifier(source)} :strategy;
 {_belongings(source, part)}
 ALTER DATABASE {identifier(part)} RENAME TO {identifier(target)}"""

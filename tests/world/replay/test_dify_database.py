@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_database_sql
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from project_local import LocalProject
 
@@ -188,7 +189,10 @@ def test_sessions_are_ended(database: Database, postgres: Postgres) -> None:
     assert database.terminate("dify") == 0
 
 
-def test_a_copy_has_everything(database: Database) -> None:
+@pytest.mark.parametrize("large", [0, 10**12])
+def test_a_copy_has_everything(database: Database, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    """Small or large: the server has two ways."""
+    monkeypatch.setattr(_dify_database_sql, "_LARGE", large)
     database.copy("dify", "dify_before")
     assert database.head("dify_before") == HEAD
     assert database.fingerprint("dify_before") == database.fingerprint("dify")
