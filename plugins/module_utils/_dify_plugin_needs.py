@@ -118,11 +118,15 @@ def needs(database: Database) -> Needs:
     """
     columns = _columns(database)
     found = Needs()
-    for table, column in NAMED:
-        if table in _SHARED or column not in columns.get(table, ()):
-            continue
-        kind = "tool" if table == "tool_builtin_providers" else "model"
-        found.add(found.sure, database.sql(f"SELECT DISTINCT tenant_id::text, {column} FROM {table}"), kind)
+    # One statement for all tables: each one is a start of psql in a container.
+    parts = [
+        f"SELECT '{'tool' if table == 'tool_builtin_providers' else 'model'}', tenant_id::text, {column} FROM {table}"
+        for table, column in NAMED
+        if table not in _SHARED and column in columns.get(table, ())
+    ]
+    rows = database.sql(" UNION ".join(parts), timeout=300) if parts else []
+    for kind in ("model", "tool"):
+        found.add(found.sure, [row[1:] for row in rows if row[0] == kind], kind)
     if "retrieval_model" in columns.get("datasets", ()):
         name = "retrieval_model::jsonb->'reranking_model'->>'reranking_provider_name'"
         _try(database, found, found.sure, "model", f"SELECT DISTINCT tenant_id::text, {name} FROM datasets", "datasets")
@@ -157,32 +161,31 @@ def read_extracted(text: str) -> dict[str, set[str]]:
 def short_names(database: Database) -> dict[str, int]:
     """Rows by table that still have a provider's old name."""
     columns = _columns(database)
-    found = {}
-    for table, column in NAMED:
-        if column in columns.get(table, ()):
-            where = f"{column} NOT LIKE '%/%' AND {column} <> ''"
-            count = int(database.sql(f"SELECT count(*) FROM {table} WHERE {where}", timeout=300)[0][0])
-            if count:
-                found[table] = count
-    return found
+    parts = [
+        f"SELECT '{table}', count(*) FROM {table} WHERE {column} NOT LIKE '%/%' AND {column} <> ''"
+        for table, column in NAMED
+        if column in columns.get(table, ())
+    ]
+    rows = database.sql(" UNION ALL ".join(parts), timeout=300) if parts else []
+    return {table: int(count) for table, count in rows if int(count)}
 
 
 def collisions(database: Database) -> list[str]:
     """Rows whose new name another row has already: "providers: ollama in workspace <id>". Dify's command never gets
     past them: up to 1.3 it never ends, later it fails."""
     columns = _columns(database)
-    found = []
+    parts = []
     for table, also in _UNIQUE.items():
-        if not {"provider_name", *also} <= columns.get(table, set()):
-            continue
-        same = "".join(f" AND q.{column} = p.{column}" for column in also)
-        rows = database.sql(
-            f"SELECT p.provider_name, p.tenant_id::text FROM {table} p WHERE p.provider_name NOT LIKE '%/%'"
-            f" AND EXISTS (SELECT 1 FROM {table} q WHERE q.tenant_id = p.tenant_id{same}"
-            f" AND q.provider_name = '{_OWNER}/' || p.provider_name || '/' || p.provider_name) ORDER BY 2, 1"
-        )
-        found += [f"{table}: {name} in workspace {tenant}" for name, tenant in rows]
-    return found
+        if {"provider_name", *also} <= columns.get(table, set()):
+            same = "".join(f" AND q.{column} = p.{column}" for column in also)
+            parts.append(
+                f"SELECT '{table}', p.provider_name, p.tenant_id::text FROM {table} p"
+                f" WHERE p.provider_name NOT LIKE '%/%' AND EXISTS (SELECT 1 FROM {table} q"
+                f" WHERE q.tenant_id = p.tenant_id{same}"
+                f" AND q.provider_name = '{_OWNER}/' || p.provider_name || '/' || p.provider_name)"
+            )
+    rows = database.sql(" UNION ".join(parts) + " ORDER BY 1, 3, 2") if parts else []
+    return [f"{table}: {name} in workspace {tenant}" for table, name, tenant in rows]
 
 
 def _columns(database: Database) -> dict[str, set[str]]:
