@@ -54,6 +54,10 @@ _READ = rf"""for file in {MAIN} /etc/nginx/conf.d/*.conf {_IN_FORCE}; do
 # Their title says when that was: a worker that is shutting down takes no connection.
 _RELOAD = r"""
 said=$(nginx -t 2>&1) || { printf '%s\n' "$said" >&2; exit 3; }
+nginx -T 2>/dev/null | grep -q '^[[:space:]]*server[[:space:]]*{' || {
+    echo 'its files are gone since it was started, so it would serve nothing; `docker compose restart nginx` helps' >&2
+    exit 3
+}
 workers() {
     for file in /proc/[0-9]*/cmdline; do
         title=$(tr '\0' ' ' <"$file" 2>/dev/null) || continue

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
@@ -24,9 +25,13 @@ def prune(ctx: Context) -> None:
     """Keep the new release and the one before it. A failure here costs room and nothing else, so it is only noted."""
     store = Store(ctx.project.home)
     kept = {ctx.old, ctx.new, store.current()}
+    mounted = _mounted(ctx)
     for tag in sorted(os.listdir(store.releases)):
         # A folder without the marker was not unpacked by this collection, and may hold what somebody needs.
         if tag.startswith(".") or tag in kept or read_marker(store.path(tag)).get("tag") != tag:
+            continue
+        if f"/releases/{tag}/" in mounted:
+            ctx.log(f"release {tag} stays: a container that no release has changed since still reads its files")
             continue
         try:
             images = _images(ctx, tag) - _images(ctx, ctx.old) - _images(ctx, ctx.new)
@@ -38,6 +43,18 @@ def prune(ctx: Context) -> None:
         except (DockerError, OSError) as exc:
             ctx.log(f"release {tag} could not be removed: {exc}")
     _forget_old_evidence(ctx)
+
+
+def _mounted(ctx: Context) -> str:
+    """What the running containers have mounted: an nginx that two releases describe alike goes on with the files of the
+    first, and would find none of them at its next reload."""
+    ids = [one.id for one in ctx.project.containers() if one.running]
+    _code, out, _err = ctx.project.docker.run(["inspect", "--format", "{{.State.Pid}}", *ids], 60)
+    found = ""
+    for pid in out.split():
+        with contextlib.suppress(OSError), open(f"/proc/{int(pid)}/mountinfo", encoding="utf-8") as file:
+            found += file.read()
+    return found
 
 
 def _images(ctx: Context, tag: str) -> set[str]:
