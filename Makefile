@@ -137,10 +137,11 @@ test: $(READY) ## everything that CI runs
 test-long: $(READY) ## test, longer scenarios, other Pythons, the bench, and the demo of six releases
 	tools/stages test-long
 
-bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum, what watching a call costs
+bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum, a watched call, an upgrade in use
 	python tests/bench/bench.py
 	python tests/bench/digest.py
 	python tests/bench/hook.py
+	LLMOPS_NODE=bench1 python tests/bench/upgrade.py
 
 demo: $(READY) ## a running Dify on http://127.0.0.1:8080, each of its model calls on http://127.0.0.1:6006
 	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) DEMO_TRACES=$(DEMO_TRACES) \
