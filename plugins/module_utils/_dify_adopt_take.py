@@ -16,6 +16,7 @@ import filecmp
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Old, Report
@@ -27,7 +28,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look impo
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 from ansible_collections.llmops.stack.plugins.module_utils._dify_layout import read_marker
-from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Docker
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, Docker
 from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 
 __all__ = ["ADOPTED", "FILE", "FINISHED", "AdoptError", "Adoption"]
@@ -155,22 +156,19 @@ class Adoption:
         noted = self.journal.get("policies") or {}
         if self.phase != TAKEN or set(policies) - set(noted):
             self._note(phase=TAKEN, policies={**policies, **noted})
-        busy = [one for one in containers if one.state in ("running", "restarting", "paused")]
         alive = [one.id for one in containers if one.policy != "no"]
         if alive:
             self.changed = True
             self.docker.output(["update", "--restart", "no", *alive], _LOOK)
-        for group in ([one for one in busy if one.service not in _DATA], [one for one in busy if one.service in _DATA]):
-            if group:
-                self.changed = True
-                self.docker.output(["stop", "-t", str(_STOP), *(one.id for one in group)], _STOP + _LOOK)
+        self._stop([one for one in containers if one.state in ("running", "restarting", "paused")])
 
     def give_back(self) -> None:
         """The old installation runs again, as it did; the new containers are taken away first."""
-        ours = [one.id for one in self.project.containers()]
+        ours = self.project.containers()
         if ours:
+            self._stop([one for one in ours if one.running])
+            self.docker.output(["rm", "-f", *(one.id for one in ours)], _LOOK)
             self.changed = True
-            self.docker.output(["rm", "-f", *ours], _LOOK)
         there = containers_of(self.source, self.docker)
         policies = self.journal.get("policies") or {}
         for policy in sorted(set(policies.values()) - {"no"}):
@@ -178,13 +176,9 @@ class Adoption:
             if ids:
                 self.docker.output(["update", "--restart", policy, *ids], _LOOK)
         wanted = [one for one in there if policies.get(one.id, "no") != "no" and not one.running]
-        for group in (
-            [one for one in wanted if one.service in _DATA],
-            [one for one in wanted if one.service not in _DATA],
-        ):
-            if group:
-                self.changed = True
-                self.docker.output(["start", *(one.id for one in group)], _STOP + _LOOK)
+        for group in _in_order(wanted):
+            self.changed = True
+            self.docker.output(["start", *(one.id for one in group)], _STOP + _LOOK)
         self._note(phase=PREPARED)
 
     def finish(self) -> None:
@@ -207,6 +201,11 @@ class Adoption:
         write_atomically(os.path.join(self.source, NOTE), _farewell(self.home, self.project.name), 0o644)
         self._note(phase=FINISHED)
 
+    def _stop(self, containers: Sequence[Old | Container]) -> None:
+        for group in reversed(_in_order(containers)):
+            self.changed = True
+            self.docker.output(["stop", "-t", str(_STOP), *(one.id for one in group)], _STOP + _LOOK)
+
     # -- files
 
     def _put(self, path: str, text: str, pretend: bool) -> None:
@@ -223,6 +222,14 @@ class Adoption:
     def _note(self, **what: Any) -> None:
         self.journal.update(what)
         write_atomically(self.path, json.dumps(self.journal, indent=1, sort_keys=True) + "\n", 0o600)
+
+
+def _in_order(containers: Sequence[Old | Container]) -> list[list[Old | Container]]:
+    """In the order in which they start: nginx asks for the addresses of the others, once."""
+    groups: list[list[Old | Container]] = [[], [], []]
+    for one in containers:
+        groups[0 if one.service in _DATA else 2 if one.service == "nginx" else 1].append(one)
+    return [group for group in groups if group]
 
 
 def _object(path: str) -> dict[str, Any]:

@@ -347,7 +347,7 @@ class TestTaking:
         adoption.take(old)
         assert {one.policy for one in old} == {"no"} and {one.state for one in old} == {"exited"}
         stops = [call for call in adoption.docker.calls if call[0] == "stop"]  # type: ignore[attr-defined]
-        assert [call[-1] for call in stops] == ["id-nginx", "id-db_postgres"]  # the database last
+        assert [call[-1] for call in stops] == ["id-nginx", "id-api", "id-db_postgres"]  # the database last
         again = take.Adoption(adoption.home, adoption.source, docker=adoption.docker)
         again.take(old)  # a second process finds what the first one noted
         again.give_back()
