@@ -40,7 +40,7 @@ _ONE_SHOT = ("init_permissions",)
 # Whoever needs them waits for their health check. The first query after it may still meet a connection that is gone.
 _DATA = ("db", "db_postgres", "db_mysql", "redis")
 _NEXT = "llmops.stack.next"  # label of a container beside
-_HOLD = 25.0  # seconds for which requests may have to wait; nginx's and browsers' own limits begin at 60
+_HOLD = 45.0  # seconds for which requests may have to wait; limits of browsers and proxies begin at 60
 _QUIET = 8.0  # of them: for calls that were begun just before
 _LOOK = 60.0
 
