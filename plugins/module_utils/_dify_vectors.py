@@ -32,13 +32,15 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_vector_store im
     START,
     connect,
     data_folder,
+    restore,
     size,
     store,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError, last_line
 from ansible_collections.llmops.stack.plugins.module_utils._weaviate import Weaviate, WeaviateError
 
-__all__ = ["add_properties", "forget", "keep", "load", "prepare", "unkeep", "unprepare"]
+__all__ = ["add_properties", "forget", "keep", "load", "prepare"]
+__all__ += ["restore_backup", "set_aside", "unkeep", "unprepare"]
 
 _STOP = 120
 _NOTE = "vectors.json"
@@ -146,6 +148,7 @@ def unkeep(ctx: Context) -> None:
             shutil.rmtree(folder)
         os.rename(_before(folder), folder)
         ctx.log(f"Weaviate's files are in {folder} again, as they were")
+    _note(ctx, aside=None)
     unprepare(ctx)
 
 
@@ -157,6 +160,53 @@ def forget(ctx: Context) -> None:
         os.rename(_before(folder), folder + ".gone")
     if folder:
         shutil.rmtree(folder + ".gone", ignore_errors=True)
+
+
+# -- steps of a rollback to the backup that an upgrade has made
+
+
+def set_aside(ctx: Context) -> None:
+    """Give the older release's Weaviate an empty folder; undone by C(unkeep), and gone with C(forget).
+
+    It may not be able to read the files of the newer one; and the databases go back to the moment of the backup, so the
+    vectors must, too: a document that was deleted since is in them again.
+    """
+    noted = _noted(ctx)
+    if not store(ctx.project, ctx.new).internal or noted.get("aside"):
+        return
+    folder = data_folder(ctx.project)
+    if not folder:
+        return
+    try:
+        if os.path.lexists(_before(folder)):
+            raise WeaviateError(f"{_before(folder)} is there, from another upgrade; move it away")
+        _note(ctx, folder=folder)
+        ctx.project.stop([SERVICE], _STOP)
+        ctx.project.remove([SERVICE])
+        _make_like(folder, _next(folder))
+        os.rename(folder, _before(folder))
+        os.rename(_next(folder), folder)
+    except (WeaviateError, DockerError, OSError) as exc:
+        raise StepError(f"Weaviate's data could not be set aside: {exc}.", _ADVICE) from None
+    _note(ctx, aside=True)
+
+
+def restore_backup(ctx: Context) -> None:
+    """Fill the older release's Weaviate from the backup."""
+    folder = os.path.join(str(ctx.plan.get("backup", "")), "vectors")
+    if not _noted(ctx).get("aside"):
+        return
+    if not os.path.isfile(os.path.join(folder, copying.MANIFEST)):
+        ctx.log(f"{folder} holds no vectors; knowledge has to be indexed again")
+        return
+    try:
+        counts = restore(ctx.project, folder, ctx.remaining())
+    except (WeaviateError, DockerError, OSError) as exc:
+        raise StepError(f"The vectors could not be restored from {folder}: {exc}.") from None
+    ctx.log(f"Weaviate has {_few(counts)} from the backup")
+
+
+# -- a step of an upgrade that crosses 1.13.1
 
 
 def add_properties(ctx: Context) -> None:
@@ -221,11 +271,15 @@ def _checked(ctx: Context) -> str:
     have, free = size(folder), shutil.disk_usage(folder).free
     if free < have * 1.2:
         raise WeaviateError(f"{folder} has {have >> 20} MiB, and for a second one only {free >> 20} MiB are free")
-    seen = os.stat(folder)
-    os.mkdir(_next(folder), 0o700)
-    os.chown(_next(folder), seen.st_uid, seen.st_gid)
-    os.chmod(_next(folder), seen.st_mode & 0o7777)
+    _make_like(folder, _next(folder))
     return folder
+
+
+def _make_like(folder: str, made: str) -> None:
+    seen = os.stat(folder)
+    os.makedirs(made, 0o700, exist_ok=True)
+    os.chown(made, seen.st_uid, seen.st_gid)
+    os.chmod(made, seen.st_mode & 0o7777)
 
 
 def _next(folder: str) -> str:

@@ -394,6 +394,41 @@ def test_backup_and_restore(dify_at: Installation, release: Release, tmp_path: P
         stores.restore(dify_at, str(folder), 60)
 
 
+def test_a_rollback_takes_the_vectors_of_the_backup(
+    dify_at: Installation, release: Release, ctx: Context, tmp_path: Path
+) -> None:
+    one, later = dataset(), dataset()
+    segments = release("1.7.0").learn(one, 12)
+    backup = tmp_path / "backup"
+    (backup / "vectors").mkdir(parents=True)
+    stores.export(dify_at, str(backup / "vectors"), 60)
+    vectors.keep(ctx)
+    dify_at.serve("1.9.2")
+    vectors.load(ctx)
+    vectors.forget(ctx)
+    new = release("1.9.2")
+    new.learn(later, 2)
+
+    ctx.plan = {"from": "1.9.2", "to": "1.7.0", "backup": str(backup)}
+    ctx.folder = str(tmp_path / "evidence of the rollback")
+    os.mkdir(ctx.folder)
+    vectors.set_aside(ctx)
+    vectors.set_aside(ctx)
+    vectors.unkeep(ctx)  # it failed, and the newer release goes on
+    dify_at.serve("1.9.2")
+    assert release("1.9.2").finds(one, segments[0])
+    vectors.set_aside(ctx)
+    dify_at.serve("1.7.0")
+    vectors.restore_backup(ctx)
+    back = release("1.7.0")
+    assert all(back.finds(one, segment) for segment in segments)
+    with dify_at.client() as client:
+        assert client.version() == "1.19.0"
+        assert [each["class"] for each in client.classes()] == [dify.collection(one)]
+    vectors.forget(ctx)
+    assert sorted(os.listdir(dify_at.data.parent)) == ["weaviate"]
+
+
 def test_it_is_said_what_is_missing(dify_at: Installation) -> None:
     dify_at.remove(["weaviate"])
     assert stores.describe(dify_at, 1)["error"] == "the container of weaviate does not run"
