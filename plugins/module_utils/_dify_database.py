@@ -40,12 +40,13 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_fingerprint imp
     fingerprint_of,
     fingerprint_sql,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_network import reachable_image
 
 __all__ = ["Database", "DatabaseError", "Snapshot", "Written", "identifier", "literal"]
 
 # The release's own database services: until 1.10.0, and since.
 OWN_SERVICES = ("db", "db_postgres")
-IMAGE = "postgres:15-alpine"
+TOOLS = 15  # major version of the releases' own
 IN_USE = "55006"
 _PSQL = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"]
 _LISTED = re.compile(r"^\d+; \d+ \d+ ([A-Z]+(?: [A-Z]+)*) ")
@@ -67,8 +68,10 @@ class Database:
         # Empty in 0.15, which has no plugin daemon.
         self.plugin_name = settings.get("DB_PLUGIN_DATABASE") or ""
         login = Login(self.host, self.port, self.user, settings.get("DB_PASSWORD") or "")
-        self._client = Client(project, login, self.service, IMAGE)
+        image = "" if self.internal else reachable_image(project, f"postgres:{TOOLS}-alpine")
+        self._client = Client(project, login, self.service, image)
         self._desk = ""
+        self._major = 0
 
     @property
     def names(self) -> list[str]:
@@ -188,7 +191,7 @@ class Database:
         With C(snapshot), the name that an open Snapshot gave, it is what that one sees.
         """
         argv = ["pg_dump", "-Fc", "--lock-wait-timeout=60000", *([f"--snapshot={snapshot}"] if snapshot else [])]
-        return self._ready().to_file(argv, path, timeout, database)
+        return self._tools().to_file(argv, path, timeout, database)
 
     def check_dump(self, path: str, timeout: float = 3600) -> dict[str, int]:
         """Reads a dump from its first to its last byte; how many of each it lists.
@@ -196,9 +199,9 @@ class Database:
         Raises:
             DatabaseError: this is no dump, or a cut or damaged one.
         """
-        listed = self._ready().from_file(["pg_restore", "--list"], path, timeout)
+        listed = self._tools().from_file(["pg_restore", "--list"], path, timeout)
         # The list is at the beginning of the file: only reading on shows whether the rest is there and whole.
-        self._ready().from_file(["pg_restore", "-f", "/dev/null"], path, timeout)
+        self._tools().from_file(["pg_restore", "-f", "/dev/null"], path, timeout)
         kinds = [found.group(1) for found in map(_LISTED.match, listed.splitlines()) if found]
         counted = {
             "tables": kinds.count("TABLE"),
@@ -232,7 +235,7 @@ class Database:
             self._at_desk(f"CREATE DATABASE {identifier(database)} TEMPLATE template0", 300)
             try:
                 argv = ["pg_restore", "--exit-on-error", *options, "-d", database]
-                self._ready().from_file(argv, path, timeout, database)
+                self._tools().from_file(argv, path, timeout, database)
                 # A restored table has no statistics, and a plan without them may take minutes.
                 self.script("ANALYZE", database, timeout)
                 return
@@ -276,6 +279,14 @@ class Database:
         if self.type != "postgresql":
             raise DatabaseError(f"the database is of type {self.type}; only postgresql can be copied and restored")
         return self._client
+
+    def _tools(self) -> Client:
+        """pg_dump refuses a server that is newer than itself, and pg_restore what a newer pg_dump has written."""
+        client = self._ready()
+        if not self.internal and not self._major:
+            self._major = int(self._at_desk("SHOW server_version_num")[0][0]) // 10000
+            client.image = reachable_image(self.project, f"postgres:{max(self._major, TOOLS)}-alpine")
+        return client
 
     def _name_company(self, database: str) -> None:
         present = self.sessions(database)

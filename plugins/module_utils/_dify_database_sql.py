@@ -72,7 +72,7 @@ def copy_script(source: str, part: str, target: str) -> str:
   END IF;
 END $check$;
 {drop_script(part)}
--- 15 and later send every page through the write-ahead log; from some size on, copying files after a checkpoint is less.
+-- 15 and later send every page through the write-ahead log; from some size on, a checkpoint and copied files are less.
 SELECT CASE WHEN :SERVER_VERSION_NUM >= 150000 AND pg_database_size({literal(source)}) > {_LARGE}
   THEN 'STRATEGY file_copy' ELSE '' END AS strategy \\gset
 CREATE DATABASE {identifier(part)} TEMPLATE {identifier(source)} :strategy;

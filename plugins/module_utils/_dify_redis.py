@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_network import reachable_image
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError, last_line, mask
 
 __all__ = ["LOCK", "RedisError", "delete_keys", "delete_lock", "lock_ttl_ms"]
@@ -100,7 +101,7 @@ def _run(project: Any, host: str, env: dict[str, str], argv: list[str]) -> str:
             arguments = ["exec", *names, found.id, *limited]
         else:
             options = ["--rm", "--network", f"{project.name}_default", "--entrypoint", ""]
-            arguments = ["run", *options, *names, IMAGE, *limited]
+            arguments = ["run", *options, *names, reachable_image(project, IMAGE), *limited]
         _code, out, err = project.docker.run(arguments, _TIMEOUT + 5, env=env)
     except DockerError as exc:
         raise RedisError(f"redis cannot be asked: {exc}") from None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import stat
 import time
@@ -161,7 +162,18 @@ def test_a_database_outside_is_asked_from_a_container_of_its_own(
     assert not outside.internal
     assert outside.ping() == database.ping()
     assert "--network dify_default" in project.commands
-    assert "postgres:15-alpine" in project.commands
+    assert " postgres:15-alpine " in project.commands
+
+
+def test_tools_are_as_new_as_a_server_outside(
+    database: Database, project: LocalProject, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.env["DB_HOST"] = postgres.host
+    project.found["nginx"] = dataclasses.replace(project.found["redis"], image="mirror.example.com/hub/nginx:latest")
+    outside = Database(project)
+    monkeypatch.setattr(outside, "_at_desk", lambda _statement: [["170002"]])
+    outside.dump("dify", str(tmp_path / "dify.dump"))
+    assert " mirror.example.com/hub/postgres:17-alpine " in project.commands
 
 
 def test_what_takes_too_long_is_ended_in_the_server_too(database: Database, postgres: Postgres) -> None:
