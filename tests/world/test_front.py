@@ -43,10 +43,14 @@ SETTINGS = {
     "NGINX_ENABLE_CERTBOT_CHALLENGE": "false",
     "NGINX_SOCKET_IO_UPSTREAM": "api_websocket:5001",
 }
-# A web server that says who it is, and on another path takes its time.
-SERVER = """mkdir -p /www/cgi-bin /www/console/api /www/v1
+# A web server that says who it is, and on another path waits until it may.
+SERVER = r"""mkdir -p /www/cgi-bin /www/console/api
 echo "$0" >/www/index.html; echo "$0" >/www/console/api/setup
-printf '#!/bin/sh\\nsleep 6\\nprintf "Content-Type: text/plain\\\\r\\\\n\\\\r\\\\n%%s" '"$0"'\\n' >/www/cgi-bin/slow
+cat >/www/cgi-bin/slow <<END
+#!/bin/sh
+until [ -e /www/go ]; do sleep 0.1; done
+printf 'Content-Type: text/plain\r\n\r\n%s' $0
+END
 chmod +x /www/cgi-bin/slow
 for port in 3000 5001 5002; do httpd -p $port -h /www; done
 exec sleep 3600"""
@@ -91,6 +95,9 @@ class Installation(Project):
         options += [part for pair in SETTINGS.items() for part in ("-e", "=".join(pair))]
         self._run("nginx", f"{self.name}-nginx-1", *options, self.known["nginx"], "sh", "/entry.sh")
         self.listens()
+
+    def may_go_on(self, name: str) -> None:
+        docker("exec", name, "touch", "/www/go")
 
     def listens(self) -> None:
         until = time.monotonic() + 20
@@ -137,6 +144,7 @@ def test_closed_to_everybody_but_who_has_the_key(project: Installation, front: F
         time.sleep(0.5)
         front.close()
         page = project.ask("/", "POST")
+        project.may_go_on(f"{project.name}-web-first")
         assert begun_before.result().text == "first", "what was begun is finished"
     assert (page.status_code, page.headers["Retry-After"]) == (503, "15")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -183,6 +191,8 @@ def test_pointed_at_another_container(project: Installation, front: Front) -> No
         front.point("web", project.address(second))
         assert {project.ask("/").text for _count in range(20)} == {"second\n"}
         assert not drain(project.docker, first, 3000, 0.2)
+        assert not front.settled()
+        project.may_go_on(first)
         assert drain(project.docker, first, 3000, 20, also=front.settled)
         assert begun_before.result().text == "first"
     assert front.pointed() == {"web": project.address(second)}
