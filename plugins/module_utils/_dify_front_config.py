@@ -48,7 +48,7 @@ class Page:
     title: str = "Dify is being upgraded"
     text: str = "It will be back in a few minutes. This page reloads by itself; nothing that was saved is lost."
     title_zh: str = "Dify 正在升级"
-    text_zh: str = "几分钟后即可恢复使用。本页面会自动刷新，已保存的数据不会丢失。"  # noqa: RUF001
+    text_zh: str = "几分钟后即可恢复使用。本页面会自动刷新，已保存的数据不会丢失。"  # noqa: RUF001 - so it is written
 
     def html(self) -> str:
         title, text, title_zh, text_zh = (

@@ -198,7 +198,9 @@ def stage(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 def context(stage: Stage, folder: str = "") -> Context:
-    made: Any = Context(stage, {}, Options(drain_seconds=1), None, folder)  # type: ignore[arg-type]
+    project: Any = stage
+    journal: Any = None
+    made: Any = Context(project, {}, Options(drain_seconds=1), journal, folder)
     made.log = lambda text: None
     return made
 
