@@ -94,6 +94,7 @@ class Program:
             "user": user,
             "response_mode": "streaming",
             "conversation_id": conversation,
+            "auto_generate_name": False,  # it would come later, and be a change
         }
         answer = self.ask("POST", "chat-messages", json=body)
         lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data:")]
