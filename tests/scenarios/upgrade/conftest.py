@@ -14,8 +14,6 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-pytest.register_assert_rewrite("node", "people", "seed", "state")
-
 import node
 import seed as seeds
 from people import PLUGINS_SINCE, key
