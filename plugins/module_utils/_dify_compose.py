@@ -74,6 +74,16 @@ class Project:
     def services(self, tag: str = "", timeout: float = _LOOK) -> list[str]:
         return sorted(self.compose(["config", "--services"], timeout, tag).split())
 
+    def sums(self, tag: str, services: Iterable[str], timeout: float = _LOOK) -> dict[str, str]:
+        """What compose would note at the containers of these services if this release were the current one."""
+        files = [
+            os.path.join(self.folder(tag), name) for name in ("docker-compose.yaml", "docker-compose.override.yaml")
+        ]
+        arguments = ["--env-file", os.path.join(self.folder(tag), ".env")]
+        arguments += [part for file in files if os.path.exists(file) for part in ("-f", file)]
+        out = self.compose([*arguments, "config", "--hash", ",".join(services)], timeout)
+        return dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+
     # -- compose
 
     def run(
@@ -126,21 +136,26 @@ class Project:
         found = [one for one in self.containers(timeout) if one.service == service]
         return next((one for one in found if one.running), found[0] if found else None)
 
-    def stop(self, services: Iterable[str], seconds: int = 10) -> None:
-        """Stop; what has not ended after these seconds is killed. All at the same time."""
+    def stop(self, services: Iterable[str | Container], seconds: int = 10) -> None:
+        """Stop; what has not ended after these seconds is killed. All at the same time.
+
+        Containers may be given in place of services, by whoever has just looked.
+        """
         ids = [one.id for one in self._of(services) if one.state in ("running", "restarting", "paused")]
         if ids:
             self.docker.output(["stop", "-t", str(seconds), *ids], seconds + _LOOK)
 
-    def remove(self, services: Iterable[str]) -> None:
+    def remove(self, services: Iterable[str | Container]) -> None:
         """Take the containers away, running or not."""
         ids = [one.id for one in self._of(services)]
         if ids:
             self.docker.output(["rm", "-f", *ids], _LOOK)
 
-    def _of(self, services: Iterable[str]) -> list[Container]:
-        wanted = set(services)
-        return [one for one in self.containers() if one.service in wanted]
+    def _of(self, services: Iterable[str | Container]) -> list[Container]:
+        given = list(services)
+        names = {one for one in given if isinstance(one, str)}
+        found = [one for one in given if isinstance(one, Container)]
+        return found + ([one for one in self.containers() if one.service in names] if names else [])
 
     def address(self, name: str) -> str:
         """Where a service, or a container by its name, is on the project's network; empty when it is not running."""

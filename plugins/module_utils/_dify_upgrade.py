@@ -161,6 +161,7 @@ class Machine:
         journal.update(phase=journals.ROLLING_BACK, failed=failed, message=sentence(failed["cause"]))
         ctx.log(f"fails: {failed['cause']}")
         ctx.deadline = 0.0  # the way back is not cut off by a time that is over
+        ctx.catch_up(quiet=True)
         for name in journal.to_undo():
             ctx.step = name
             error = self._undo(ctx, name)

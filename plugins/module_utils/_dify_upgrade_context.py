@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +76,7 @@ class Context:
     secrets: frozenset[str] = frozenset()
     listener: Callable[[str], None] | None = None
     live: dict[str, Any] = field(default_factory=dict)  # what only this process can use, as an open snapshot
+    beside: list[Future[None]] = field(default_factory=list)
 
     @property
     def old(self) -> str:
@@ -101,6 +103,19 @@ class Context:
             file.write(line + "\n")
         if self.listener:
             self.listener(line)
+
+    def meanwhile(self, work: Callable[[], None]) -> None:
+        """Let something be done while the steps go on; a later one calls catch_up() before it needs it."""
+        pool = ThreadPoolExecutor(max_workers=1)
+        self.beside.append(pool.submit(work))
+        pool.shutdown(wait=False)
+
+    def catch_up(self, quiet: bool = False) -> None:
+        """Wait for it, and fail if it failed."""
+        while self.beside:
+            error = self.beside.pop(0).exception()
+            if error is not None and not quiet:
+                raise error
 
     def mask(self, text: str) -> str:
         return mask(text, self.secrets)

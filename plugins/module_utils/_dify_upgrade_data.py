@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_migration as migration
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
+from ansible_collections.llmops.stack.plugins.module_utils._dify_database import IN_USE, DatabaseError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_fingerprint import compare
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import demand_health
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_services import WORKERS
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_services import WORKERS, services_of_new
 
 __all__ = ["copies_back", "copy_databases", "forget", "migrate", "prove", "prove_old", "restore_databases"]
 
@@ -39,30 +42,30 @@ def _copies(ctx: Context) -> dict[str, str]:
 
 def copy_databases(ctx: Context) -> None:
     """A copy of every database beside it, named after this upgrade."""
-    mark = os.path.basename(ctx.folder).split("-", 1)[0].lower()
-    copies = {name: f"{name}_before_{mark}" for name in ctx.database.names if ctx.database.exists(name)}
+    stamp, _dash, rest = os.path.basename(ctx.folder).partition("-")
+    mark = re.sub(r"\D", "", stamp) + rest.rpartition(f"-to-{ctx.new}")[2].replace("-", "_")
+    copies = {name: f"{name[:24]}_before_{mark}" for name in ctx.database.names if ctx.database.exists(name)}
     ctx.remember("copies", copies)
-    for name, copy in copies.items():
-        _await_nobody(ctx, name)
-        ctx.database.drop(copy)
-        ctx.database.copy(name, copy, timeout=ctx.remaining(ctx.options.timeout))
-        ctx.log(f"database {name}: copied to {copy}")
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda pair: _copy(ctx, *pair), copies.items()))
 
 
-def _await_nobody(ctx: Context, name: str) -> None:
+def _copy(ctx: Context, name: str, copy: str) -> None:
     """The sessions of containers that have just been stopped end within moments; anybody else's is not ours to end."""
     until = time.monotonic() + ctx.remaining(_EMPTY_SECONDS)
     while True:
-        sessions = ctx.database.sessions(name)
-        if not sessions:
+        try:
+            ctx.database.copy(name, copy, timeout=ctx.remaining(ctx.options.timeout))
+            ctx.log(f"database {name}: copied to {copy}")
             return
-        if time.monotonic() > until:
-            one = sessions[0]
-            raise StepError(
-                f"Somebody is still in database {name}: {one['application'] or 'a program without a name'} from "
-                f"{one['client'] or 'this host'}, {one['state']} since {one['since']}.",
-                "End that session, and run site.yml again.",
-            )
+        except DatabaseError as exc:
+            if exc.state != IN_USE:
+                raise
+            if time.monotonic() > until:
+                raise StepError(
+                    f"The database cannot be copied, because somebody is still in it: {exc}.",
+                    "End that session, and run site.yml again.",
+                ) from None
         time.sleep(0.3)
 
 
@@ -153,14 +156,15 @@ def _demand_the_same_data(ctx: Context) -> None:
 def prove(ctx: Context) -> None:
     """The new release, before the doors open: the same data, every part well, a chat where there is an app for it. Its
     workers come last, because they begin to work at once."""
-    everything = ctx.project.services()
+    everything = services_of_new(ctx)
     known = [one for one in everything if one not in WORKERS]
     demand_health(ctx, ctx.new, ctx.options.health_deadline, known)
     _demand_the_same_data(ctx)
     workers = [one for one in everything if one in WORKERS]
     ctx.project.up(workers, ctx.remaining(120), extra=["--no-deps"])
+    here = {one.service: one for one in ctx.project.containers()}
     for service in workers:
-        one = ctx.project.container(service)
+        one = here.get(service)
         if one is None or not one.running or one.restarts:
             raise StepError(f"The container of {service} of Dify {ctx.new} does not run.")
 

@@ -37,6 +37,7 @@ __all__ = [
     "is_writer",
     "open_doors",
     "save_logs",
+    "services_of_new",
     "start_daemon",
     "start_new",
     "stop_writers",
@@ -73,6 +74,9 @@ def activate(ctx: Context, tag: str) -> None:
 
 
 def close_doors(ctx: Context) -> None:
+    """Nobody gets in from now on. What can be found out before is found out before."""
+    ctx.live["services"] = ctx.project.services(ctx.new)
+    ctx.live["same_stores"] = _same_stores(ctx)
     Front(ctx.project).close()
 
 
@@ -94,11 +98,14 @@ def stop_writers(ctx: Context) -> None:
     that may have been moved on.
     """
     found = [one for one in ctx.project.containers() if is_writer(one.service, one.image)]
-    before, after = [one.service for one in found if one.service != DAEMON], [DAEMON]
-    ctx.project.stop(before, int(ctx.options.drain_seconds))
-    ctx.project.stop(after, 10)  # calls go through it until the others have ended
-    save_logs(ctx, "old", found)
-    ctx.project.remove([*before, *after])
+    ctx.project.stop([one for one in found if one.service != DAEMON], int(ctx.options.drain_seconds))
+    ctx.project.stop([one for one in found if one.service == DAEMON], 10)  # calls went through it until now
+
+    def clear_up() -> None:
+        save_logs(ctx, "old", found)
+        ctx.project.remove(found)
+
+    ctx.meanwhile(clear_up)
 
 
 def writers_back(ctx: Context) -> None:
@@ -126,9 +133,28 @@ def _stores(services: Iterable[str], images: dict[str, str]) -> list[str]:
     return [one for one in services if one not in _PASSING and not is_writer(one, images.get(one, ""))]
 
 
-def _images(ctx: Context) -> dict[str, str]:
-    services = ctx.project.definition().get("services") or {}
+def _images(ctx: Context, tag: str = "") -> dict[str, str]:
+    services = ctx.project.definition(tag).get("services") or {}
     return {name: str(one.get("image", "")) for name, one in services.items()}
+
+
+def _same_stores(ctx: Context) -> bool:
+    """Whether the new release has the stores that run. Where compose cannot say it, they are taken for other ones."""
+    here = {one.service: one for one in ctx.project.containers()}
+    images = _images(ctx, ctx.new)
+    stores = _stores(images, images)
+    if set(stores) != set(_stores(here, {name: one.image for name, one in here.items()})):
+        return False
+    try:
+        sums = ctx.project.sums(ctx.new, stores)
+    except DockerError:
+        return False
+    return all(
+        here[name].running
+        and here[name].image == images[name]
+        and here[name].labels.get("com.docker.compose.config-hash") == sums.get(name)
+        for name in stores
+    )
 
 
 def _change_stores(ctx: Context, tag: str) -> None:
@@ -142,7 +168,11 @@ def _change_stores(ctx: Context, tag: str) -> None:
 
 
 def stores_of_new(ctx: Context) -> None:
-    _change_stores(ctx, ctx.new)
+    ctx.catch_up()
+    if ctx.live.get("same_stores"):
+        activate(ctx, ctx.new)
+    else:
+        _change_stores(ctx, ctx.new)
 
 
 def stores_of_old(ctx: Context) -> None:
@@ -153,17 +183,29 @@ def stores_of_old(ctx: Context) -> None:
 # -- the new release
 
 
+def services_of_new(ctx: Context) -> list[str]:
+    found: list[str] = ctx.live.get("services") or ctx.project.services(ctx.new)
+    return found
+
+
 def start_daemon(ctx: Context) -> None:
-    """Its folder holds what is installed and nothing else: it starts every file that is there."""
-    mend_plugins(ctx)
-    ctx.project.up([DAEMON], ctx.remaining(300), extra=["--no-deps"])
+    """It brings its plugins up while the migration runs."""
+
+    def start() -> None:
+        mend_plugins(ctx)  # it starts every file that is there, so the folder must hold what is installed and no more
+        ctx.project.up([DAEMON], ctx.remaining(300), extra=["--no-deps"])
+
+    ctx.meanwhile(start)
+    if any(one["id"] == "install_plugins" for one in ctx.plan["steps"]):
+        ctx.catch_up()
 
 
 def start_new(ctx: Context) -> None:
     """Everything of the new release but its workers, until its API answers behind the closed doors."""
+    ctx.catch_up()
     here = {one.service for one in ctx.project.containers() if one.running}
     later = {*WORKERS, *(here & {NGINX})}
-    services = [one for one in ctx.project.services() if one not in later]
+    services = [one for one in services_of_new(ctx) if one not in later]
     ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=["--remove-orphans"])
     front = Front(ctx.project)
     if not front.is_closed():  # it has been started anew meanwhile, by a reboot or by somebody

@@ -9,6 +9,7 @@ import contextlib
 import json
 import pathlib
 import stat
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -65,6 +66,10 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> World:
         if world.databases["dify"] != world.releases[version].head:
             raise StepError("Models fail.", "Look at the database.")
 
+    def meanwhile(ctx: Context, work: Callable[[], None]) -> None:
+        """A process that is killed takes its threads along; here they would go on."""
+        work()
+
     def handover(ctx: Context) -> None:
         ctx.project.up(extra=["--remove-orphans"])
 
@@ -73,6 +78,7 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> World:
             monkeypatch.setattr(module, name, fake, raising=False)
     monkeypatch.setattr(services, "await_release", health)
     monkeypatch.setattr(services, "handover", handover)
+    monkeypatch.setattr(Context, "meanwhile", meanwhile)
     monkeypatch.setattr(data.migration, "run", migrate)
     monkeypatch.setattr(machine_module, "clear_leftovers", lambda project: None)
     monkeypatch.setattr(data.time, "sleep", lambda seconds: None)

@@ -121,6 +121,10 @@ def made(service: str, tag: str) -> Container:
     )
 
 
+def names_of(given: Iterable[str | Container]) -> list[str]:
+    return [one if isinstance(one, str) else one.service for one in given]
+
+
 class FakeDocker:
     def logs(self, one: Container, *_unused: Any, **_more: Any) -> str:
         return f"{one.image} said password=a-secret-of-the-database"
@@ -173,14 +177,17 @@ class FakeProject:
             for service in set(self.world.containers) - set(known):
                 del self.world.containers[service]
 
-    def stop(self, services: Iterable[str], seconds: int = 0) -> None:
-        for service in services:
+    def sums(self, tag: str, services: Iterable[str]) -> dict[str, str]:
+        return {}
+
+    def stop(self, services: Iterable[str | Container], seconds: int = 0) -> None:
+        for service in names_of(services):
             self.world.fuse.before(f"stop {service}")
             if service in self.world.containers:
                 self.world.containers[service].state = "exited"
 
-    def remove(self, services: Iterable[str]) -> None:
-        for service in services:
+    def remove(self, services: Iterable[str | Container]) -> None:
+        for service in names_of(services):
             self.world.fuse.before(f"remove {service}")
             self.world.containers.pop(service, None)
 
