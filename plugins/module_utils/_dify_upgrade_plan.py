@@ -156,8 +156,8 @@ def _daemon_warning(result: dict[str, Any]) -> list[str]:
         return []
     return [
         f"The plugin daemon goes from {before} to {after}. It cannot run twice on one folder, so it is replaced when "
-        "no call goes through it, at the latest after dify_drain_seconds; a call that still runs then fails, and so "
-        "does one that comes in the seconds until its plugins are up."
+        "no call goes through it, at the latest after dify_drain_seconds; a call that still runs then fails. One "
+        "that comes in the seconds until its plugins are up waits for them."
     ]
 
 
