@@ -16,6 +16,10 @@ from node import HOME, MACHINE, on_node
 from state import State
 from test_backup import RELEASE, backup, made
 
+sys.path.insert(0, str(ROOT / "tests" / "world"))
+
+from _nodes import remove
+
 COPY = "/root/backup"
 SECOND = os.environ.get("LLMOPS_SECOND_NODE", "restore1=trixie:18229")
 
@@ -62,11 +66,12 @@ class Copied:
 
 @pytest.fixture(scope="module")
 def copied(sown: seeds.Seed) -> Iterator[Copied]:
+    there = Copied()
+    remove(there.machine.name)  # with what its engine would start again
     world = [sys.executable, str(ROOT / "tests" / "world" / "world.py"), "up", "--dify", RELEASE, "--node", SECOND]
     subprocess.run(world, check=True, timeout=600)
-    there = Copied()
     yield there
-    subprocess.run(["docker", "rm", "-f", "-v", there.machine.container], stdout=subprocess.PIPE, check=True)
+    remove(there.machine.name)
 
 
 @pytest.fixture
