@@ -14,11 +14,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Mount, Old
+from ansible_collections.llmops.stack.plugins.module_utils._dify_env import is_sensitive
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Docker, DockerError
 
-__all__ = ["COMPOSE_NAMES", "compose_folder", "containers_of", "differences", "edited", "look", "old_container"]
+__all__ = [
+    "COMPOSE_NAMES",
+    "TAKEN_ENDING",
+    "compose_folder",
+    "containers_of",
+    "differences",
+    "edited",
+    "look",
+    "old_container",
+]
 
 COMPOSE_NAMES = ("docker-compose.yaml", "docker-compose.yml")
+TAKEN_ENDING = ".adopted"
 _LABEL = "com.docker.compose."
 _LOOK = 60.0
 # What a container must find again at the same place: everything that is not part of the release itself.
@@ -26,9 +37,13 @@ _SECRET_KEYS = ("SECRET_KEY", "DB_PASSWORD", "DB_HOST", "DB_DATABASE", "DB_USERN
 
 
 def compose_folder(folder: str) -> str:
-    """The folder with the compose file: the one that was named, or C(docker) in it, as a git checkout has it."""
+    """The folder with the compose file: the one that was named, or C(docker) in it, as a git checkout has it.
+
+    Once it was taken over, the file has the ending that finish() gives it.
+    """
+    names = [*COMPOSE_NAMES, *(f"{name}{TAKEN_ENDING}" for name in COMPOSE_NAMES)]
     for candidate in (os.path.join(folder, "docker"), folder):
-        if any(os.path.isfile(os.path.join(candidate, name)) for name in COMPOSE_NAMES):
+        if any(os.path.isfile(os.path.join(candidate, name)) for name in names):
             return candidate
     return folder
 
@@ -106,6 +121,7 @@ def differences(folder: str, containers: list[Old], definition: Mapping[str, Any
     """
     services = definition.get("services") or {}
     against, known = [], []
+    changed: dict[tuple[str, ...], list[str]] = {}
     for one in containers:
         described = services.get(one.service)
         if described is None:
@@ -123,9 +139,11 @@ def differences(folder: str, containers: list[Old], definition: Mapping[str, Any
         image = str(described.get("image", ""))
         if image.rpartition(":")[2] != one.image.rpartition(":")[2]:
             known.append(f"{one.service} has the image {one.image} there and {image} here.")
-        changed = sorted(key for key, value in ours.items() if key in one.env and one.env[key] != value)
-        if changed:
-            known.append(f"{one.service} gets other values for {', '.join(changed)}.")
+        # Passwords of stores that nobody uses are made anew, and only fill the list.
+        keys = [key for key, value in ours.items() if one.env.get(key, value) != value and not is_sensitive(key, value)]
+        if keys:
+            changed.setdefault(tuple(sorted(keys)), []).append(one.service)
+    known += [f"{', '.join(names)}: other values of {', '.join(keys)}." for keys, names in changed.items()]
     return list(dict.fromkeys(against)), known
 
 

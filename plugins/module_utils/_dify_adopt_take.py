@@ -22,6 +22,7 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Old, Report
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look import (
     COMPOSE_NAMES,
+    TAKEN_ENDING,
     containers_of,
     differences,
     edited,
@@ -197,7 +198,7 @@ class Adoption:
             path = os.path.join(self.source, name)
             if os.path.isfile(path):
                 self.changed = True
-                os.rename(path, f"{path}.adopted")
+                os.rename(path, f"{path}{TAKEN_ENDING}")
         write_atomically(os.path.join(self.source, NOTE), _farewell(self.home, self.project.name), 0o644)
         self._note(phase=FINISHED)
 

@@ -136,7 +136,7 @@ differences:
   type: list
   elements: str
   returned: always
-  sample: ["api gets other values for LOG_LEVEL."]
+  sample: ["api, worker: other values of FILES_URL."]
 """
 
 import os

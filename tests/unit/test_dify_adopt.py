@@ -230,7 +230,7 @@ class TestDifferences:
         extra = container("ollama", image="ollama/ollama:latest")
         against, known = differences("/srv/dify/docker", [api, extra], self.ours())
         assert "another DB_PASSWORD" in against[0] and "ollama runs beside Dify" in against[1]
-        assert known == ["api gets other values for DB_PASSWORD, LOG_LEVEL."]
+        assert known == ["api: other values of LOG_LEVEL."]
         stopped = container("ollama", state="exited")
         assert differences("/srv/dify/docker", [stopped], self.ours()) == ([], [])
 
@@ -257,6 +257,8 @@ def test_the_folder_of_a_checkout_and_what_was_edited_in_it(tmp_path: Path) -> N
     assert compose_folder(str(tmp_path)) == str(docker) == compose_folder(str(docker))
     shipped = {"docker-compose.yaml": "0" * 64, ".env.example": "0" * 64, "gone": "0" * 64}
     assert edited(str(docker), shipped) == ["docker-compose.yaml"]
+    (docker / "docker-compose.yaml").rename(docker / "docker-compose.yaml.adopted")
+    assert compose_folder(str(tmp_path)) == str(docker)
 
 
 class FakeDocker:
