@@ -166,8 +166,8 @@ def _seal(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def verify(folder: str, tick: Callable[[], None]) -> dict[str, Any]:
-    """The manifest, after every file that it names was read back and is as it was written.
+def verify(folder: str, tick: Callable[[], None], only: Collection[str] = ()) -> dict[str, Any]:
+    """The manifest, after every file that it names (or only these of them) was read back and is as it was written.
 
     Raises:
         BackupError: a file is missing, or its size or checksum is another.
@@ -177,6 +177,8 @@ def verify(folder: str, tick: Callable[[], None]) -> dict[str, Any]:
         name = one["name"]
         if not _FILE.fullmatch(name) or ".." in name.split("/"):
             raise BackupError(f"{folder}/{MANIFEST} names {name!r}, which is no file of a backup. Do not use it.")
+        if only and name not in only:
+            continue
         path = os.path.join(folder, name)
         try:
             size, digest = digest_of(path, tick)

@@ -67,14 +67,14 @@ class Restore:
 
     # -- looking
 
-    def check(self) -> bool:
-        """Whether there is anything to do; changes nothing.
+    def check(self, only: Iterable[str] = ()) -> bool:
+        """Whether there is anything to do; changes nothing. C(only) are the files of the backup that are to be read.
 
         Raises:
             BackupError: the backup is not whole, is of another release, or the host has data of its own.
         """
         path = self.wish.path
-        self.manifest = manifests.verify(path, self.clock.tick)
+        self.manifest = manifests.verify(path, self.clock.tick, set(only))
         version = self.manifest["version"]
         if version != self.wish.version:
             raise BackupError(
@@ -162,7 +162,7 @@ class Restore:
         """Put the files of this collection in place; returns the names of those that were not as they are now."""
         os.makedirs(self.wish.home, exist_ok=True)
         with alone(self.wish.home, self.clock, "restore"):
-            if not self.check():
+            if not self.check(parts.KEEPSAKES.values()):
                 return []
             if self._note().get("state") != BEGUN:
                 self._write_note(BEGUN)

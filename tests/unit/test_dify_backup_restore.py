@@ -153,7 +153,13 @@ class TestRefusals:
     def test_a_flipped_byte(self, host: Host) -> None:
         content = (host.backup / "storage.tar").read_bytes()
         (host.backup / "storage.tar").write_bytes(content[:900] + b"!" + content[901:])
-        assert "storage.tar is damaged" in host.refused(host.restore().settings)
+        for act in (host.restore().check, host.everything):
+            assert "storage.tar is damaged" in host.refused(act)
+        assert not (host.home / "volumes").exists()
+
+    def test_a_flipped_byte_in_the_secrets(self, host: Host) -> None:
+        (host.backup / "secrets.json").write_text('{"SECRET_KEY": "two"}\n')
+        assert "secrets.json is damaged" in host.refused(host.restore().settings)
         assert not (host.home / "secrets.json").exists()
 
     def test_a_missing_file(self, host: Host) -> None:
