@@ -155,9 +155,9 @@ def _daemon_warning(result: dict[str, Any]) -> list[str]:
     if result["kind"] != "same_head" or not before or before == after:
         return []
     return [
-        f"The plugin daemon goes from {before} to {after}. It cannot run twice on one folder, so it is replaced when "
-        "no call goes through it, at the latest after dify_drain_seconds; a call that still runs then fails. One "
-        "that comes in the seconds until its plugins are up waits for them."
+        f"The plugin daemon goes from {before} to {after}. It cannot run twice on one folder, so it is replaced at a "
+        "moment without calls, while nginx holds new ones back; a call that is longer than dify_drain_seconds is cut, and "
+        "so is one that the worker makes at that moment."
     ]
 
 
