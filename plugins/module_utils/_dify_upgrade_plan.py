@@ -156,8 +156,8 @@ def _daemon_warning(result: dict[str, Any]) -> list[str]:
         return []
     return [
         f"The plugin daemon goes from {before} to {after}. It cannot run twice on one folder, so it is replaced at a "
-        "moment without calls, while nginx holds new ones back; a call that is longer than dify_drain_seconds is cut, and "
-        "so is one that the worker makes at that moment."
+        "moment without calls, while nginx holds new ones back; a call that is longer than dify_drain_seconds is cut, "
+        "and so is one that the worker makes at that moment."
     ]
 
 
