@@ -139,7 +139,7 @@ class _Way:
         needs = {
             "backup": (databases + files + vectors, "the backup"),
             "database": (databases if self.moves else 0, "the copies of the databases"),
-            "docker": (int(options.get("images_mb") or _IMAGES_MB), "the images of the new release"),
+            "docker": (int(options.get("images_mb", _IMAGES_MB)), "the images of the new release"),
         }
         found = []
         for room in sorted({_mb(free[name]) for name in needs if free.get(name) is not None}):
@@ -213,6 +213,12 @@ class _Way:
                 f"Workspaces without their private key: {_few(missing)}. Their credentials cannot be read by the "
                 "release that runs now either."
             )
+        foreign = list((self.info.get("private_keys") or {}).get("foreign") or [])
+        if foreign:
+            found.append(
+                f"Workspaces whose private key belongs to another pair: {_few(foreign)}. What they encrypted before "
+                "cannot be read by the release that runs now either."
+            )
         extra = list(self.info.get("plugin_files_without_row") or [])
         if extra:
             found.append(f"Plugin packages that no workspace has installed: {_few(extra)}. They are moved aside.")
@@ -236,6 +242,7 @@ class _Way:
         invalid = list(self.db.get("invalid_indexes") or [])
         if invalid:
             found.append(f"The database has invalid indexes, left by a build that was ended: {_few(invalid)}.")
+        found += [f"Not found out: {one}" for one in list(self.info.get("errors") or [])]
         if not options.get("backup_storage", True):
             found.append(
                 "dify_backup_storage is false: the backup has no uploaded files, only the private keys among them."

@@ -324,7 +324,7 @@ class TestRefusals:
         assert not planned("1.12.1", "1.16.0", free_mb=free)["refusals"]
         short = dict.fromkeys(free, needs - 1)
         assert f"{needs} MB are needed" in self.only(planned("1.12.1", "1.16.0", free_mb=short))
-        assert not planned("1.12.1", "1.16.0", {"images_mb": 7000}, free_mb=short)["refusals"]
+        assert not planned("1.12.1", "1.16.0", {"images_mb": 0}, free_mb=short)["refusals"]
         assert "735 MB for the backup" in self.only(planned("1.12.1", "1.16.0", free_mb={**free, "backup": 100}))
 
     def test_a_question_is_a_refusal_until_it_is_answered(self) -> None:
@@ -384,11 +384,22 @@ class TestWarnings:
     def test_what_is_wrong_already_is_said(self) -> None:
         made = planned(
             "1.12.1", "1.14.1", {"backup_storage": False},
-            secret_key={"set": True, "public": True}, lock_ttl_ms=3000, private_keys={"missing": ["tenant-1"]},
+            secret_key={"set": True, "public": True}, lock_ttl_ms=3000, errors=["redis: no answer"],
+            private_keys={"missing": ["tenant-1"], "foreign": ["tenant-2"]},
             plugin_files_without_row=["old"], plugins=[{"id": "langgenius/ollama", "file": False}],
             database={"type": "postgresql", "invalid_indexes": ["an_idx"]},
         )  # fmt: skip
         told = " ".join(made["warnings"])
-        for word in ("forged", "lock", "tenant-1", "old", "langgenius/ollama", "an_idx", "dify_backup_storage"):
+        for word in (
+            "forged",
+            "lock",
+            "tenant-1",
+            "tenant-2",
+            "redis: no answer",
+            "old",
+            "langgenius/ollama",
+            "an_idx",
+            "dify_backup_storage",
+        ):
             assert word in told
         assert not made["refusals"]
