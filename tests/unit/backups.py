@@ -16,6 +16,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Co
 
 TENANT = "3b4a9a7f-5f94-420d-ae23-4202e778f735"
 HEAD = "788d3099ae3a"
+PLUGIN = "langgenius/ollama:0.2.0@0c78"
 ENV = f"""SECRET_KEY=sk-{"x" * 40}
 DB_TYPE=postgresql
 DB_HOST=db_postgres
@@ -65,8 +66,10 @@ class FakeDatabase:
         return len(self.databases[name])
 
     def sql(self, statement: str, database: str = "") -> list[list[str]]:
-        assert "tenants" in statement
-        return [[str(value) for value in row] for row in self.databases[self.name]["tenants"]]
+        if "to_regclass" in statement:
+            return [["plugin_installations" if "plugin_installations" in self.databases[database] else ""]]
+        table = "plugin_installations" if "plugin_installations" in statement else "tenants"
+        return [[str(value) for value in row] for row in self.databases[database or self.name][table]]
 
     def fingerprint(self, timeout: float = 0) -> dict[str, list[Any]]:
         return {table: [len(rows), json.dumps(rows)] for table, rows in self.databases[self.name].items()}
@@ -147,7 +150,7 @@ def installed(home: pathlib.Path, private_key: str = "") -> None:
         f"volumes/app/storage/privkeys/{TENANT}/private.pem": private_key,
         "volumes/app/storage/.init_permissions": "",
         "volumes/app/storage/upload_files/report.pdf": "pages\n" * 1000,
-        "volumes/plugin_daemon/plugin/langgenius/ollama:0.2.0@0c78": "package\n",
+        f"volumes/plugin_daemon/plugin/{PLUGIN}": "package\n",
         "volumes/plugin_daemon/cwd/langgenius/ollama-0.2.0@0c78/.venv/big": "made again\n",
         "volumes/sandbox/conf/config.yaml": "app: {}\n",
         "volumes/db/data/PG_VERSION": "15\n",
@@ -165,5 +168,5 @@ def databases(public_key: str = "") -> dict[str, dict[str, list[Any]]]:
             "accounts": [["1", "owner@example.com"]],
             "messages": [],
         },
-        "dify_plugin": {"plugins": [["langgenius/ollama"]], "plugin_installations": []},
+        "dify_plugin": {"plugins": [["langgenius/ollama"]], "plugin_installations": [[PLUGIN]]},
     }

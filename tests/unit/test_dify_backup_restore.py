@@ -24,7 +24,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_database import
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from backups import ENV, TENANT, FakeDatabase, FakeProject, databases, installed, rendered
+from backups import ENV, PLUGIN, TENANT, FakeDatabase, FakeProject, databases, installed, rendered
 
 STORAGE = "volumes/app/storage"
 
@@ -62,13 +62,12 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+def host(tmp_path: pathlib.Path) -> Host:
     home = tmp_path / "dify"
     installed(home)
     project: Any = FakeProject(home)
     database: Any = FakeDatabase(databases())
     made = Backup(project, Options(home=str(home), timeout=60), database).make()
-    monkeypatch.setattr(restores.plugin_files, "mend", lambda *arguments: None)
     return Host(tmp_path, pathlib.Path(made["path"]))
 
 
@@ -120,6 +119,20 @@ class TestOntoAnEmptyHost:
         rendered(host.home, env=ENV.replace("one.example.com", "two.example.com"))
         (note,) = host.restore().data()["notes"]
         assert "CONSOLE_WEB_URL" in note and "two.example.com" not in note
+
+    def test_a_plugin_that_came_between_dump_and_archive(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The daemon would start its file though no workspace has it."""
+
+        def older(path: str, name: str, timeout: float) -> None:
+            real(path, name, timeout)
+            if name == "dify_plugin_restored":
+                host.database.databases[name]["plugin_installations"] = []
+
+        real = host.database.restore
+        monkeypatch.setattr(host.database, "restore", older)
+        assert any(PLUGIN in note and "moved aside" in note for note in host.everything()["notes"])
+        assert (host.home / ".llmops-restore-aside" / PLUGIN).exists()
+        assert not (host.home / "volumes/plugin_daemon/plugin" / PLUGIN).exists()
 
     def test_an_empty_database_of_the_servers_own(self, host: Host) -> None:
         host.database.databases["dify"] = {}
