@@ -45,7 +45,7 @@ def plan_back(
         last: the journal of the last upgrade; empty for none.
         current: the release that runs.
         complete: releases whose files are whole on the host.
-        backup_there: whether the backup that the journal names is on the host.
+        backup_there: whether the backup that the journal names is on the host, and whole.
         accept_loss: the operator has said that what was written since may go (dify_rollback_accept_loss).
     """
     newer, older = str(last.get("to", "")), str(last.get("from", ""))
@@ -91,7 +91,7 @@ def _refusals(
         )
     if not backup_there:
         found.append(
-            f"The backup that was made of {older} is not at {last.get('backup') or 'any place that is known'}, and "
+            f"The backup that was made of {older} is not whole at {last.get('backup') or 'any place that is known'}, and "
             f"Dify {older} cannot read the database of {newer}. Restore another backup with playbooks/restore.yml."
         )
     if not accepted:

@@ -193,6 +193,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import BackupError, verify
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade import Machine, Outcome, UpgradeFailed
@@ -276,13 +277,13 @@ class DifyUpgrade:
         return self.machine.settle()
 
     def _rolled_back(self, extra: dict[str, Any]) -> Outcome:
-        last = Journal.read(self.params["home"]).state
+        last = Journal.read(self.params["home"]).last_done()
         older = str(last.get("from", ""))
         plan = plan_back(
             last,
             self.store.current(),
             [older] if older and self.store.is_complete(older) else [],
-            os.path.isfile(os.path.join(last.get("backup") or "/nonexistent", "dify.dump")),
+            _is_whole(str(last.get("backup") or "")),
             self.params["accept_loss"],
         )
         extra["plan"] = plan
@@ -291,6 +292,15 @@ class DifyUpgrade:
         if plan["refusals"]:
             self.module.fail_json(msg=" ".join(["Nothing was changed.", *plan["refusals"]]), **extra)
         return self.machine.upgrade(plan, self.params["info"])
+
+
+def _is_whole(backup: str) -> bool:
+    """Read to its end: what is found out later is found out in the outage."""
+    try:
+        verify(backup, lambda: None)
+    except BackupError:
+        return False
+    return True
 
 
 def main() -> None:

@@ -249,13 +249,24 @@ def test_back_from_the_dump(world: World) -> None:
     assert world.is_all_of(OLD)
 
 
+def test_a_failed_change_does_not_forget_what_there_is_to_go_back_to(world: World) -> None:
+    upgrade(world)
+    for _attempt in range(2):
+        world.fuse = Fuse(3)
+        with pytest.raises(UpgradeFailed):
+            upgrade(world, plan_back(Journal.read(world.home).last_done(), NEW, [OLD], True, True))
+        last = Journal.read(world.home).last_done()
+        assert plan_back(last, NEW, [OLD], True, True)["refusals"] == []
+        assert (last["from"], last["backup"]) == (OLD, f"{world.home}/backup")
+
+
 @pytest.mark.parametrize(
     ("changes", "current", "complete", "there", "told"),
     [
         ({"phase": "rolled_back"}, OLD, [OLD], True, "no finished upgrade"),
         ({}, "1.12.1", [OLD], True, "Dify 1.12.1 is current"),
         ({}, NEW, [], True, "not whole"),
-        ({}, NEW, [OLD], False, "The backup that was made of 1.9.2 is not at /b"),
+        ({}, NEW, [OLD], False, "The backup that was made of 1.9.2 is not whole at /b"),
     ],
 )
 def test_no_way_back_has_its_reason(
