@@ -46,12 +46,3 @@ def test_killed_in_a_revision_that_commits_half_way(untouched: State, new: str, 
     """An index is built outside of the transaction, so it and all before it is committed when the process dies."""
     with node.told("api", f"migration=kill:{revision}"):
         node.refused(new, *MIGRATION)
-
-
-@pytest.mark.long
-@pytest.mark.at("0.15.3")
-@pytest.mark.parametrize("fault", ["install=fail:told to", "install=lies"])
-def test_plugins_that_are_not_there(untouched: State, fault: str) -> None:
-    """What 0.15.3 had built in comes as a plugin: an installation that fails, and one that says it did not."""
-    with node.told("plugin_daemon", fault):
-        node.refused("1.0.0", "plugin", "/opt/dify/upgrades/", dify_plugin_install_timeout=60)
