@@ -91,8 +91,8 @@ def _refusals(
         )
     if not backup_there:
         found.append(
-            f"The backup that was made of {older} is not whole at {last.get('backup') or 'any place that is known'}, and "
-            f"Dify {older} cannot read the database of {newer}. Restore another backup with playbooks/restore.yml."
+            f"The backup that was made of {older} is not whole at {last.get('backup') or 'any place that is known'}, "
+            f"and Dify {older} cannot read the database of {newer}. Restore another backup with playbooks/restore.yml."
         )
     if not accepted:
         found.append(f"{_loss(last)} Set dify_rollback_accept_loss: true to say that this may be.")
