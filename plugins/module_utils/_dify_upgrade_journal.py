@@ -31,6 +31,8 @@ LOCK = ".llmops-upgrade.lock"
 RUNNING, PROVED, ROLLING_BACK, DONE, ROLLED_BACK = "running", "proved", "rolling_back", "done", "rolled_back"
 UNFINISHED = (RUNNING, PROVED, ROLLING_BACK)
 
+_KEPT = ("id", "kind", "from", "to", "from_head", "to_head", "began", "folder", "backup", "phase")
+
 BEGUN, FINISHED, UNDONE = "begun", "done", "undone"
 
 
@@ -79,10 +81,18 @@ class Journal:
 
     @classmethod
     def begin(cls, home: str, **what: Any) -> Journal:
-        """A new one, in place of that of an upgrade that is over."""
-        journal = cls(home, {"phase": RUNNING, "step": "", "message": "", "steps": [], "notes": {}, **what})
+        """A new one, in place of that of an upgrade that is over. What rollback.yml would go back to is kept in it."""
+        done = cls.read(home).last_done()
+        previous = {key: done[key] for key in _KEPT if key in done}
+        state = {"phase": RUNNING, "step": "", "message": "", "steps": [], "notes": {}, "previous": previous, **what}
+        journal = cls(home, state)
         journal.save()
         return journal
+
+    def last_done(self) -> dict[str, Any]:
+        """The last upgrade that arrived: this one, or the one before it. Empty where there was none."""
+        found: dict[str, Any] = self.state if self.phase == DONE else self.state.get("previous") or {}
+        return found
 
     @property
     def phase(self) -> str:

@@ -76,7 +76,7 @@ def activate(ctx: Context, tag: str) -> None:
 def close_doors(ctx: Context) -> None:
     """Nobody gets in from now on. What can be found out before is found out before."""
     ctx.live["services"] = ctx.project.services(ctx.new)
-    ctx.live["same_stores"] = _same_stores(ctx)
+    ctx.live["same_stores"] = _same_stores(ctx)  # none: not all are the same
     Front(ctx.project).close()
 
 
@@ -138,23 +138,24 @@ def _images(ctx: Context, tag: str = "") -> dict[str, str]:
     return {name: str(one.get("image", "")) for name, one in services.items()}
 
 
-def _same_stores(ctx: Context) -> bool:
-    """Whether the new release has the stores that run. Where compose cannot say it, they are taken for other ones."""
+def _same_stores(ctx: Context) -> list[str]:
+    """The stores, where the new release has just those that run. Compose is asked; it may not be able to say it."""
     here = {one.service: one for one in ctx.project.containers()}
     images = _images(ctx, ctx.new)
     stores = _stores(images, images)
     if set(stores) != set(_stores(here, {name: one.image for name, one in here.items()})):
-        return False
+        return []
     try:
         sums = ctx.project.sums(ctx.new, stores)
     except DockerError:
-        return False
-    return all(
+        return []
+    same = all(
         here[name].running
         and here[name].image == images[name]
         and here[name].labels.get("com.docker.compose.config-hash") == sums.get(name)
         for name in stores
     )
+    return stores if same else []
 
 
 def _change_stores(ctx: Context, tag: str) -> None:
@@ -169,7 +170,8 @@ def _change_stores(ctx: Context, tag: str) -> None:
 
 def stores_of_new(ctx: Context) -> None:
     ctx.catch_up()
-    if ctx.live.get("same_stores"):
+    same = set(ctx.live.get("same_stores") or [])
+    if same and same <= {one.service for one in ctx.project.containers() if one.running}:
         activate(ctx, ctx.new)
     else:
         _change_stores(ctx, ctx.new)
