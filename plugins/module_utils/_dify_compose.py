@@ -215,7 +215,7 @@ class Project:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
-                env={**os.environ, **(env or {}), "LC_ALL": "C"},
+                env={**os.environ, **(env or {})},
             ) as process:
                 late = False
                 try:

@@ -77,7 +77,8 @@ class Docker:
                 errors="replace",
                 timeout=timeout,
                 check=False,
-                env={**os.environ, **(env or {}), "LC_ALL": "C"},
+                # No locale of ours: Compose would set it in every container whose definition names LC_ALL, as Dify's do.
+                env={**os.environ, **(env or {})},
             )
         except FileNotFoundError:
             raise DockerError("there is no docker command on this host") from None

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import types
 from typing import Any, cast
@@ -63,3 +64,13 @@ def test_a_log_that_cannot_be_had(docker: Docker, script: str, said: str) -> Non
         docker.logs(ONE, 0.3)
     with pytest.raises(DockerError, match="cannot be started"):
         Docker("/nonexistent/docker").logs(ONE, 1)
+
+
+def test_docker_gets_the_environment_as_it_is(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose takes its variables before those of .env: one that we set would be that of the containers."""
+    script = tmp_path / "docker"
+    script.write_text("#!/bin/sh\nenv\n")
+    script.chmod(0o755)
+    monkeypatch.delenv("LC_ALL", raising=False)
+    out = Docker(str(script)).output(["compose", "up"], 10)
+    assert "LC_ALL" not in out and f"PATH={os.environ['PATH']}" in out
