@@ -77,7 +77,7 @@ class Docker:
                 errors="replace",
                 timeout=timeout,
                 check=False,
-                # No locale of ours: Compose would set it in every container whose definition names LC_ALL, as Dify's do.
+                # No locale of ours: Compose would set it in each container whose definition names LC_ALL, as Dify's do.
                 env={**os.environ, **(env or {})},
             )
         except FileNotFoundError:
