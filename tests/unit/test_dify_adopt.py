@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_adopt_take as take
@@ -306,7 +306,7 @@ class TestTaking:
         (tmp_path / "home").mkdir()
         docker = FakeDocker(old)
         monkeypatch.setattr(take, "containers_of", lambda _folder, _docker: docker.containers)
-        return take.Adoption(str(tmp_path / "home"), str(source), docker=docker)  # type: ignore[arg-type]
+        return take.Adoption(str(tmp_path / "home"), str(source), docker=cast(Any, docker))
 
     def prepared(self, adoption: take.Adoption) -> Report:
         seen = Report("1.11.4", "docker", {"LOG_LEVEL": "DEBUG"}, {"SECRET_KEY": PUBLIC_KEY})
@@ -348,7 +348,7 @@ class TestTaking:
         self.prepared(adoption)
         adoption.take(old)
         assert {one.policy for one in old} == {"no"} and {one.state for one in old} == {"exited"}
-        stops = [call for call in adoption.docker.calls if call[0] == "stop"]  # type: ignore[attr-defined]
+        stops = [call for call in cast(Any, adoption.docker).calls if call[0] == "stop"]
         assert [call[-1] for call in stops] == ["id-nginx", "id-api", "id-db_postgres"]  # the database last
         again = take.Adoption(adoption.home, adoption.source, docker=adoption.docker)
         again.take(old)  # a second process finds what the first one noted
