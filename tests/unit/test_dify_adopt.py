@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look impo
     edited,
     old_container,
 )
+from ansible_collections.llmops.stack.plugins.modules import dify_adopt
+from ansible_collections.llmops.stack.plugins.modules.dify_adopt import DifyAdopt
 
 PUBLIC_KEY = "sk-9f73s3ljTXVcMT3Blb3ljTqtsKiGHXVcMT3BlbkFJLK7U"
 COMPOSE = """
@@ -142,7 +145,7 @@ class TestSecrets:
 
     def test_a_key_that_dify_made_for_itself_is_found(self) -> None:
         env = TEMPLATE.replace(PUBLIC_KEY, "")
-        new = {"compose_text": COMPOSE.replace("1.11.4", "1.14.1"), "wanted": {"version": "1.14.1"}}
+        new: dict[str, Any] = {"compose_text": COMPOSE.replace("1.11.4", "1.14.1"), "wanted": {"version": "1.14.1"}}
         assert read(env, storage_key="made-by-dify", **new).secrets["SECRET_KEY"] == "made-by-dify"
         assert "SECRET_KEY is empty" in read(env, **new).refusals[0]
 
@@ -376,3 +379,58 @@ class TestTaking:
         own = tmp_path / "own"
         (own / "volumes" / "db" / "data").mkdir(parents=True)
         assert "a database of its own" in take.Adoption(str(own), adoption.source).refusals()[0]
+
+
+class TestModule:
+    """The module's own part: which state may follow which, and what a run that died left."""
+
+    def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[Old], **options: Any) -> DifyAdopt:
+        params = {**WANTED, "source": str(tmp_path / "srv"), "home": str(tmp_path / "home"), "project": "dify",
+                  "state": "found", **options}  # fmt: skip
+        one = DifyAdopt(cast(Any, SimpleNamespace(params=params, check_mode=False, no_log_values=set())))
+        docker = FakeDocker(old)
+        one.adoption.docker = one.adoption.project.docker = cast(Any, docker)
+        for where in (dify_adopt, take):
+            monkeypatch.setattr(where, "containers_of", lambda _folder, _docker: docker.containers)
+        seen = found(folder=one.adoption.source, containers=old)
+        monkeypatch.setattr(dify_adopt, "look", lambda _folder, _docker: seen)
+        return one
+
+    @pytest.fixture
+    def old(self, tmp_path: Path) -> list[Old]:
+        (tmp_path / "home").mkdir()
+        (tmp_path / "srv" / "volumes" / "db" / "data").mkdir(parents=True)
+        (tmp_path / "srv" / "docker-compose.yaml").write_text(COMPOSE)
+        return [container("api", env={"LOG_LEVEL": "DEBUG", "DB_PASSWORD": "in-use-123"}), container("db_postgres")]
+
+    def test_a_report_hides_what_it_must(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[Old]) -> None:
+        one = self.module(tmp_path, monkeypatch, old)
+        told = one.run()
+        assert told["version"] == "1.11.4" and told["compose_project"] == "docker" and not told["changed"]
+        assert told["values"] == {"LOG_LEVEL": "DEBUG"} and "DB_PASSWORD" in told["secrets"]
+        assert "in-use-123" not in json.dumps(told) and "in-use-123" in one.module.no_log_values
+
+    def test_nothing_follows_a_refusal(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[Old]) -> None:
+        one = self.module(tmp_path, monkeypatch, old, version="1.12.1", state="prepared")
+        with pytest.raises(take.AdoptError, match="two runs"):
+            one.run()
+        assert list((tmp_path / "home").iterdir()) == []
+
+    def test_a_run_that_died_is_finished_by_the_next(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[Old]
+    ) -> None:
+        self.module(tmp_path, monkeypatch, old, state="prepared").run()
+        one = self.module(tmp_path, monkeypatch, old, state="taken")
+        services: dict[str, Any] = {"services": {"api": {}, "db_postgres": {}}}
+        monkeypatch.setattr(type(one.adoption.project), "definition", lambda _self, _tag: services)
+        monkeypatch.setattr(take, "read_marker", lambda _folder: {})
+        one.run()
+        assert {one.state for one in old} == {"exited"}
+        # another version cannot be begun in between, and "finished" may die between its own steps
+        (tmp_path / "srv" / "docker-compose.yaml").rename(tmp_path / "srv" / "docker-compose.yaml.adopted")
+        told = self.module(tmp_path, monkeypatch, old, version="1.12.1").run()
+        assert "Set dify_version to 1.11.4" in told["refusals"][0] and not told["finished"]
+        self.module(tmp_path, monkeypatch, old, state="finished").run()
+        assert old == []
+        told = self.module(tmp_path, monkeypatch, old, version="1.12.1").run()
+        assert told["finished"] and told["refusals"] == [] and not told["changed"]
