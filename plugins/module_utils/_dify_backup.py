@@ -224,7 +224,7 @@ class Backup:
                 raise BackupError(f"The backup could not be written: {exc}. {_NOTHING}") from None
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-            pruned = self.location.prune(self.options.keep, name)
+            pruned = self.location.prune(self.options.keep, {name, *self.needed()})
         return {
             "path": self.location.at(name),
             **{key: manifest[key] for key in ("version", "head", "files", "databases", "fingerprint")},
@@ -232,6 +232,11 @@ class Backup:
             "seconds": self.clock.spent(),
             "pruned": pruned,
         }
+
+    def needed(self) -> list[str]:
+        """The backup that rollback.yml would go back to: it stays, however old it is."""
+        backup = str(Journal.read(self.options.home).last_done().get("backup") or "")
+        return [os.path.basename(backup)] if os.path.dirname(backup) == self.location.path else []
 
     def free_name(self, version: str) -> str:
         while True:

@@ -41,7 +41,6 @@ __all__ = [
 FORMAT = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
-UPGRADE = "upgrade"  # the reason of the backup that rollback.yml goes back to
 _NAME = re.compile(r"\d{8}T\d{6}Z-(?P<version>[0-9A-Za-z.+-]+?)-(?P<reason>[a-z][a-z0-9_]*)")
 _FILE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _CHUNK = 1 << 20
@@ -64,15 +63,11 @@ def name_of(stamp: str, version: str, reason: str) -> str:
 
 
 def expired(names: Collection[str], keep: int, spared: Collection[str] = ()) -> list[str]:
-    """Names of the backups that make room for newer ones; C(keep) 0 removes none.
-
-    The newest that an upgrade made stays in any case: it is the way back to the release before.
-    """
+    """Names of the backups that make room for newer ones; C(keep) 0 removes none, and C(spared) stay in any case."""
     if keep < 1:
         return []
     backups = _parsed(names)
-    newest_upgrade = [one.name for one in backups if one.reason == UPGRADE][:1]
-    safe = {*spared, *newest_upgrade, *(one.name for one in backups[:keep])}
+    safe = {*spared, *(one.name for one in backups[:keep])}
     return sorted(one.name for one in backups if one.name not in safe)
 
 
@@ -108,10 +103,10 @@ class Location:
             if name.endswith(PARTIAL) and _NAME.fullmatch(name[: -len(PARTIAL)]):
                 shutil.rmtree(self.at(name))
 
-    def prune(self, keep: int, spared: str) -> list[str]:
+    def prune(self, keep: int, spared: Collection[str]) -> list[str]:
         """Remove backups beyond C(keep), never C(spared); returns their paths."""
         gone = []
-        for name in expired([one.name for one in self.backups()], keep, [spared]):
+        for name in expired([one.name for one in self.backups()], keep, spared):
             self.remove(name)
             gone.append(self.at(name))
         return gone

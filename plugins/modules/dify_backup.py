@@ -48,11 +48,12 @@ options:
   reason:
     description:
       - Why it is made, as the last part of its name. One word of small letters, digits and underscores.
-      - "The newest backup with the reason V(upgrade) is never pruned: C(rollback.yml) goes back to it."
     type: str
     default: manual
   keep:
-    description: How many backups are kept once a new one is verified. V(0) keeps all.
+    description:
+      - How many backups are kept once a new one is verified. V(0) keeps all.
+      - The one that C(rollback.yml) would go back to stays, however old it is.
     type: int
     default: 3
   storage:
@@ -209,7 +210,7 @@ class DifyBackup:
         look = backup.look()
         name = backup.free_name(look.version)
         names = [name, *(one.name for one in backup.location.backups())]
-        expired = manifests.expired(names, self.params["keep"])
+        expired = manifests.expired(names, self.params["keep"], backup.needed())
         return {
             "path": backup.location.at(name),
             "version": look.version,

@@ -268,9 +268,15 @@ class TestKeeping:
         assert left == ["20260102T000000Z-1.12.1-scheduled", os.path.basename(made["path"])]
 
     def test_the_way_back_stays(self, home: pathlib.Path, database: FakeDatabase) -> None:
-        self.made(home, "20260101T000000Z-1.11.4-upgrade", "20260102T000000Z-1.12.1-upgrade")
+        """An upgrade to 1.14.1 that failed came later, so the newest backup of an upgrade is not the one."""
+        names = ("20260101T000000Z-1.11.4-upgrade", "20260102T000000Z-1.12.1-upgrade")
+        self.made(home, *names)
+        arrived = {"phase": "done", "from": "1.11.4", "backup": str(home / "backups" / names[0])}
+        failed = {"phase": "rolled_back", "backup": str(home / "backups" / names[1]), "previous": arrived}
+        (home / ".llmops-upgrade.json").write_text(json.dumps(failed))
         made = backup(home, database, keep=1).make()
-        assert made["pruned"] == [str(home / "backups/20260101T000000Z-1.11.4-upgrade")]
+        assert made["pruned"] == [str(home / "backups" / names[1])]
+        assert (home / "backups" / names[0]).is_dir()
 
     def test_what_is_somebody_elses_stays(self, home: pathlib.Path, database: FakeDatabase) -> None:
         self.made(home, "20260101T000000Z-1.12.1-manual", "before-the-move", "20260101T000000Z")
@@ -314,8 +320,7 @@ class TestKeeping:
             return
         newest = sorted(names, reverse=True)
         assert left[:keep] == newest[:keep]
-        upgrades = [name for name in newest if name.endswith("-upgrade")]
-        assert len(left) <= keep + 1 and set(upgrades[:1]) <= set(left)
+        assert len(left) <= keep and set(names[:1]).isdisjoint(expired(names, keep, names[:1]))
 
 
 class TestVerifying:
