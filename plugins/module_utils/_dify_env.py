@@ -43,6 +43,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import
 __all__ = [
     "ADMIN",
     "PUBLIC_DEFAULTS",
+    "PUBLISHED",
     "SECRETS",
     "EnvError",
     "Release",
@@ -138,6 +139,9 @@ _MEMBER = {key: secret for secret in SECRETS for key in secret.keys}
 PUBLIC_DEFAULTS = frozenset(
     value for secret in SECRETS for value in secret.public if value not in ("admin", "elastic", "password")
 )
+
+# Nobody's secret: hiding one would only blank other words, as dify-sandbox would the name of an image.
+PUBLISHED = frozenset(value for secret in SECRETS for value in secret.public)
 
 # Passwords that the image or an init script of the release sets by itself: a value in .env cannot change them.
 _FIXED = {

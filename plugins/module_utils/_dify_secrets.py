@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.llmops.stack.plugins.module_utils._dify_env import PUBLISHED
 from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import ADMIN_PASSWORD, UNTRIED
 from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 
@@ -27,7 +28,7 @@ def secrets_of(module: AnsibleModule, path: str | None) -> dict[str, str]:
         return {}
     except (OSError, ValueError, AttributeError) as exc:
         module.fail_json(msg=f"secrets_file {path} cannot be used as the file of dify_env's secrets: {exc}")
-    module.no_log_values.update(value for value in found.values() if value)
+    module.no_log_values.update(set(found.values()) - {""} - PUBLISHED)
     return found
 
 

@@ -151,6 +151,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_take impo
     AdoptError,
     Adoption,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_env import PUBLISHED
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
 
 
@@ -171,7 +172,7 @@ class DifyAdopt:
         else:
             found = look(adoption.source, adoption.docker)
             seen = report(found, self.wanted)
-            self.module.no_log_values.update(value for value in seen.secrets.values() if len(value) >= 6)
+            self.module.no_log_values.update(set(seen.secrets.values()) - PUBLISHED)
         seen.refusals[:0] = blocked
         known: list[str] = []
         if state != "found":

@@ -413,7 +413,7 @@ class DifyEnv:
 
     def _hide(self, values: set[str]) -> None:
         """Nothing that Ansible prints, logs or returns may show these, not even the options of this call."""
-        self.module.no_log_values.update(values)
+        self.module.no_log_values.update(values - env.PUBLISHED)
 
     def _load_secrets(self, overrides: Mapping[str, str]) -> dict[str, str]:
         try:

@@ -82,6 +82,18 @@ def test_the_next_release_keeps_the_secrets(home: Home) -> None:
     assert "DIFY_AGENT_SERVER_SECRET_KEY" in result["generated_secrets"]
 
 
+def test_what_was_taken_over(home: Home) -> None:
+    """Its values count for less than the operator's; what everybody knows blanks no word of what comes back."""
+    folder = home.unpack("1.12.1")
+    home.secrets_file.write_text('{"SANDBOX_API_KEY": "dify-sandbox", "DB_PASSWORD": "difyai123456"}')
+    (home.path / "adopted.json").write_text('{"LOG_LEVEL": "DEBUG", "UPLOAD_FILE_SIZE_LIMIT": "33"}')
+    result = home.render("1.12.1", overrides={"LOG_LEVEL": "ERROR"})
+    settings = (folder / ".env").read_text()
+    assert "\nLOG_LEVEL=ERROR\n" in settings and "\nUPLOAD_FILE_SIZE_LIMIT=33\n" in settings
+    assert "\nDB_PASSWORD=difyai123456\n" in settings
+    assert result["images"]["sandbox"].startswith("langgenius/dify-sandbox:")
+
+
 def test_check_mode_writes_nothing_and_says_all(home: Home) -> None:
     bare = home.render("1.12.1", check=True)
     assert bare["changed"] and bare["services"] == [] and not home.path.exists()
