@@ -25,6 +25,7 @@ description:
     before 1.10.1 becomes the name that the release uses; an address of a database elsewhere is kept.
   - Where a release publishes the port of a database, a vector store or the plugin debugger through a variable, it is
     bound to 127.0.0.1. Ports that cannot be bound that way, because the release spells them out, are warned about.
+  - Certificates that were put into C(nginx/ssl) of the current release are copied into this one where it lacks them.
   - The override publishes the plugin daemon on 127.0.0.1 only, adds C(host.docker.internal) to the services that call
     models, rotates logs, and marks services with a sum over the release files that they mount, so that a changed file
     recreates its service. It needs no more of Compose than the release itself.
@@ -291,6 +292,7 @@ images:
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -382,6 +384,7 @@ class DifyEnv:
         self._check_mounts(files.compose, services)
         if "plugin_daemon" in services:
             self._check_wheels()
+        self._carry_certificates()
         additions = self._override(files, overrides, rendered)
         self._write(known, rendered, additions)
         whole = override.merge(files.compose, additions)
@@ -452,6 +455,23 @@ class DifyEnv:
             template=_read(os.path.join(self.folder, ".env.example")),
             examples=_examples(self.folder),
         )
+
+    def _carry_certificates(self) -> None:
+        """What an operator put into the release that runs here, for HTTPS; a new one ships none."""
+        current, place = self.store.current(), os.path.join("nginx", "ssl")
+        if current in ("", self.tag):
+            return
+        shipped = self.store.marker(self.tag)["files"]
+        for name in _listing(os.path.join(self.store.path(current), place)):
+            source = os.path.join(self.store.path(current), place, name)
+            target = os.path.join(self.folder, place, name)
+            if os.path.join(place, name) in shipped or os.path.lexists(target) or not os.path.isfile(source):
+                continue
+            self.changed = True
+            if not self.module.check_mode:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                with self.store.room():
+                    shutil.copy2(source, target)
 
     def _mounted_files(self) -> dict[str, str]:
         """Sums of the release's files as they are now, and of certificates that the operator put beside them."""

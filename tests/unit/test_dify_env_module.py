@@ -94,6 +94,20 @@ def test_what_was_taken_over(home: Home) -> None:
     assert result["images"]["sandbox"].startswith("langgenius/dify-sandbox:")
 
 
+def test_certificates_go_along_to_the_next_release(home: Home) -> None:
+    ssl = home.unpack("1.12.1") / "nginx" / "ssl"
+    (ssl / "dify.key").write_text("a key")
+    (ssl / "dify.key").chmod(0o600)
+    (home.path / "current").symlink_to("releases/1.12.1")
+    new = home.unpack("1.14.1") / "nginx" / "ssl" / "dify.key"
+    home.render("1.14.1", check=True)
+    assert not new.exists()
+    assert home.render("1.14.1")["changed"] and new.read_text() == "a key" and mode(new) == 0o600
+    new.write_text("renewed")
+    home.render("1.14.1")
+    assert new.read_text() == "renewed"
+
+
 def test_check_mode_writes_nothing_and_says_all(home: Home) -> None:
     bare = home.render("1.12.1", check=True)
     assert bare["changed"] and bare["services"] == [] and not home.path.exists()
