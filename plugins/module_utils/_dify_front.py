@@ -39,6 +39,14 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_front_config im
     parse_files,
     token_in,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_front_scripts import (
+    HOLD,
+    IN_FORCE,
+    IS_SETTLED,
+    READ,
+    RELOAD,
+    WAKE,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError, mask
 
 __all__ = ["HEADER", "Front", "FrontError", "Page"]
@@ -46,46 +54,9 @@ __all__ = ["HEADER", "Front", "FrontError", "Page"]
 _SERVICE = "nginx"
 _LOOK = 30.0
 _SAVED = f"{FOLDER}/nginx.conf"  # the open one
-_IN_FORCE = f"{FOLDER}/in-force"  # there once nginx has really read the closed one
-# Names and contents of nginx's files, with separators that no configuration has.
-_READ = rf"""for file in {MAIN} /etc/nginx/conf.d/*.conf {_IN_FORCE}; do
-[ -f "$file" ] && printf '\036%s\037' "$file" && cat "$file"; done; true"""
-# Old workers keep their listening sockets until the master has told them to go, some 100 ms after the new ones began.
-# Their title says when that was: a worker that is shutting down takes no connection.
-_RELOAD = r"""
-said=$(nginx -t 2>&1) || { printf '%s\n' "$said" >&2; exit 3; }
-nginx -T 2>/dev/null | grep -q '^[[:space:]]*server[[:space:]]*{' || {
-    echo 'its files are gone since it was started, so it would serve nothing; `docker compose restart nginx` helps' >&2
-    exit 3
-}
-workers() {
-    for file in /proc/[0-9]*/cmdline; do
-        title=$(tr '\0' ' ' <"$file" 2>/dev/null) || continue
-        case $title in
-            *'shutting down'*) ;;
-            'nginx: worker process'*) number=${file#/proc/}; echo "${number%/cmdline}" ;;
-        esac
-    done
-}
-before=" $(workers | tr '\n' ' ')"
-nginx -s reload >/dev/null 2>&1 || { echo 'nginx does not take the signal to reload' >&2; exit 4; }
-count=0
-while [ $count -lt 100 ]; do
-    fresh= stale=
-    for one in $(workers); do
-        case $before in *" $one "*) stale=1 ;; *) fresh=1 ;; esac
-    done
-    [ -n "$fresh" ] && [ -z "$stale" ] && exit 0
-    count=$((count + 1)); sleep 0.1
-done
-echo 'the old workers of nginx did not give way within 10 s' >&2
-exit 4
-"""
-
 _NOWHERE = "127.0.0.1"  # nginx itself, where none of Dify's ports is open
-_NOT_THERE = re.compile(r"(?i)no such container|is not running|is paused|is restarting")
+_NOT_THERE = re.compile(r"(?i)no such container|is not running|is restarting")
 _UNKNOWN = re.compile(r'host not found in upstream "([A-Za-z0-9_-]+)')
-_OLD_WORKERS = "! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q 'worker process is shutting down'\n"
 
 
 class FrontError(Exception):
@@ -108,7 +79,7 @@ class Front:
         files = self._files()
         if _is_closed(files):
             return
-        done = f"date >{_IN_FORCE}\n"
+        done = f"date >{IN_FORCE}\n"
         if MARK in files.get(MAIN, ""):
             self._apply("", done)
             return
@@ -183,7 +154,7 @@ class Front:
             FrontError: nginx refuses, with its own words; it then goes on as before.
         """
         one = self._container()
-        if not one.running and one.state != "paused":
+        if not one.running:
             self._start(one)
             return
         pointed = self.pointed()
@@ -193,7 +164,7 @@ class Front:
 
     def settled(self) -> bool:
         """Whether no worker from before the last reload has a request left: it would still go to the old address."""
-        return self._run(_OLD_WORKERS)[0] == 0
+        return self._run(IS_SETTLED)[0] == 0
 
     def _hosts(self) -> str:
         return self._run("cat /etc/hosts")[1]
@@ -220,7 +191,7 @@ class Front:
             # Docker mounts the file: it can be written, and not replaced.
             fresh = "\n".join([*lines, *(f"{address} {name} {MARK}" for name, address in wanted.items())])
             script = f"cat /etc/hosts >/tmp/llmops.hosts\ncat >/etc/hosts <<'END-HOSTS'\n{fresh}\nEND-HOSTS\n"
-            script += f"{before}\n(\n{_RELOAD}\n)\ncode=$?\n"
+            script += f"{before}\n(\n{RELOAD}\n)\ncode=$?\n"
             script += f"[ $code -eq 0 ] || {{ cat /tmp/llmops.hosts >/etc/hosts; {undo}; exit $code; }}\n{after}"
             said = self._script(script)
             unknown = _UNKNOWN.search(said)
@@ -234,28 +205,29 @@ class Front:
 
     @contextlib.contextmanager
     def hold(self, seconds: float) -> Iterator[bool]:
-        """Let requests wait: connections are taken by the kernel, and nginx sleeps. For a few seconds at most.
+        """Let new requests wait, and those in flight go on. For a few seconds at most.
 
-        After `seconds` it wakes, also where this process was killed: a second process of its own sees to that. What is
-        yielded says whether it sleeps; an engine that cannot do that is no reason to stop.
+        New workers take over and are stopped at once, so the kernel takes connections and nobody answers; the old ones
+        end what they have. After `seconds` they wake, also where this process was killed: a second process of its own
+        sees to that. What is yielded says whether requests wait; where they cannot, that is no reason to stop.
         """
-        one = self._container()
-        docker = self.project.docker
-        wake = f'sleep {max(1, round(seconds))}; exec "$0" unpause "$1"'
+        self._run("true")  # the container, by its present name
         guard = subprocess.Popen(
-            ["sh", "-c", wake, docker.program, one.id],
+            ["sh", "-c", 'sleep "$0"; exec "$@"', str(max(1, round(seconds))), *self._command(WAKE)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
-            held = docker.run(["pause", one.id], _LOOK)[0] == 0
-            yield held
+            yield self._run(HOLD)[0] == 0
         finally:
-            docker.run(["unpause", one.id], _LOOK)
+            self._run(WAKE)
             guard.kill()
             guard.wait()
+
+    def _command(self, script: str) -> list[str]:
+        return [self.project.docker.program, "exec", self._id, "sh", "-c", script]
 
     # -- the container
 
@@ -286,7 +258,7 @@ class Front:
         )
 
     def _files(self) -> dict[str, str]:
-        code, out, err = self._run(_READ)
+        code, out, err = self._run(READ)
         files = parse_files(out)
         if code or not files:
             raise FrontError(f"nginx's configuration cannot be read: {mask(err.strip()) or 'it is empty'}")
@@ -297,9 +269,7 @@ class Front:
         for known in (True, False):
             if not (known and self._id):
                 one = self._container()
-                if one.state == "paused":  # by a process that was killed meanwhile
-                    self.project.docker.run(["unpause", one.id], _LOOK)
-                elif not one.running:
+                if not one.running:
                     raise FrontError(f"nginx does not run: its container is {one.state}")
                 self._id = one.id
             try:
@@ -323,4 +293,4 @@ class Front:
 
 
 def _is_closed(files: Mapping[str, str]) -> bool:
-    return MARK in files.get(MAIN, "") and _IN_FORCE in files
+    return MARK in files.get(MAIN, "") and IN_FORCE in files

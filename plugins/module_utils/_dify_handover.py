@@ -8,8 +8,8 @@
 
 The api and the web pages: a second container is started beside the first, proves itself, and nginx is pointed at it;
 the first one finishes its calls, is replaced, and takes over again. Everything else in the way of a request (the plugin
-daemon, a database): at a moment without calls nginx is put to sleep for the seconds that the change takes, so requests
-wait instead of failing.
+daemon, a database): at a moment without calls new requests are let wait in front of nginx for the seconds that the
+change takes, instead of failing.
 
 It converges: whatever a process that was killed has left behind, calling it again ends in the same state, and after the
 link `current` was switched back it ends in that of the old release.
@@ -41,7 +41,7 @@ _ONE_SHOT = ("init_permissions",)
 _DATA = ("db", "db_postgres", "db_mysql", "redis")
 _NEXT = "llmops.stack.next"  # label of a container beside
 _HOLD = 45.0  # seconds for which requests may have to wait; limits of browsers and proxies begin at 60
-_QUIET = 8.0  # of them: for calls that were begun just before
+_QUIET = 15.0  # of them: for calls that were begun before
 _LOOK = 60.0
 
 
@@ -236,22 +236,15 @@ class Handover:
             self._up(services)
             return
         api = self.project.container("api")
-        until = time.monotonic() + self.ctx.remaining(self.ctx.options.drain_seconds)
-        while not self._swap_at_a_quiet_moment(services, api.name if api else "", until):
-            pass
-
-    def _swap_at_a_quiet_moment(self, services: Sequence[str], api: str, until: float) -> bool:
-        """Whether it was done: a call between the look and the sleep lets the moment pass, if there is time."""
-        if api:
-            drain(self.docker, api, BESIDE["api"], max(0.0, until - time.monotonic()), step=0.05)
+        port = BESIDE["api"]
+        # Nobody has to wait for calls that end by themselves before long; with many users there is no such moment.
+        if api is not None:
+            drain(self.docker, api.name, port, self.ctx.remaining(self.ctx.options.drain_seconds), step=0.05)
         begun = time.monotonic()
         with self.front.hold(_HOLD) as held:
-            calls = connections(self.docker, api, BESIDE["api"]) if api else 0
-            if calls and begun < until:
-                return False
-            # Those that were begun before, and none that is new.
-            if calls and held and not drain(self.docker, api, BESIDE["api"], _QUIET, step=0.1):
-                self.ctx.log(f"{', '.join(services)}: no moment without calls came; {calls} may be cut")
+            if api is not None and held and not drain(self.docker, api.name, port, _QUIET, step=0.1):
+                count = connections(self.docker, api.name, port)
+                self.ctx.log(f"{', '.join(services)}: {count} calls did not end in time and may be cut")
             self._up(services, ["--no-deps", "--timeout", "5"], wait=any(name in _DATA for name in services))
             well = _DAEMON not in services or self._plugins_answer(_HOLD - 1 - (time.monotonic() - begun))
         waited = time.monotonic() - begun
@@ -259,7 +252,6 @@ class Handover:
         # Requests cannot wait for ever; whatever needs no plugin is served while a slow one starts.
         if well or self._plugins_answer(self.ctx.remaining(self.ctx.options.health_deadline)):
             self.trouble = ""
-        return True
 
     def _plugins_answer(self, seconds: float) -> bool:
         try:

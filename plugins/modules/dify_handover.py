@@ -18,7 +18,7 @@ description:
     again. A container that does not get well is removed, and the running one goes on serving.
   - The worker finishes its tasks before it is replaced.
   - Other services, such as the plugin daemon, are replaced at a moment without calls. Requests that come in the few
-    seconds that this takes wait, because nginx sleeps meanwhile.
+    seconds that this takes wait in front of nginx.
   - A new container of nginx itself cannot be hidden. For about a second nobody answers.
   - It may be interrupted and run again; it finishes what it finds.
 attributes:
