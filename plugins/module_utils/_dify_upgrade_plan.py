@@ -11,7 +11,6 @@ Pure. What is not in C(info) is taken for the case that needs more care, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_checks import findings
@@ -33,7 +32,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import
     since,
 )
 
-__all__ = ["crosses", "half_committing", "in_charge", "is_unfinished", "plan", "rest", "stops"]
+__all__ = ["crosses", "half_committing", "in_charge", "is_unfinished", "plan", "stops"]
 
 
 def plan(
@@ -90,12 +89,6 @@ def plan(
     result["notes"] = [note.text for note in NOTES if crosses(source, target, note.feature)]
     result["steps"] = [_described(step, result, options) for step in STEPS if _due(step, result, info)]
     return result
-
-
-def rest(made: dict[str, Any], done: Iterable[str]) -> dict[str, Any]:
-    """What is left of a plan when the steps C(done) were taken, in any order and any number of times."""
-    taken = set(done)
-    return {**made, "steps": [step for step in made["steps"] if step["id"] not in taken]}
 
 
 def crosses(source: str, target: str, feature: str) -> bool:
