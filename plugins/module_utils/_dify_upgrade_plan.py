@@ -87,6 +87,11 @@ def plan(
     result["questions"] = found["questions"]
     result["warnings"] += [*_unknown_warnings(source, target), *_daemon_warning(result), *found["warnings"]]
     result["notes"] = [note.text for note in NOTES if crosses(source, target, note.feature)]
+    result["notes"] += [
+        f"The migration goes through revision {revision}, which commits half-way; should it die there, the copies come "
+        "back."
+        for revision in half_committing(source, target)
+    ]
     result["steps"] = [_described(step, result, options) for step in STEPS if _due(step, result, info)]
     return result
 

@@ -243,6 +243,7 @@ class TestRules:
         migrate = next(step for step in planned("1.12.1", "1.14.1")["steps"] if step["id"] == "migrate")
         assert migrate["start_head"] == HEADS["1.12.1"] and migrate["expected_head"] == HEADS["1.14.1"]
         assert migrate["half_committing"] == ["6b5f9f8b1a2c"]
+        assert any("6b5f9f8b1a2c" in text for text in planned("1.12.1", "1.14.1")["notes"])
 
     def test_a_renamed_database_service_and_the_daemons_own_migration(self) -> None:
         steps = {step["id"]: step for step in planned("1.9.2", "1.14.1")["steps"]}
