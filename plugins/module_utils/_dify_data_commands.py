@@ -10,7 +10,7 @@ Their exit codes prove nothing: some say that they are done with nothing done, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Done
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import literal
@@ -34,10 +34,17 @@ STRATEGIES = "tenant_plugin_auto_upgrade_strategies"
 CATEGORIES = ("tool", "model", "extension", "agent-strategy", "datasource", "trigger")
 
 
-def flask(ctx: Context, command: Sequence[str], rows: int = 0, tag: str = "", shown: str = "") -> Done:
+def flask(
+    ctx: Context,
+    command: Sequence[str],
+    rows: int = 0,
+    tag: str = "",
+    env: Mapping[str, str] | None = None,
+    shown: str = "",
+) -> Done:
     """A flask command of a release (the current one without a tag); what it said is among the evidence."""
     seconds = ctx.remaining(START_SECONDS + rows / ROWS_PER_SECOND)
-    done = ctx.project.once("api", list(command), seconds, tag=tag)
+    done = ctx.project.once("api", list(command), seconds, env, tag=tag)
     ctx.keep(f"{ctx.step or 'command'}.log", done.out)
     ctx.log(f"{shown or ' '.join(command)}: {ending(ctx, done)}")
     return done

@@ -141,7 +141,7 @@ def _needed(ctx: Context) -> Needs:
         f'file=$(mktemp) && {command} --output_file="$file" --workers=2 </dev/null; code=$?; cat "$file"; exit $code'
     )
     try:
-        done = flask(ctx, ["sh", "-c", script], tag=ctx.new, shown=command)
+        done = flask(ctx, ["sh", "-c", script], tag=ctx.new, env=_old_address(ctx), shown=command)
     except DockerError as exc:
         ctx.log(f"the new release's own command was not run: {exc}")
         return found
@@ -185,9 +185,7 @@ def _prepare(ctx: Context, wanted: Mapping[str, Sequence[Fetched]]) -> None:
     """The new daemon beside the old release: its image, storage and database are its own already."""
     name = _beside(ctx)
     _remove_beside(ctx)
-    old = Database(ctx.project)
-    # The old release's database service may have another name than the new one's.
-    env = {"DB_HOST": old.host, "DB_PORT": old.port} if old.internal else {}
+    env = _old_address(ctx)
     options = [part for key in env for part in ("-e", key)]
     try:
         ctx.project.compose(
@@ -210,6 +208,12 @@ def _prepare(ctx: Context, wanted: Mapping[str, Sequence[Fetched]]) -> None:
         # Stopped first: it ends its plugins, and no session of it is left in its database.
         ctx.project.docker.run(["stop", "-t", "10", name], 60)
         _remove_beside(ctx)
+
+
+def _old_address(ctx: Context) -> dict[str, str]:
+    """For containers of the new release beside the old one, whose database service may have another name."""
+    old = Database(ctx.project)
+    return {"DB_HOST": old.host, "DB_PORT": old.port} if old.internal else {}
 
 
 def _remember_what_was_there(ctx: Context) -> None:

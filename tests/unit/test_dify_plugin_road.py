@@ -61,7 +61,7 @@ class Project:
         self.done = done
         self.limits: list[float] = []
 
-    def once(self, service: str, command: list[str], timeout: float, **_more: Any) -> Done:
+    def once(self, service: str, command: list[str], timeout: float, *_more: Any, **_named: Any) -> Done:
         self.limits.append(timeout)
         return self.done
 

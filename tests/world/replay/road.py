@@ -59,6 +59,7 @@ class Project:
         self.instance, self.home, self.name = instance, str(home), "dify"
         self.docker = Docker()
         self.ran: list[list[str]] = []
+        self.environments: list[dict[str, str]] = []
         self.started: list[list[str]] = []
         self.on_run: Callable[[], None] = lambda: None
         self._settings = dict(settings)
@@ -66,14 +67,17 @@ class Project:
     def settings(self, tag: str = "") -> dict[str, str]:
         return self._settings
 
-    def once(self, service: str, command: list[str], timeout: float, tag: str = "", **_more: Any) -> Done:
+    def once(
+        self, service: str, command: list[str], timeout: float, env: Mapping[str, str] | None = None, tag: str = ""
+    ) -> Done:
         self.ran.append(command)
+        self.environments.append(dict(env or {}))
         begun = time.monotonic()
         line = " ".join(f"'{word}'" if " " in word else word for word in command)
         script = f'flask() {{ {interpreter()} -m standin.api.flask_cli "$@"; }}; {line}'
         if command[0] == "sh":
             script = script.split("; sh", 1)[0] + "; " + command[2]
-        environment = {**self.instance.environment, **({"STANDIN_VERSION": tag} if tag else {})}
+        environment = {**self.instance.environment, **({"STANDIN_VERSION": tag} if tag else {}), **(env or {})}
         process = subprocess.Popen(
             ["bash", "-c", script],
             stdin=subprocess.DEVNULL,

@@ -184,6 +184,7 @@ def test_plugins_are_installed_beside_the_old_release_and_only_looked_at_in_the_
     assert ["stop", "-t", "10", "dify-plugin_daemon-next"] in project.docker.asked
     assert project.docker.asked[-1] == ["rm", "-f", "dify-plugin_daemon-next"]
     assert "could not read this schema" in evidence(ctx)
+    assert project.environments == [{"DB_HOST": ctx.database.host, "DB_PORT": ctx.database.port}]
     asked = len(market.asked)
     ctx.step = "install_plugins"
     road.install(ctx)
