@@ -13,7 +13,9 @@ one release do not know another one's services.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,9 +25,9 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Fr
 from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_files import mend_plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import await_release
-from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, Docker, DockerError
 
 __all__ = [
     "WORKERS",
@@ -165,7 +167,31 @@ def _change_stores(ctx: Context, tag: str) -> None:
     strange = [one.service for one in ctx.project.containers() if one.service not in images]
     ctx.project.stop(strange, _STORE_SECONDS)
     ctx.project.remove(strange)
-    ctx.project.up(_stores(images, images), ctx.remaining(300), wait=True, extra=["--no-deps"])
+    stores = _stores(images, images)
+    ctx.project.up(stores, ctx.remaining(300), extra=["--no-deps"])
+    _await_stores(ctx, stores)
+
+
+def _await_stores(ctx: Context, services: list[str]) -> None:
+    """Until the health check of each passes. It is made here, for the engine makes Redis's first one after 30 s."""
+    docker, until = ctx.project.docker, time.monotonic() + ctx.remaining(300)
+    waiting = {}
+    for one in ctx.project.containers():
+        if one.service in services and one.health not in ("", "healthy"):
+            test = json.loads(docker.output(["inspect", "--format", "{{json .Config.Healthcheck.Test}}", one.id], 60))
+            waiting[one.service] = [one.id, *(test[1:] if test[0] == "CMD" else ["/bin/sh", "-c", test[1]])]
+    while waiting:
+        waiting = {name: argv for name, argv in waiting.items() if not _passes(docker, argv)}
+        if waiting and time.monotonic() > until:
+            raise StepError(f"{' and '.join(sorted(waiting))} did not become healthy in time.")
+        time.sleep(0.3 if waiting else 0)
+
+
+def _passes(docker: Docker, argv: list[str]) -> bool:
+    try:
+        return docker.run(["exec", *argv], 30)[0] == 0
+    except DockerError:
+        return False
 
 
 def stores_of_new(ctx: Context) -> None:
