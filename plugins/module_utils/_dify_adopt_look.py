@@ -33,7 +33,7 @@ TAKEN_ENDING = ".adopted"
 _LABEL = "com.docker.compose."
 _LOOK = 60.0
 # What a container must find again at the same place: everything that is not part of the release itself.
-_SECRET_KEYS = ("SECRET_KEY", "DB_PASSWORD", "DB_HOST", "DB_DATABASE", "DB_USERNAME", "STORAGE_TYPE", "VECTOR_STORE")
+_THE_SAME = ("SECRET_KEY", "DB_PASSWORD", "DB_HOST", "DB_DATABASE", "DB_USERNAME", "STORAGE_TYPE", "VECTOR_STORE")
 
 
 def compose_folder(folder: str) -> str:
@@ -59,8 +59,8 @@ def look(folder: str, docker: Docker) -> Found:
     return Found(
         folder=folder,
         compose_text=_read(folder, compose) if compose else "",
-        env_text=_read(folder, ".env"),
-        template=_read(folder, ".env.example"),
+        env_text=_settings(folder, ".env"),
+        template=_settings(folder, ".env.example"),
         has_override=any(
             os.path.isfile(os.path.join(folder, f"docker-compose.override.{end}")) for end in ("yaml", "yml")
         ),
@@ -134,7 +134,7 @@ def differences(folder: str, containers: list[Old], definition: Mapping[str, Any
         against += _lost_mounts(folder, one, described)
         ours = {str(key): str(value or "") for key, value in (described.get("environment") or {}).items()}
         if one.service in ("api", "worker"):
-            other = [key for key in _SECRET_KEYS if key in one.env and key in ours and ours[key] != one.env[key]]
+            other = [key for key in _THE_SAME if key in one.env and key in ours and ours[key] != one.env[key]]
             against += [f"{one.service} runs with another {key} there than it would here." for key in other]
         image = str(described.get("image", ""))
         if image.rpartition(":")[2] != one.image.rpartition(":")[2]:
@@ -203,6 +203,15 @@ def _inspected(ids: list[str], docker: Docker) -> list[dict[str, Any]]:
     except ValueError:
         raise DockerError(f"docker inspect failed: {err.strip() or 'no answer'}") from None
     return [one for one in found if isinstance(one, dict)]
+
+
+def _settings(folder: str, ending: str) -> str:
+    """C(.env), and from 1.14.1 on the files below C(envs) as well, which count for less and so come first."""
+    found = []
+    for place, folders, names in os.walk(os.path.join(folder, "envs")):
+        folders.sort()
+        found += [_read(place, name) for name in sorted(names) if name.endswith(ending)]
+    return "\n".join([*found, _read(folder, ending)])
 
 
 def _mount(described: Mapping[str, Any]) -> Mount:

@@ -17,6 +17,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look impo
     compose_folder,
     differences,
     edited,
+    look,
     old_container,
 )
 from ansible_collections.llmops.stack.plugins.modules import dify_adopt
@@ -262,6 +263,22 @@ def test_the_folder_of_a_checkout_and_what_was_edited_in_it(tmp_path: Path) -> N
     assert edited(str(docker), shipped) == ["docker-compose.yaml"]
     (docker / "docker-compose.yaml").rename(docker / "docker-compose.yaml.adopted")
     assert compose_folder(str(tmp_path)) == str(docker)
+
+
+def test_the_files_of_a_newer_release_count_for_less_than_its_env(tmp_path: Path) -> None:
+    for name, text in (
+        ("docker-compose.yaml", COMPOSE),
+        (".env", "LOG_LEVEL=INFO\n"),
+        (".env.example", "LOG_LEVEL=INFO\n"),
+        ("envs/core-services/shared.env", "LOG_LEVEL=DEBUG\nSMTP_SERVER=mail\nKEPT=1\n"),
+        ("envs/core-services/shared.env.example", "SMTP_SERVER=\nKEPT=1\n"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    seen = look(str(tmp_path), cast(Any, FakeDocker([])))
+    compose = COMPOSE.replace("services:", "services:\n  worker:\n    env_file: [.env]")
+    values = report(found(seen.env_text, template=seen.template, compose_text=compose), WANTED).values
+    assert values == {"SMTP_SERVER": "mail"}
 
 
 class FakeDocker:
