@@ -124,14 +124,12 @@ EXAMPLES = r"""
   llmops.stack.dify_info:
   register: info
 
-- name: Upgrade, and go on with it when the connection is lost
+- name: Upgrade; the host goes on with it when the connection is lost
   llmops.stack.dify_upgrade:
     plan: "{{ '1.11.4' | llmops.stack.dify_upgrade_plan('1.12.1', info) }}"
     info: "{{ info }}"
     backup: /opt/dify/backups/20261126T060000Z-1.11.4-upgrade
     app_key_file: /opt/dify/.llmops-probe.key
-  async: 9000
-  poll: 2
 
 - name: Bring an upgrade that was cut off to its end
   llmops.stack.dify_upgrade:
@@ -189,6 +187,7 @@ plan:
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -197,6 +196,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade import Machine, Outcome, UpgradeFailed
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_child import ChildKilled, in_child
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Options
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Journal
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rollback import plan_back
@@ -269,12 +269,12 @@ class DifyUpgrade:
             )
         if self.module.check_mode:
             return self._look(changed=True)
-        return self.machine.upgrade(plan, self.params["info"], self.params["backup"])
+        return self._work(lambda: self.machine.upgrade(plan, self.params["info"], self.params["backup"]))
 
     def _settled(self, _extra: dict[str, Any]) -> Outcome:
         if self.module.check_mode:
             return self._look(changed=Journal.read(self.params["home"]).unfinished)
-        return self.machine.settle()
+        return self._work(self.machine.settle)
 
     def _rolled_back(self, extra: dict[str, Any]) -> Outcome:
         last = Journal.read(self.params["home"]).last_done()
@@ -291,7 +291,33 @@ class DifyUpgrade:
             return self._look(changed=not plan["refusals"])
         if plan["refusals"]:
             self.module.fail_json(msg=" ".join(["Nothing was changed.", *plan["refusals"]]), **extra)
-        return self.machine.upgrade(plan, self.params["info"])
+        return self._work(lambda: self.machine.upgrade(plan, self.params["info"]))
+
+    def _work(self, work: Callable[[], Outcome]) -> Outcome:
+        """In a process that outlives this one. If that is killed, this one brings things to their end at once."""
+
+        def told() -> dict[str, Any]:
+            try:
+                return {"outcome": asdict(work())}
+            except UpgradeFailed as exc:
+                return {"outcome": asdict(exc.outcome), "failed": str(exc)}
+
+        before = Journal.read(self.params["home"]).state.get("id", "")
+        try:
+            found = in_child(told)
+        except ChildKilled:
+            outcome = self.machine.settle()
+            if outcome.id == before and self.params["state"] != "settled":
+                raise UpgradeFailed(
+                    "The process was killed before it had begun; nothing was changed.", outcome
+                ) from None
+            if outcome.phase == "rolled_back":
+                raise UpgradeFailed(outcome.message, outcome) from None
+            return outcome
+        outcome = Outcome(**found["outcome"])
+        if "failed" in found:
+            raise UpgradeFailed(found["failed"], outcome)
+        return outcome
 
 
 def _is_whole(backup: str) -> bool:
