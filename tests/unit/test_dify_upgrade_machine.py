@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
+import signal
 import stat
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +22,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_steps as steps
 from ansible_collections.llmops.stack.plugins.module_utils._dify_migration import Migrated
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade import Machine, UpgradeFailed
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_child import ChildKilled, in_child
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Journal, locked
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rollback import plan_back
@@ -287,3 +291,31 @@ def test_the_journal_names_no_secret_and_is_for_root_only(world: World) -> None:
     path = pathlib.Path(world.home, ".llmops-upgrade.json")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text())["phase"] == "done"
+
+
+def test_work_in_a_child_is_told_and_its_death_too() -> None:
+    assert in_child(lambda: {"phase": "done"}) == {"phase": "done"}
+    for work in (lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: 1 / 0):
+        with pytest.raises(ChildKilled):
+            in_child(work)  # type: ignore[arg-type]  # that they return nothing is the point
+
+
+def test_work_goes_on_when_nobody_waits_for_it(tmp_path: pathlib.Path) -> None:
+    done = tmp_path / "done"
+
+    def work() -> dict[str, Any]:
+        time.sleep(0.3)
+        done.write_text("yes")
+        return {}
+
+    waiting = os.fork()
+    if waiting == 0:
+        in_child(work)
+        os._exit(0)
+    time.sleep(0.1)
+    os.kill(waiting, signal.SIGKILL)
+    os.waitpid(waiting, 0)
+    until = time.monotonic() + 20
+    while not done.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert done.exists()
