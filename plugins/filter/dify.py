@@ -17,7 +17,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 from ansible_collections.llmops.stack.plugins.module_utils._dify_summary import summary
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import plan
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import in_charge, plan
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
 
 
@@ -36,6 +36,7 @@ class FilterModule:
             "dify_default_plugins": default_plugins,
             "dify_drift": drift,
             "dify_failure": failure,
+            "dify_in_charge": in_charge,
             "dify_model_servers": model_servers,
             "dify_ollama_nodes": ollama_nodes,
             "dify_refusals": refusals,

@@ -45,6 +45,7 @@ PENDING_FILE = "run/llmops.stack/docker-pending"
 TREE_MARKER = ".llmops-tree"  # of the module file_tree
 RESTORE_NOTE = ".llmops-restore.json"  # of the module dify_backup
 BACKUP_TIMER = "/etc/systemd/system/dify-backup.timer"  # of the role dify
+PENDING_NOTE = ".llmops-pending"  # of the module dify_env: its files are not what containers run with yet
 UPGRADE_JOURNAL = ".llmops-upgrade.json"  # of the module dify_upgrade
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf"}
 
@@ -419,17 +420,29 @@ class StackFacts:
                 "complete": _dify_layout.is_complete(self.host.at(folder), tag),
                 "checksum": str(_dify_layout.read_marker(self.host.at(folder)).get("sha256", "")),
             }
-        current = self.host.at(f"{self.dify_home}/current")
+        link = self.host.at(f"{self.dify_home}/current")
+        current = os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
         return {
             "home": self.dify_home,
-            "current": os.path.basename(os.readlink(current)) if os.path.islink(current) else "",
+            "current": current,
             "releases": releases,
-            "data": any(self.host.names(f"{self.dify_home}/volumes/{name}/data") for name in ("db", "mysql")),
+            "data": self._has_data(current),
             "upgrade": self._upgrade(),
             "restore": self._restore(),
             "backup_schedule": self._backup_schedule(),
             "containers": sorted((_describe_container(one) for one in project), key=lambda one: one["name"]),
         }
+
+    def _has_data(self, current: str) -> bool:
+        """Whether a Dify has worked here. Its database may be on another host, its files in an object store and its
+        containers gone; what is then left to tell it is that the release's settings reached containers once."""
+        volumes = f"{self.dify_home}/volumes"
+        if any(self.host.names(f"{volumes}/{place}") for place in ("db/data", "mysql/data", "app/storage")):
+            return True
+        release = f"{self.dify_home}/releases/{current}"
+        return bool(
+            current and self.host.exists(f"{release}/.env") and not self.host.exists(f"{release}/{PENDING_NOTE}")
+        )
 
     def _upgrade(self) -> dict[str, str]:
         """The last upgrade by its journal, over or not; empty where there was none."""

@@ -426,6 +426,22 @@ def test_a_release_that_lost_a_file_is_not_complete(machine: Machine) -> None:
     assert machine.facts()["dify"]["releases"]["1.13.3"]["complete"] is False
 
 
+@pytest.mark.parametrize("place", ["volumes/db/data/PG_VERSION", "volumes/mysql/data/ibdata1", "volumes/app/storage/x"])
+def test_a_dify_has_worked_here_when_it_left_data(machine: Machine, place: str) -> None:
+    machine.write(f"opt/dify/{place}")
+    assert machine.facts()["dify"]["data"] is True
+
+
+def test_a_dify_with_its_data_elsewhere_has_worked_here_once_containers_had_its_settings(machine: Machine) -> None:
+    machine.write("opt/dify/releases/1.12.1/.env", "DB_HOST=postgres.example.com\nSTORAGE_TYPE=s3\n")
+    assert machine.facts()["dify"]["data"] is False  # it is not the current release
+    (machine.root / "opt/dify/current").symlink_to("releases/1.12.1")
+    pending = machine.write("opt/dify/releases/1.12.1/.llmops-pending")
+    assert machine.facts()["dify"]["data"] is False  # a first install that got no further than its files
+    pending.unlink()
+    assert machine.facts()["dify"]["data"] is True
+
+
 def test_an_upgrade_by_its_journal(machine: Machine) -> None:
     noted = {"id": "u1", "from": "1.11.4", "to": "1.12.1", "phase": "running", "step": "migrate", "notes": {"a": {}}}
     machine.write("opt/dify/.llmops-upgrade.json", json.dumps(noted))

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role dify decides from facts, its variables templated without a host."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.llmops.stack.plugins.filter.dify import FilterModule
+
+ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/dify"
+Ask = Callable[..., Any]
+# What stack_facts says of a host whose PostgreSQL and files are elsewhere: nothing below volumes/db, containers alone.
+OUTSIDE: dict[str, Any] = {
+    "current": "1.11.4",
+    "releases": {"1.11.4": {"complete": True}},
+    "data": True,
+    "upgrade": {},
+    "containers": [{"name": "dify-api-1", "service": "api", "image": "langgenius/dify-api:1.11.4", "state": "running"}],
+}
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    """A variable of the role as one of its tasks would see it."""
+    own = FilterModule().filters()
+    find = filter_loader.get
+    loader = DataLoader()
+    variables: dict[str, Any] = {}
+    for part in ("defaults", "vars"):
+        variables.update(loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True))
+
+    def get(name: str, *args: Any, **options: Any) -> Any:
+        prefix, short = "llmops.stack.", name.rpartition(".")[2]
+        if name.startswith(prefix) and short in own:
+            return filter_loader._wrap_func(name, name, own[short])
+        return find(name, *args, **options)
+
+    def ask(name: str, dify: dict[str, Any], **given: Any) -> Any:
+        everything = {
+            **variables,
+            "inventory_hostname": "node1",
+            "ansible_check_mode": False,
+            **given,
+            "ansible_facts": {"llmops_stack": {"dify": dify}},
+        }
+        return Templar(loader=loader, variables=everything).template(trust_as_template("{{ " + name + " }}"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filter_loader, "get", get)
+        yield ask
+
+
+class TestAnUpgradeIsDue:
+    @pytest.mark.parametrize(
+        "dify",
+        [
+            OUTSIDE,
+            {**OUTSIDE, "data": False},  # running, whatever lies on the disk
+            {**OUTSIDE, "containers": []},  # all of it stopped and removed
+        ],
+    )
+    def test_with_a_database_outside_of_this_host(self, ask: Ask, dify: dict[str, Any]) -> None:
+        assert ask("__dify_upgrade_due", dify, dify_version="1.12.1") is True
+        assert ask("__dify_upgrade_due", dify, dify_version="1.11.4") is False
+
+    def test_the_plan_starts_from_the_same_release(self, ask: Ask) -> None:
+        info = {"head": "788d3099ae3a", "database": {"type": "postgresql", "internal": False, "createdb": True}}
+        died = {**OUTSIDE, "current": "1.12.1", "upgrade": {"from": "1.11.4", "to": "1.12.1", "phase": "running"}}
+        for dify in (OUTSIDE, died):
+            plan = ask("__dify_upgrade_planned", dify, dify_version="1.12.1", __dify_info=info)
+            assert (plan["from"], plan["to"], plan["kind"]) == ("1.11.4", "1.12.1", "other_head")
+
+    def test_not_on_a_bare_host_nor_after_an_install_that_got_no_further_than_its_files(self, ask: Ask) -> None:
+        assert (
+            ask("__dify_upgrade_due", {"current": "", "containers": [], "data": False}, dify_version="1.12.1") is False
+        )
+        begun = {"current": "1.11.4", "containers": [], "data": False}
+        assert ask("__dify_upgrade_due", begun, dify_version="1.12.1") is False
