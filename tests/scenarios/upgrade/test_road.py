@@ -78,7 +78,7 @@ def test_names_that_are_not_rewritten_lead_back(untouched: State, fault: str, sa
 
 @pytest.fixture
 def far_and_back(seed: seeds.Seed) -> Iterator[State]:
-    """Rolled back afterwards. The plugin daemon's database stays: 0.15 has none, and the next upgrade finds it filled."""
+    """Rolled back afterwards. The plugin daemon's database stays: 0.15 has none, the next upgrade finds it filled."""
     before = State.now()
     yield before
     if node.current() != OLD:
