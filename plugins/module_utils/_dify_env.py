@@ -42,6 +42,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import
 
 __all__ = [
     "ADMIN",
+    "DATABASE_SERVICES",
     "PUBLIC_DEFAULTS",
     "PUBLISHED",
     "SECRETS",
@@ -158,7 +159,7 @@ _DB_TYPES = {
     "seekdb": {"DB_HOST": "seekdb", "DB_PORT": "2881"},
 }
 # Names that the database service had in some release: as an override they are left-overs, not addresses.
-_DB_SERVICES = ("db", "db_postgres")
+DATABASE_SERVICES = ("db", "db_postgres")
 
 _GUIDE_KEYS = {"CUSTOM_MODEL_ENABLED": "true", "OLLAMA_API_BASE_URL": "host.docker.internal:11434"}
 
@@ -353,6 +354,8 @@ class _Renderer:
         self._take_examples()
         self._size()
         self._publish()
+        if self.settings.get("own_migration"):
+            self._set("MIGRATION_ENABLED", "false")
         self._addresses()
         self._database()
         self._plugins()
@@ -463,7 +466,7 @@ class _Renderer:
             for key, value in _DB_TYPES.get(self._wish("DB_TYPE"), {}).items():
                 self._set(key, value)
         wanted = self.overrides.get("DB_HOST", "")
-        if wanted in _DB_SERVICES and wanted not in services and self.env.get("DB_HOST") in services:
+        if wanted in DATABASE_SERVICES and wanted not in services and self.env.get("DB_HOST") in services:
             del self.overrides["DB_HOST"]
             self.warnings.append(
                 f"dify_env sets DB_HOST={wanted}, the database service of another Dify release; this one calls it "

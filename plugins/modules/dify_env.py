@@ -173,6 +173,16 @@ options:
         type: list
         elements: str
         default: []
+      own_migration:
+        description:
+          - Whether the database is migrated for this release before its containers start, as
+            M(llmops.stack.dify_upgrade) does. C(MIGRATION_ENABLED) is C(false) then, or each container would look for
+            migrations once more at each of its starts, which takes 5 to 30 seconds of an outage.
+          - A value for C(MIGRATION_ENABLED) in O(overrides) wins.
+          - It is noted in the release, so that later runs write the same. The note does not count, and goes, where the
+            release's own database is empty, since nobody else would make its tables.
+        type: bool
+        default: false
       plugin_max_mb:
         description:
           - How large a package of a plugin may be; V(0) leaves it as the release has it, which is 50.
@@ -323,6 +333,7 @@ class DifyEnv:
         self.env_path = os.path.join(self.folder, ".env")
         self.override_path = os.path.join(self.folder, "docker-compose.override.yaml")
         self.pending_path = os.path.join(self.folder, ".llmops-pending")
+        self.migrated_path = os.path.join(self.folder, ".llmops-migrated")
         self.secrets_file = os.path.join(self.store.home, "secrets.json")
         self.adopted_file = os.path.join(self.store.home, "adopted.json")
         self.keys_path = os.path.join(self.folder, plugins.KEYS_FOLDER)
@@ -376,7 +387,8 @@ class DifyEnv:
         known = self._load_secrets(overrides)
         self._hide(set(known.values()))
         files = self._release()
-        rendered = env.render(files, overrides, known, self.settings, self.module.params["url"])
+        settings = {**self.settings, "own_migration": self._own_migration(overrides)}
+        rendered = env.render(files, overrides, known, settings, self.module.params["url"])
         self._hide(set(rendered.secrets.values()))
         for warning in rendered.warnings:
             self.module.warn(warning)
@@ -386,6 +398,7 @@ class DifyEnv:
             self._check_wheels()
         self._carry_certificates()
         additions = self._override(files, overrides, rendered)
+        self._note_migration(bool(settings["own_migration"]))
         self._write(known, rendered, additions)
         whole = override.merge(files.compose, additions)
         services = override.active_services(whole, rendered.profiles)
@@ -399,6 +412,22 @@ class DifyEnv:
             "images": override.images(whole, services),
             "pending": self.unapplied or os.path.exists(self.pending_path),
         }
+
+    def _own_migration(self, overrides: Mapping[str, str]) -> bool:
+        """Whether this release's database is migrated for it, now or by the run that noted it."""
+        wanted = self.settings["own_migration"] or os.path.exists(self.migrated_path)
+        elsewhere = overrides.get("DB_HOST", "") not in ("", *env.DATABASE_SERVICES)
+        return bool(wanted and (elsewhere or _listing(os.path.join(self.store.volumes, "db", "data"))))
+
+    def _note_migration(self, own: bool) -> None:
+        """A note of this module to itself: what it changes is in the .env."""
+        if own == os.path.exists(self.migrated_path) or self.module.check_mode:
+            return
+        if not own:
+            os.unlink(self.migrated_path)
+            return
+        with self.store.room():
+            release.write_atomically(self.migrated_path, "", 0o600)
 
     def _adopted(self) -> dict[str, Any]:
         """What an installation that was set up by hand had set before it was taken over."""
@@ -660,6 +689,7 @@ def main() -> None:
                     "plugin_wheels": {"type": "path"},
                     "plugin_signatures": {"type": "bool", "default": True},
                     "plugin_public_keys": {"type": "list", "elements": "str", "default": []},
+                    "own_migration": {"type": "bool", "default": False},
                     "plugin_max_mb": {"type": "int", "default": 0},
                     "compose_fragments": {"type": "list", "elements": "dict", "default": []},
                     "compose_override": {"type": "dict", "default": {}},

@@ -290,6 +290,46 @@ def test_pending_until_somebody_says_otherwise(home: Home) -> None:
     assert home.render("1.12.1", check=True, overrides={"LOG_LEVEL": "DEBUG"})["pending"]
 
 
+class TestOwnMigration:
+    @pytest.fixture
+    def folder(self, home: Home) -> pathlib.Path:
+        folder = home.unpack("1.12.1")
+        home.render("1.12.1")
+        data = home.path / "volumes" / "db" / "data"
+        data.mkdir(parents=True)
+        (data / "PG_VERSION").write_text("15")
+        return folder
+
+    def enabled(self, folder: pathlib.Path) -> str:
+        return env.parse_env((folder / ".env").read_text())["MIGRATION_ENABLED"]
+
+    def test_a_first_install_migrates_by_itself(self, home: Home, folder: pathlib.Path) -> None:
+        home.render("1.12.1")
+        assert self.enabled(folder) == "true"
+
+    def test_what_an_upgrade_migrates_does_not_and_stays_so(self, home: Home, folder: pathlib.Path) -> None:
+        home.render("1.12.1", settings={"own_migration": True}, check=True)
+        assert not (folder / ".llmops-migrated").exists()
+        home.render("1.12.1", settings={"own_migration": True})
+        assert self.enabled(folder) == "false"
+        assert not home.render("1.12.1")["changed"] and self.enabled(folder) == "false"
+
+    def test_the_operators_value_wins(self, home: Home, folder: pathlib.Path) -> None:
+        home.render("1.12.1", settings={"own_migration": True}, overrides={"MIGRATION_ENABLED": True})
+        assert self.enabled(folder) == "true"
+
+    def test_an_empty_database_gets_its_tables_from_the_containers(self, home: Home, folder: pathlib.Path) -> None:
+        home.render("1.12.1", settings={"own_migration": True})
+        (home.path / "volumes/db/data/PG_VERSION").unlink()
+        # one elsewhere cannot be looked at from here, and is not empty because this folder is
+        home.render("1.12.1", overrides={"DB_HOST": "postgres.example.com"})
+        assert self.enabled(folder) == "false"
+        home.render("1.12.1")
+        assert self.enabled(folder) == "true"
+        (home.path / "volumes/db/data/PG_VERSION").write_text("15")
+        assert not home.render("1.12.1")["changed"]
+
+
 KEYS = [f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----" for text in ("MIIBIjAN", "MIIBIjAO")]
 
 
@@ -412,4 +452,4 @@ def test_a_kill_between_two_files_loses_no_secret(home: Home, monkeypatch: pytes
     monkeypatch.setattr(store_module, "write_atomically", original)
     home.render("1.12.1")
     assert home.secrets() == kept
-    assert env.parse_env((folder / ".env").read_text())["DB_PASSWORD"] == kept["DB_PASSWORD"]
+    assert env.env.parse_env((folder / ".env").read_text())["DB_PASSWORD"] == kept["DB_PASSWORD"]
