@@ -452,4 +452,4 @@ def test_a_kill_between_two_files_loses_no_secret(home: Home, monkeypatch: pytes
     monkeypatch.setattr(store_module, "write_atomically", original)
     home.render("1.12.1")
     assert home.secrets() == kept
-    assert env.env.parse_env((folder / ".env").read_text())["DB_PASSWORD"] == kept["DB_PASSWORD"]
+    assert env.parse_env((folder / ".env").read_text())["DB_PASSWORD"] == kept["DB_PASSWORD"]
