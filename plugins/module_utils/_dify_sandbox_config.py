@@ -19,11 +19,12 @@ import tempfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_release import SHIPPED_VOLUMES
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
 
 __all__ = ["Adapted", "adapt", "apply", "undo"]
 
-_FILE = os.path.join("volumes", "sandbox", "conf", "config.yaml")
+_FILE = os.path.join("sandbox", "conf", "config.yaml")
 # What releases up to 1.13.2 shipped; they had no nodejs_path, and a missing key is the image's own default.
 _SHIPPED_BEFORE: Mapping[str, str] = {"python_path": "/usr/local/bin/python3", "nodejs_path": ""}
 _KEPT = "sandbox-config.yaml"
@@ -58,9 +59,9 @@ def adapt(text: str, shipped: str) -> Adapted:
 
 def apply(ctx: Context) -> None:
     """Give the sandbox of the new release interpreters that it has. The file as it was is among the evidence."""
-    path = os.path.join(ctx.project.home, _FILE)
+    path = os.path.join(ctx.project.home, "volumes", _FILE)
     try:
-        with open(os.path.join(ctx.project.folder(ctx.new), _FILE), encoding="utf-8") as file:
+        with open(os.path.join(ctx.project.folder(ctx.new), SHIPPED_VOLUMES, _FILE), encoding="utf-8") as file:
             shipped = file.read()
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -83,7 +84,7 @@ def apply(ctx: Context) -> None:
 
 def undo(ctx: Context) -> None:
     """Put the file back, if apply() changed it."""
-    path = os.path.join(ctx.project.home, _FILE)
+    path = os.path.join(ctx.project.home, "volumes", _FILE)
     kept = os.path.join(ctx.folder, _KEPT)
     try:
         with open(kept, encoding="utf-8") as file:

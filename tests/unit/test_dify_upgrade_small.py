@@ -74,10 +74,10 @@ class TestSandboxConfiguration:
 
     def test_step_and_undo(self, ctx: Context) -> None:
         path = pathlib.Path(ctx.project.home) / "volumes/sandbox/conf/config.yaml"
-        new = pathlib.Path(ctx.project.folder("1.16.0")) / "volumes"
-        new.parent.mkdir(parents=True)
-        (new / "sandbox/conf").mkdir(parents=True)
-        (new / "sandbox/conf/config.yaml").write_text(shipped("1.16.0"))
+        new = pathlib.Path(ctx.project.folder("1.16.0"))
+        (new / "volumes.shipped/sandbox/conf").mkdir(parents=True)
+        (new / "volumes.shipped/sandbox/conf/config.yaml").write_text(shipped("1.16.0"))
+        (new / "volumes").symlink_to("../../volumes")  # what all releases share, and not what this one ships
         path.write_text(shipped("1.9.2"))
         path.chmod(0o640)
         sandbox.apply(ctx)
