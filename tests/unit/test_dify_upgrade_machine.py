@@ -90,7 +90,8 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def machine(world: World, **options: Any) -> Machine:
-    return Machine(FakeProject(world), Options(**options), pause=0.0)  # type: ignore[arg-type]
+    project: Any = FakeProject(world)
+    return Machine(project, Options(**options), pause=0.0)
 
 
 def upgrade(world: World, plan: dict[str, Any] = PLAN) -> Any:
