@@ -292,3 +292,33 @@ def test_an_api_that_is_away_is_just_started(stage: Stage) -> None:
     stage.asleep = True  # nobody is served, and nobody can be
     assert handover(context(stage)) == ["api"]
     assert not any("beside" in one for one in stage.events)
+
+
+def test_plugins_that_come_late_are_waited_for_after_requests_flow_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def proved(_ctx: Context, _container: str, _version: str, _seconds: float) -> None:
+        seen.append(stage.asleep)
+        if len(seen) == 1:
+            raise NotProved("no available node.")
+
+    monkeypatch.setattr(handovers, "prove_plugins", proved)
+    change(stage, "plugin_daemon")
+    assert handover(context(stage)) == ["plugin_daemon"]
+    assert seen == [True, False]
+
+
+def test_a_daemon_that_does_not_get_well(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def proved(*_one: Any) -> None:
+        raise NotProved("It ends again and again.")
+
+    monkeypatch.setattr(handovers, "prove_plugins", proved)
+    change(stage, "plugin_daemon", "api")
+    with pytest.raises(StepError, match="plugin_daemon: It ends again and again"):
+        handover(context(stage))
+    monkeypatch.setattr(handovers, "prove_plugins", lambda *_one: None)
+    stage.release = dict.fromkeys(SERVICES, "old")
+    handover(context(stage))
+    assert_settled(stage)
