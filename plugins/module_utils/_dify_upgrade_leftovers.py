@@ -57,4 +57,4 @@ def _is_ours(number: str, home: str) -> bool:
         word == "--project-directory" and (place == f"{home}/current" or place.startswith(f"{home}/releases/"))
         for word, place in places
     )
-    return ours and not dead and "compose" in [*words[:2], os.path.basename(words[0])]
+    return ours and not dead and "compose" in words
