@@ -11,8 +11,9 @@ What cannot be found out is empty, and C(errors) says why.
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_info_host as host
@@ -25,14 +26,16 @@ from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Do
 
 __all__ = ["DifyInfo"]
 
+_NO_IMAGE = re.compile(r"No such image: (\S+)")
 _NO_TIME = "there was no time left to look"
 
 
 class DifyInfo:
-    def __init__(self, project: Any, backup_dir: str = "", deadline: float = 120) -> None:
+    def __init__(self, project: Any, backup_dir: str = "", deadline: float = 120, images: Iterable[str] = ()) -> None:
         self.project = project
         self.home: str = project.home
         self.backup_dir = backup_dir or os.path.join(project.home, "backups")
+        self.images = list(images)
         self.settings: dict[str, str] = {}
         self._until = time.monotonic() + deadline
         self._result = empty()
@@ -54,6 +57,7 @@ class DifyInfo:
         self._part("lock", lambda: result.update(lock_ttl_ms=lock_ttl_ms(self.project)))
         self._part("vector", self._vector)
         self._part("free_mb", self._free)
+        self._part("images", self._images)
         if result["storage"]["local"]:
             # Last, because a storage may have any number of files.
             self._part("storage_mb", self._storage_mb)
@@ -125,12 +129,24 @@ class DifyInfo:
             self._result["errors"].append(f"vector: {error}")
 
     def _free(self) -> None:
-        free = {"backup": host.free_mb(self.backup_dir)}
+        free, devices = self._result["free_mb"], self._result["devices"]
+        free["backup"], devices["backup"] = host.room(self.backup_dir)
         if self._result["database"]["internal"]:
-            free["database"] = host.free_mb(os.path.join(self.home, "volumes", "db", "data"))
-        self._result["free_mb"] = free
+            data = os.path.join(self.home, "volumes", "db", "data")
+            free["database"], devices["database"] = host.room(data)
         root = self.project.docker.output(["info", "--format", "{{.DockerRootDir}}"], 30).strip()
-        free["docker"] = host.free_mb(root)
+        free["docker"], devices["docker"] = host.room(root)
+
+    def _images(self) -> None:
+        """Without one that was asked for the answer has no images_missing: none is missing and nobody looked are two
+        things, on which the room that is needed depends."""
+        wanted = sorted(set(self.images))
+        if not wanted:
+            return
+        code, _out, err = self.project.docker.run(["image", "inspect", "--format", "{{.Id}}", *wanted], 30)
+        named = set(_NO_IMAGE.findall(err))
+        missing = [one for one in wanted if one in named]
+        self._result["images_missing"] = missing or (wanted if code else [])
 
     def _late(self) -> bool:
         return time.monotonic() > self._until
@@ -140,8 +156,8 @@ class DifyInfo:
 
 
 def empty() -> dict[str, Any]:
-    """The whole result, as it is where nothing could be found out. Without legacy_model_types and
-    old_upgrade_strategies: no rows and not known are two things, on which a step depends."""
+    """The whole result, as it is where nothing could be found out. Without legacy_model_types,
+    old_upgrade_strategies and images_missing: no rows and not known are two things, on which a step depends."""
     return {
         "release": "",
         "head": "",
@@ -175,5 +191,6 @@ def empty() -> dict[str, Any]:
         "sandbox_config": {"present": False, "python_path": ""},
         "secret_key": {"set": False, "public": False},
         "free_mb": {},
+        "devices": {},
         "errors": [],
     }

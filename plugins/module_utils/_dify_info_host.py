@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_keys as keys
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import SECRETS
 
-__all__ = ["free_mb", "plugin_files", "private_keys", "sandbox_config", "secret_key", "storage", "storage_mb"]
+__all__ = ["plugin_files", "private_keys", "room", "sandbox_config", "secret_key", "storage", "storage_mb"]
 
 _STORAGE = ("volumes", "app", "storage")
 _PLUGINS = ("volumes", "plugin_daemon")
@@ -97,9 +97,9 @@ def secret_key(settings: Mapping[str, str]) -> dict[str, bool]:
     return {"set": bool(value), "public": value in public}
 
 
-def free_mb(folder: str) -> int:
-    """Room on the file system that a folder is on, or will be."""
+def room(folder: str) -> tuple[int, int]:
+    """Free MB of the file system that a folder is on, or will be, and the number of its device."""
     folder = os.path.abspath(folder)
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
-    return shutil.disk_usage(folder).free // (1024 * 1024)
+    return shutil.disk_usage(folder).free // (1024 * 1024), os.stat(folder).st_dev

@@ -131,27 +131,36 @@ class _Way:
         return found
 
     def room(self, options: dict[str, Any]) -> list[str]:
-        """Needs that fall on one file system add up; two that have the same room left are taken for one."""
-        free = self.info.get("free_mb") or {}
-        databases = _mb(self.db.get("size_mb")) + _mb(self.db.get("plugin_size_mb"))
-        files = _mb((self.info.get("storage") or {}).get("size_mb")) if options.get("backup_storage", True) else 0
-        vectors = _mb((self.info.get("vector") or {}).get("size_mb"))
-        needs = {
-            "backup": (databases + files + vectors, "the backup"),
-            "database": (databases if self.moves else 0, "the copies of the databases"),
-            "docker": (int(options.get("images_mb", _IMAGES_MB)), "the images of the new release"),
-        }
+        """Needs that fall on one device add up. Devices that nobody named are taken for one."""
+        free = {name: _mb(amount) for name, amount in (self.info.get("free_mb") or {}).items() if amount is not None}
+        devices = self.info.get("devices") or {}
+        needs = self._needs(options)
+        places: dict[Any, list[str]] = {}
+        for name in needs:
+            if name in free:
+                places.setdefault(devices.get(name), []).append(name)
         found = []
-        for room in sorted({_mb(free[name]) for name in needs if free.get(name) is not None}):
-            here = [need for name, need in needs.items() if free.get(name) is not None and _mb(free[name]) == room]
-            wanted = sum(amount for amount, _what in here)
+        for names in places.values():
+            room, wanted = min(free[name] for name in names), sum(needs[name][0] for name in names)
             if wanted > room:
-                parts = ", ".join(f"{amount} MB for {what}" for amount, what in here if amount)
+                parts = ", ".join(f"{needs[name][0]} MB for {needs[name][1]}" for name in names if needs[name][0])
                 found.append(
                     f"{room} MB are free where {wanted} MB are needed ({parts}). Make room, put dify_backup_dir on "
                     "another file system, lower dify_backup_keep, or lower dify_min_disk_mb if the images are smaller."
                 )
         return found
+
+    def _needs(self, options: dict[str, Any]) -> dict[str, tuple[int, str]]:
+        """By the place in which it is: how many MB, and for what. A backup asks for the same before it begins."""
+        databases = _mb(self.db.get("size_mb")) + _mb(self.db.get("plugin_size_mb"))
+        files = _mb((self.info.get("storage") or {}).get("size_mb")) if options.get("backup_storage", True) else 0
+        vectors = _mb((self.info.get("vector") or {}).get("size_mb"))
+        images = int(options.get("images_mb", _IMAGES_MB)) if self.info.get("images_missing", ["?"]) else 0
+        return {
+            "backup": (databases // 2 + files + vectors, "the backup"),
+            "database": (databases if self.moves else 0, "the copies of the databases"),
+            "docker": (images, "the images of the new release"),
+        }
 
     def foreign_sessions(self) -> list[dict[str, str]]:
         sessions = list(self.db.get("foreign_sessions") or [])

@@ -46,6 +46,12 @@ options:
     description:
       - Folder in which backups are made, for the room that is free there. By default C(backups) in O(home).
     type: path
+  images:
+    description:
+      - Images of which to say whether the engine has them, such as those of the release that an upgrade goes to.
+    type: list
+    elements: str
+    default: []
   deadline:
     description:
       - Seconds for the whole look. What has not been looked at by then is left empty.
@@ -223,6 +229,16 @@ free_mb:
   type: dict
   returned: always
   sample: {backup: 50000, database: 50000, docker: 50000}
+devices:
+  description: For each of RV(free_mb) the number of the device that it is on, so that one which is shared is known.
+  type: dict
+  returned: always
+  sample: {backup: 2049, database: 2049, docker: 2065}
+images_missing:
+  description: Those of O(images) that the engine does not have.
+  type: list
+  elements: str
+  returned: when some were asked for and the engine answered
 errors:
   description: What could not be found out, and why.
   type: list
@@ -241,13 +257,14 @@ def main() -> None:
             "home": {"type": "path", "default": "/opt/dify"},
             "project": {"type": "str", "default": "dify"},
             "backup_dir": {"type": "path"},
+            "images": {"type": "list", "elements": "str", "default": []},
             "deadline": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
     wanted = module.params
     project = Project(wanted["home"], wanted["project"])
-    info = DifyInfo(project, wanted["backup_dir"] or "", wanted["deadline"])
+    info = DifyInfo(project, wanted["backup_dir"] or "", wanted["deadline"], wanted["images"])
     module.exit_json(changed=False, **info.collect())
 
 

@@ -115,7 +115,7 @@ def test_a_release_before_plugins(look: Callable[..., dict[str, Any]]) -> None:
     assert found["secret_key"] == {"set": True, "public": True}
     assert found["vector"]["store"] == "qdrant"
     assert found["vector"]["internal"]
-    assert set(found["free_mb"]) == {"backup", "database", "docker"}
+    assert set(found["free_mb"]) == set(found["devices"]) == {"backup", "database", "docker"}
     assert found["plugins"] == []
 
 
