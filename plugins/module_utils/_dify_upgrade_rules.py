@@ -72,6 +72,14 @@ STEPS: tuple[Step, ...] = (
         condition="own_weaviate",
     ),
     Step(
+        "prepare_storage",
+        "before",
+        "Give the stored files to uid 1001",
+        "From 1.10.1 on the api and the worker are not root any more and must read and write them; the old ones are.",
+        feature="storage_uid_1001",
+        condition="local_storage",
+    ),
+    Step(
         "maintenance",
         "outage",
         "Answer 503 with a maintenance page",
@@ -104,8 +112,8 @@ STEPS: tuple[Step, ...] = (
     Step(
         "storage_owner",
         "outage",
-        "Give the stored files to uid 1001",
-        "From 1.10.1 on the api and the worker are not root any more and must read and write them.",
+        "Give the files that were stored meanwhile to uid 1001",
+        "Nobody writes any more, so these are the last ones.",
         feature="storage_uid_1001",
         condition="local_storage",
     ),

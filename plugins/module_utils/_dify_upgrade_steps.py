@@ -37,13 +37,14 @@ STEPS: dict[str, Step] = {
     # While everything runs
     "fetch_plugins": Step(road.fetch, road.unfetch),
     "prepare_vectors": Step(vectors.prepare, vectors.unprepare),
+    "prepare_storage": Step(storage_owner.prepare, storage_owner.undo),
     # In the outage
     "maintenance": Step(services.close_doors, services.back_to_old),
     "stop": Step(services.stop_writers, services.writers_back),
     "copy_databases": Step(data.copy_databases, data.copies_back),
     "keep_vectors": Step(vectors.keep, vectors.unkeep),
     "set_vectors_aside": Step(vectors.set_aside, vectors.unkeep),
-    "storage_owner": Step(storage_owner.apply, storage_owner.undo),
+    "storage_owner": Step(storage_owner.apply),  # given back by the undo of prepare_storage, when the doors are open
     "sandbox_config": Step(sandbox_config.apply, sandbox_config.undo),
     "data_services": Step(services.stores_of_new, services.stores_of_old),
     "restore_databases": Step(data.restore_databases),

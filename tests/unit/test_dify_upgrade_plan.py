@@ -157,6 +157,7 @@ class TestEveryPair:
             "prepare_vectors",
             "keep_vectors",
             "load_vectors",
+            "prepare_storage",
             "storage_owner",
             "install_plugins",
             "plugin_names",
@@ -203,6 +204,7 @@ class TestRules:
             ("prepare_vectors", "1.9.2"),
             ("keep_vectors", "1.9.2"),
             ("load_vectors", "1.9.2"),
+            ("prepare_storage", "1.10.1"),
             ("storage_owner", "1.10.1"),
             ("sandbox_config", "1.13.3"),
             ("plugin_auto_upgrade", "1.15.0"),
@@ -224,9 +226,14 @@ class TestRules:
         s3 = {"type": "s3", "local": False}
         made = planned("0.15.3", "1.16.0", vector=elsewhere, storage=s3, old_upgrade_strategies=0,
                        sandbox_config={"present": False, "python_path": ""})  # fmt: skip
-        assert not {"keep_vectors", "load_vectors", "storage_owner", "sandbox_config", "plugin_auto_upgrade"} & set(
-            ids(made)
-        )
+        assert not {
+            "keep_vectors",
+            "load_vectors",
+            "prepare_storage",
+            "storage_owner",
+            "sandbox_config",
+            "plugin_auto_upgrade",
+        } & set(ids(made))
 
     def test_collections_get_what_searches_ask_for_once(self) -> None:
         assert "vector_properties" in ids(planned("1.12.1", "1.13.1"))

@@ -98,23 +98,43 @@ class TestSandboxConfiguration:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 class TestStorageOwner:
-    def test_everything_and_back(self, ctx: Context, tmp_path: pathlib.Path) -> None:
-        storage = pathlib.Path(ctx.project.home) / "volumes/app/storage"
+    @pytest.fixture
+    def storage(self, ctx: Context) -> pathlib.Path:
+        return pathlib.Path(ctx.project.home) / "volumes/app/storage"
+
+    def test_everything_and_back(self, ctx: Context, storage: pathlib.Path, tmp_path: pathlib.Path) -> None:
         outside = tmp_path / "outside"
         outside.write_text("not Dify's\n")
         (storage / "link").symlink_to(outside)
         (storage / "others").write_text("")
         os.chown(storage / "others", 33, 33)
         (storage / ".init_permissions").write_text("")  # the note says nothing about the owners
-        owner.apply(ctx)
+        owner.prepare(ctx)
         assert list(owner.foreign(str(storage), 1001)) == []
         assert outside.stat().st_uid == 0 and (storage / "link").lstat().st_uid == 1001
         owner.undo(ctx)
         assert (storage / "others").stat().st_uid == 33 and storage.stat().st_uid == 0
         assert (storage / "privkeys/t1/private.pem").stat().st_uid == 0
 
-    def test_an_interrupted_try_forgets_nothing(self, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-        storage = pathlib.Path(ctx.project.home) / "volumes/app/storage"
+    def test_what_came_meanwhile_follows_and_the_release_has_nothing_left_to_do(
+        self, ctx: Context, storage: pathlib.Path
+    ) -> None:
+        owner.prepare(ctx)
+        assert not (storage / ".init_permissions").exists()
+        (storage / "meanwhile").write_text("")
+        (storage / "gone").write_text("")
+        owner.apply(ctx)
+        assert list(owner.foreign(str(storage), 1001)) == [] and (storage / ".init_permissions").exists()
+        (storage / "gone").unlink()
+        owner.undo(ctx)
+        assert not (storage / ".init_permissions").exists()
+        assert {path.stat().st_uid for path in [storage, *storage.rglob("*")]} == {0}
+        owner.undo(ctx)  # once more, as a run that was killed does
+
+    @pytest.mark.parametrize("cut", ["", '\n["privkeys/t1/pri'])
+    def test_an_interrupted_try_forgets_nothing(
+        self, ctx: Context, storage: pathlib.Path, monkeypatch: pytest.MonkeyPatch, cut: str
+    ) -> None:
         real, calls = os.chown, 0
 
         def dies(path: str, uid: int, gid: int, **more: Any) -> None:
@@ -127,16 +147,34 @@ class TestStorageOwner:
         with monkeypatch.context() as patch:
             patch.setattr(owner.os, "chown", dies)
             with pytest.raises(KeyboardInterrupt):
-                owner.apply(ctx)
-        owner.apply(ctx)
+                owner.prepare(ctx)
+        with open(os.path.join(ctx.folder, "storage-owners.jsonl"), "a") as file:
+            file.write(cut)
+        owner.prepare(ctx)
         assert list(owner.foreign(str(storage), 1001)) == []
         owner.undo(ctx)
         assert {path.stat().st_uid for path in [storage, *storage.rglob("*")]} == {0}
 
-    def test_nothing_below_1_10_1(self, ctx: Context) -> None:
+    def test_owners_are_on_the_disk_before_they_change(
+        self, ctx: Context, storage: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_arguments: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(owner.os, "fsync", full)
+        with pytest.raises(StepError, match="No space left"):
+            owner.prepare(ctx)
+        assert {path.stat().st_uid for path in [storage, *storage.rglob("*")]} == {0}
+
+    def test_nothing_below_1_10_1(self, ctx: Context, storage: pathlib.Path) -> None:
         ctx.plan = {"from": "1.9.2", "to": "1.10.0"}
         owner.apply(ctx)
-        assert os.stat(os.path.join(ctx.project.home, "volumes/app/storage")).st_uid == 0
+        assert storage.stat().st_uid == 0 and not (storage / ".init_permissions").exists()
+
+    def test_the_note_is_of_releases_that_look_at_it(self, ctx: Context, storage: pathlib.Path) -> None:
+        ctx.plan = {"from": "1.9.2", "to": "1.10.1"}
+        owner.apply(ctx)
+        assert storage.stat().st_uid == 1001 and not (storage / ".init_permissions").exists()
 
     def test_refused(self, ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuses(path: str, *_args: Any, **_more: Any) -> None:
@@ -144,5 +182,5 @@ class TestStorageOwner:
 
         monkeypatch.setattr(owner.os, "chown", refuses)
         with pytest.raises(StepError, match=r"cannot be given to uid 1001, as which Dify 1\.16\.0 runs") as caught:
-            owner.apply(ctx)
+            owner.prepare(ctx)
         assert "network file system" in caught.value.advice
