@@ -39,6 +39,11 @@ def holder(home: str) -> int:
     return 0
 
 
+def parent(process: int) -> int:
+    with open(f"/proc/{process}/stat", encoding="ascii") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
 def begun(home: str, step: str, past: str) -> bool:
     state = journal(home)
     if step == "backup":
@@ -55,6 +60,9 @@ def main() -> int:
     while time.monotonic() < end:
         process = holder(home)
         if process > 1 and begun(home, step, past):
+            if step != "backup":
+                # The module that waits for an upgrade would bring it to its end at once.
+                os.kill(parent(process), signal.SIGKILL)
             os.kill(process, signal.SIGKILL)
             print(f"killed {process} in {step}")
             return 0
