@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader
 from ansible.template import Templar, trust_as_template
@@ -84,3 +85,14 @@ class TestAnUpgradeIsDue:
         )
         begun = {"current": "1.11.4", "containers": [], "data": False}
         assert ask("__dify_upgrade_due", begun, dify_version="1.12.1") is False
+
+
+def included(tasks: str) -> list[str]:
+    found = yaml.safe_load((ROLE / "tasks" / tasks).read_text())
+    return [str(one["ansible.builtin.include_tasks"]) for one in found if "ansible.builtin.include_tasks" in one]
+
+
+def test_a_slip_in_the_schedule_of_backups_is_found_before_anything_changes() -> None:
+    assert included("main.yml")[0] == "preflight.yml" and "schedule_check.yml" in included("preflight.yml")
+    asserts = [one for one in yaml.safe_load((ROLE / "tasks/schedule.yml").read_text()) if "assert" in str(one)]
+    assert asserts == []
