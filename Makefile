@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | sha256sum
 WORLD := python3 tests/world/world.py
 SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
-UPGRADE := $(addprefix tests/scenarios/upgrade/test_,chain.py failures.py killed.py)
+UPGRADE := $(addprefix tests/scenarios/upgrade/test_,chain.py failures.py killed.py vectors.py)
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
 DEMO_TRACES ?= phoenix
@@ -125,8 +125,10 @@ upgraded: engine # a node at 0.15.3, made anew: what an upgrade leaves behind ca
 upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it, failing migrations, a killed run
 	pytest $(UPGRADE) -m "not long"
 
-upgrade-long: upgraded ## the same over seven releases, with everything that can fail, killed in each phase
-	pytest $(UPGRADE) -m long
+upgrade-long: upgraded ## the same over seven releases: all that can fail, killed in each phase, backup, restore, adoption
+	pytest tests/scenarios/upgrade --ignore=tests/scenarios/upgrade/test_service.py -m "not short"
+	$(MAKE) upgraded
+	pytest tests/scenarios/upgrade/test_service.py
 
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo

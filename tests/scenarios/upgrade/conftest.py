@@ -21,6 +21,7 @@ from state import State
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "short: part of the short life alone; the long one has the same elsewhere")
     config.addinivalue_line("markers", "at(release, last=False): the node is at this release when the test begins")
 
 

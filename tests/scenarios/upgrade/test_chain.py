@@ -14,7 +14,10 @@ LONG = ("0.15.3", "1.0.0", "1.9.2", "1.10.1", "1.12.1", "1.14.1", "1.16.0")
 # Between 1.0.0 and 1.12.1 goes the upgrade that somebody kills (test_killed.py).
 SHORT = (("0.15.3", "1.0.0"), ("1.12.1", "1.16.0"))
 STEPS = [
-    *(pytest.param(new, id=f"{old}-{new}", marks=pytest.mark.at(old, last=True)) for old, new in SHORT),
+    *(
+        pytest.param(new, id=f"{old}-{new}", marks=[pytest.mark.at(old, last=True), pytest.mark.short])
+        for old, new in SHORT
+    ),
     *(
         pytest.param(new, id=f"{old}-{new}-long", marks=[pytest.mark.at(old, last=True), pytest.mark.long])
         for old, new in zip(LONG, LONG[1:], strict=False)

@@ -46,6 +46,7 @@ def goes_on(before: State, seed: seeds.Seed, step: str) -> None:
     assert (third.status, third.changed) == (0, 0), third.output[-4000:]
 
 
+@pytest.mark.short
 @pytest.mark.at("1.0.0", last=True)
 def test_killed_while_it_migrates(seed: seeds.Seed) -> None:
     goes_on(State.now(), seed, "migrate")
