@@ -54,7 +54,7 @@ class DifyInfo:
         self._part("sandbox_config", lambda: result.update(sandbox_config=host.sandbox_config(self.home)))
         self._part("plugin_files", self._plugin_files)
         self._databases(Database(self.project))
-        self._part("lock", lambda: result.update(lock_ttl_ms=lock_ttl_ms(self.project)))
+        self._part("lock", self._lock)
         self._part("vector", self._vector)
         self._part("free_mb", self._free)
         self._part("images", self._images)
@@ -117,6 +117,12 @@ class DifyInfo:
         installed = {one["identifier"] for one in self._result["plugins"]}
         self._result["plugin_files_without_row"] = sorted((files or set()) - installed)
 
+    def _lock(self) -> None:
+        try:
+            self._result["lock_ttl_ms"] = lock_ttl_ms(self.project)
+        except RedisError as exc:  # what stands in the way here stands in the way of a migration
+            self._result["redis_error"] = str(exc)
+
     def _vector(self) -> None:
         found = describe(self.project, min(20.0, self._left(20)))
         error = found.pop("error", "")
@@ -178,6 +184,7 @@ def empty() -> dict[str, Any]:
             "error": "",
         },
         "lock_ttl_ms": 0,
+        "redis_error": "",
         "counts": dict.fromkeys(COUNTED, 0),
         "short_providers": 0,
         "colliding_providers": [],

@@ -38,7 +38,7 @@ def findings(
         if one["word"] not in accepted
     ]
     return {
-        "refusals": [*way.database(), *way.head(), *way.data(), *way.room(options), *unanswered],
+        "refusals": [*way.database(), *way.redis(), *way.head(), *way.data(), *way.room(options), *unanswered],
         "warnings": way.warnings(options),
         "questions": questions,
     }
@@ -78,6 +78,17 @@ class _Way:
                 f"that its role owns. As a superuser, for each of them: ALTER TABLE <table> OWNER TO {self._user()}."
             )
         return found
+
+    def redis(self) -> list[str]:
+        """A migration looks after its lock there; without it, it would fail with the doors closed."""
+        error = str(self.info.get("redis_error") or "")
+        if not error or not self.moves:
+            return []
+        return [
+            f"The lock of a migration cannot be looked after: {error}. Mend that first. Where Redis is reached through "
+            "sentinels or a cluster, name one server in dify_env for the time of the upgrade (REDIS_HOST, and "
+            "REDIS_USE_SENTINEL or REDIS_USE_CLUSTERS false), and run site.yml with the old dify_version before."
+        ]
 
     def _user(self) -> str:
         return str(self.db.get("user") or "(DB_USERNAME)")

@@ -148,6 +148,10 @@ lock_ttl_ms:
   description: How long the lock of a migration is still held, V(0) when nobody holds it, V(-1) for ever.
   type: int
   returned: always
+redis_error:
+  description: Why Redis, where that lock is, could not be asked; empty when it was.
+  type: str
+  returned: always
 counts:
   description: Rows of C(tenants), C(accounts), C(apps), C(datasets), C(documents), C(messages), C(upload_files).
   type: dict

@@ -10,6 +10,7 @@ import pathlib
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_info as info
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_info_host as host
 from ansible_collections.llmops.stack.plugins.module_utils._dify_info import DifyInfo
 
@@ -57,3 +58,18 @@ def test_nobody_asked_for_images(tmp_path: pathlib.Path) -> None:
 def test_room_of_a_folder_that_is_not_there_yet(tmp_path: pathlib.Path) -> None:
     free, device = host.room(str(tmp_path / "not" / "yet"))
     assert free > 0 and device == os.stat(tmp_path).st_dev
+
+
+def test_a_redis_behind_sentinels_is_told_apart_from_what_was_not_found_out(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "releases/1.12.1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/1.12.1")
+    here = Installation(tmp_path, Engine(0, ""))
+    monkeypatch.setattr(here, "settings", lambda _tag="": {"REDIS_USE_SENTINEL": "true"}, raising=False)
+    look = DifyInfo(here)
+    for part in ("_databases", "_vector", "_free"):
+        monkeypatch.setattr(look, part, lambda *_: None)
+    monkeypatch.setattr(info, "Database", lambda _project: None)
+    found = look.collect()
+    assert "REDIS_USE_SENTINEL" in found["redis_error"] and found["errors"] == []

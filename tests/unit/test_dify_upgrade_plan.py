@@ -294,6 +294,12 @@ class TestRefusals:
         database = {"type": "postgresql", "error": "password authentication failed"}
         assert "password authentication failed" in self.only(planned("1.12.1", "1.14.1", database=database))
 
+    def test_a_redis_that_cannot_be_asked(self) -> None:
+        error = "Redis is reached through sentinels (REDIS_USE_SENTINEL), which this collection cannot ask"
+        sentence = self.only(planned("1.12.1", "1.14.1", redis_error=error))
+        assert error in sentence and "REDIS_HOST" in sentence
+        assert not planned("1.12.0", "1.12.1", redis_error=error)["refusals"]  # nothing is migrated
+
     @pytest.mark.parametrize(
         ("rights", "expected"),
         [
