@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 
-FACTS = {
+FACTS: dict[str, Any] = {
     "cpu": {"count": 4},
     "memory": {"total_mb": 8000},
     "disks": {
