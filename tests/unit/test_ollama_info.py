@@ -353,7 +353,12 @@ class Docker(_docker_cli.Docker):
         self.answers = answers
 
     def run(
-        self, arguments: list[str], timeout: float, stdin: str | None = None, merged: bool = False
+        self,
+        arguments: list[str],
+        timeout: float,
+        stdin: str | None = None,
+        merged: bool = False,
+        env: dict[str, str] | None = None,
     ) -> tuple[int, str, str]:
         return self.answers[arguments[0]]
 
