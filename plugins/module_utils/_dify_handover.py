@@ -28,7 +28,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_handover_proof 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError, last_line
 
-__all__ = ["BESIDE", "Handover", "drain", "handover"]
+__all__ = ["BESIDE", "Handover", "drain", "handover", "start"]
 
 # Services that can run twice for a while, and their ports. They keep nothing between two requests.
 BESIDE = {"api": 5001, "web": 3000}
@@ -56,6 +56,14 @@ def handover(ctx: Context, services: Iterable[str] = ()) -> list[str]:
     """
     try:
         return Handover(ctx).run(list(services))
+    except (DockerError, FrontError) as exc:
+        raise StepError(f"{str(exc)[:1].upper()}{str(exc)[1:]}.", "Run it again when that is mended.") from None
+
+
+def start(ctx: Context) -> list[str]:
+    """The same where nobody is served, so that there is nothing to hand over: everything at once."""
+    try:
+        return Handover(ctx).start()
     except (DockerError, FrontError) as exc:
         raise StepError(f"{str(exc)[:1].upper()}{str(exc)[1:]}.", "Run it again when that is mended.") from None
 
@@ -89,8 +97,7 @@ class Handover:
             self._up([_NGINX], ["--no-deps", "--timeout", "2"])
         if not services:
             self._up([], ["--remove-orphans"])
-        after = self._state()
-        touched = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+        touched = self._touched(before)
         if touched and _NGINX not in touched:
             self.front.reload()
             missing = self.front.missing()
@@ -102,6 +109,19 @@ class Handover:
                 "What runs otherwise is what the release says.",
             )
         return touched
+
+    def start(self) -> list[str]:
+        before = self._state()
+        self.project.up((), self.ctx.remaining(), extra=["--remove-orphans"])
+        touched = self._touched(before)
+        # An nginx that stayed knows addresses of containers that are gone.
+        if touched and _NGINX not in touched and self._nginx_runs():
+            self.front.reload()
+        return touched
+
+    def _touched(self, before: dict[str, tuple[str, str]]) -> list[str]:
+        after = self._state()
+        return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
 
     def _state(self) -> dict[str, tuple[str, str]]:
         return {one.service: (one.id, one.started) for one in self.project.containers() if one.service not in _ONE_SHOT}

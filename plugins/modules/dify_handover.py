@@ -20,6 +20,9 @@ description:
   - Other services, such as the plugin daemon, are replaced at a moment without calls. Requests that come in the few
     seconds that this takes wait in front of nginx.
   - A new container of nginx itself cannot be hidden. For about a second nobody answers.
+  - Where nobody is served yet everything is started at once.
+  - Upgrades, backups and restores of the same installation are waited for. After an upgrade that was cut off nothing is
+    started, because the database may be that of another release; M(llmops.stack.dify_upgrade) brings it to an end.
   - It may be interrupted and run again; it finishes what it finds.
 attributes:
   check_mode:
@@ -41,6 +44,12 @@ options:
     description: Name of the Compose project.
     type: str
     default: dify
+  version:
+    description:
+      - The release that has to be the current one. Nothing is touched where it is another one.
+      - An empty string takes whatever is current.
+    type: str
+    default: ""
   drain_seconds:
     description: Seconds for which a container that leaves may go on with calls that it has begun. Longer ones are cut.
     type: int
@@ -50,7 +59,8 @@ options:
     type: int
     default: 300
   timeout:
-    description: Seconds after which everything is given up.
+    description:
+      - Seconds after which everything is given up. Whoever is waited for before that has the same time.
     type: int
     default: 900
   plugin_daemon_url:
@@ -75,8 +85,7 @@ EXAMPLES = r"""
 RETURN = r"""
 done:
   description:
-    - Whether the containers are what the release says. V(false) where nothing serves that could be handed over;
-      C(docker compose up) then does the same.
+    - Whether the containers are what the release says. V(false) in check mode, and where no release is current.
   type: bool
   returned: always
   sample: true
@@ -103,9 +112,10 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.llmops.stack.plugins.module_utils import _http
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 from ansible_collections.llmops.stack.plugins.module_utils._dify_due import due
-from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover
+from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover, start
 from ansible_collections.llmops.stack.plugins.module_utils._dify_secrets import secrets_of
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options, StepError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
 
 
@@ -136,26 +146,50 @@ class Manager:
         self.project = Project(self.params["home"], self.params["project"])
 
     def run(self) -> dict[str, Any]:
+        result: dict[str, Any] = {"changed": False, "done": False, "services": [], "log": []}
+        if not os.path.isdir(self.project.folder()):
+            return result
         try:
-            if not self._serves():
-                return {"changed": False, "done": False, "services": [], "log": []}
             if self.module.check_mode:
                 found = due(self.project)
-                return {"changed": bool(found), "done": False, "services": found, "log": []}
+                result.update(changed=bool(found), services=found)
+            else:
+                with locked(self.params["home"], self.params["timeout"]):
+                    self._refuse_another_release()
+                    result.update(self._bring())
+        except Busy:
+            self.module.fail_json(
+                msg=f"An upgrade, backup or restore of {self.params['home']} still runs after "
+                f"{self.params['timeout']} s. Run it again when that is over; nothing was started."
+            )
         except DockerError as exc:
             self.module.fail_json(msg=f"{str(exc)[:1].upper()}{str(exc)[1:]}.")
+        return result
+
+    def _refuse_another_release(self) -> None:
+        """Who waited may find another Dify than the one that was looked at before."""
+        journal = Journal.read(self.params["home"])
+        if journal.unfinished:
+            self.module.fail_json(
+                msg=f"The upgrade from {journal.state.get('from')} to {journal.state.get('to')} was cut off, so it is "
+                "not known which release the database belongs to; nothing was started. Run site.yml again: it ends "
+                "that first."
+            )
+        here, wanted = os.path.basename(os.path.realpath(self.project.folder())), self.params["version"]
+        if wanted and here != wanted:
+            self.module.fail_json(
+                msg=f"Dify {here} is the current release in {self.params['home']}, expected was {wanted}: somebody has "
+                "changed it meanwhile. Nothing was started; run site.yml again with the release that you want."
+            )
+
+    def _bring(self) -> dict[str, Any]:
+        running = {one.service for one in self.project.containers() if one.running}
         ctx = self._context()
         try:
-            services = handover(ctx)
+            services = handover(ctx) if {"nginx", "api"} <= running else start(ctx)
         except StepError as exc:
             self.module.fail_json(msg=f"{exc.message} {exc.advice}".strip(), log=ctx.lines)
         return {"changed": bool(services), "done": True, "services": services, "log": ctx.lines}
-
-    def _serves(self) -> bool:
-        if not os.path.isdir(self.project.folder()):
-            return False
-        running = {one.service for one in self.project.containers() if one.running}
-        return {"nginx", "api"} <= running
 
     def _context(self) -> _Said:
         secrets = secrets_of(self.module, self.params["secrets_file"])
@@ -181,6 +215,7 @@ def main() -> None:
         argument_spec={
             "home": {"type": "path", "default": "/opt/dify"},
             "project": {"type": "str", "default": "dify"},
+            "version": {"type": "str", "default": ""},
             "drain_seconds": {"type": "int", "default": 60},
             "deadline": {"type": "int", "default": 300},
             "timeout": {"type": "int", "default": 900},

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Journal, locked
 from ansible_collections.llmops.stack.plugins.modules import dify_handover
 from ansible_collections.llmops.stack.tests.unit.servers.docker import SECRET, FakeDocker
 
@@ -36,8 +37,9 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDocker:
 
 @pytest.fixture
 def run(run_module: Run, home: Path) -> Run:
-    def call(check: bool = False) -> dict[str, Any]:
-        return run_module("dify_handover", check=check, home=str(home), secrets_file=str(home / "secrets.json"))
+    def call(check: bool = False, **given: Any) -> dict[str, Any]:
+        secrets = str(home / "secrets.json")
+        return run_module("dify_handover", check=check, home=str(home), secrets_file=secrets, **given)
 
     return call
 
@@ -49,12 +51,35 @@ def test_a_host_without_dify(run: Run, docker: FakeDocker, home: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["api", "nginx"])
-def test_nobody_is_served(run: Run, docker: FakeDocker, service: str) -> None:
+def test_nobody_is_served_so_everything_is_started_at_once(run: Run, docker: FakeDocker, service: str) -> None:
     docker.containers[service]["State"]["Status"] = "exited"
     docker.write()
     found = run()
-    assert (found["changed"], found["done"], found["services"]) == (False, False, [])
-    assert not any(" up " in call for call in docker.calls())
+    assert (found["changed"], found["done"], found["services"]) == (False, True, [])
+    assert [call for call in docker.calls() if " up " in call and call.endswith("--remove-orphans")]
+
+
+def test_after_an_upgrade_that_was_cut_off_nothing_is_started(
+    run: Run, docker: FakeDocker, home: Path, failed: type[Exception]
+) -> None:
+    Journal.begin(str(home), **{"from": "1.11.4", "to": "1.12.1"})
+    with pytest.raises(failed, match=r"from 1\.11\.4 to 1\.12\.1 was cut off"):
+        run()
+    assert not (docker.folder / "calls").exists()
+
+
+def test_another_release_than_the_one_that_was_looked_at(run: Run, docker: FakeDocker, failed: type[Exception]) -> None:
+    with pytest.raises(failed, match=r"1\.12\.1 is the current release .* expected was 1\.11\.4"):
+        run(version="1.11.4")
+    assert not (docker.folder / "calls").exists()
+
+
+def test_somebody_who_upgrades_is_waited_for_but_not_for_ever(
+    run: Run, docker: FakeDocker, home: Path, failed: type[Exception]
+) -> None:
+    with locked(str(home)), pytest.raises(failed, match="still runs after 1 s"):
+        run(timeout=1)
+    assert not (docker.folder / "calls").exists()
 
 
 def test_check_mode_tells_and_touches_nothing(run: Run, docker: FakeDocker) -> None:
