@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import HALF_COMMITTING, STORE_IMAGES
+from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge import HALF_COMMITTED
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import STORE_IMAGES
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, parse_version, since
 
 __all__ = ["findings"]
@@ -98,14 +99,13 @@ class _Way:
         if not found or not expected or found == expected:
             return []
         said = f"The database is at head {found}, and Dify {self.source} has {expected}."
-        for revision, known in HALF_COMMITTING.items():
-            if found == known["stuck_at"]:
-                return [
-                    f"{said} That is what a migration leaves behind that died inside revision {revision}: every "
-                    f"further one fails on {known['left_behind']}. Restore the backup that was made before it "
-                    "(playbooks/restore.yml), or remove what was left behind and run the migration of the release "
-                    "that was being installed."
-                ]
+        half = HALF_COMMITTED.get(found)
+        if half is not None:
+            return [
+                f"{said} That is what a migration leaves behind that died inside revision {half.revision}: every "
+                f"further one fails on {half.what}. Restore the backup that was made before (playbooks/restore.yml), "
+                f"or take that away ({half.mend};) and run the migration of the release that was being installed."
+            ]
         whose = [tag for tag, head in HEADS.items() if head == found]
         if whose:
             return [

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge import HALF_COMMITTED
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_checks import findings
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import (
     COMMANDS,
-    HALF_COMMITTING,
     NOTES,
     RENAMED_SERVICES,
     STEPS,
@@ -46,7 +46,7 @@ def plan(
         info: what M(llmops.stack.dify_info) returned of the host, as it runs now.
         options: C(accept) (words that the operator gave in dify_upgrade_accept), C(allow_unknown)
             (dify_allow_unknown_version), C(backup_storage) (dify_backup_storage), C(images_mb) (room that the images of
-            a release need), C(unfinished) (the fact C(dify.upgrade)).
+            a release need), C(last) (the fact C(dify.upgrade), of the last upgrade here).
 
     Returns:
         C(kind) (install | same | same_head | other_head), C(from), C(to), C(from_head), C(to_head), C(refusals) and
@@ -61,7 +61,7 @@ def plan(
         "from_head": HEADS.get(source) or str(info.get("head") or ""),
         "to_head": HEADS.get(target, ""),
         "refusals": [],
-        "warnings": _unfinished(options.get("unfinished") or {}, target),
+        "warnings": _last(options.get("last") or {}, source, target),
         "notes": [],
         "steps": [],
         "questions": [],
@@ -159,11 +159,14 @@ def _daemon_warning(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _unfinished(upgrade: dict[str, Any], target: str) -> list[str]:
+def _last(upgrade: dict[str, Any], source: str, target: str) -> list[str]:
+    """What became of the last upgrade here, where that matters for this one."""
+    here, there = upgrade.get("from"), upgrade.get("to")
+    if upgrade.get("phase") == "rolled_back" and (here, there) == (source, target):
+        return [f"This was tried before, and rolled back. {upgrade.get('message') or ''}".strip()]
     if not is_unfinished(upgrade):
         return []
-    way = f"from {upgrade.get('from')} to {upgrade.get('to')}"
-    begun = f"An upgrade {way} was begun here and stands at '{upgrade.get('step')}'"
+    begun = f"An upgrade from {here} to {there} was begun here and stands at '{upgrade.get('step')}'"
     if upgrade.get("phase") == "proved":
         return [f"{begun}: the new release was proved, so a run finishes what is left before anything else."]
     return [
@@ -209,27 +212,18 @@ def _arguments(step: str, result: dict[str, Any], options: dict[str, Any]) -> di
     source, target = result["from"], result["to"]
     if step == "fetch_plugins":
         return {"missing_ok": "missing_plugins" in (options.get("accept") or [])}
-    if step == "backup":
-        return {"storage": bool(options.get("backup_storage", True))}
     if step == "data_services":
         renamed = {old: new for old, new, feature in RENAMED_SERVICES if crosses(source, target, feature)}
         return {"renamed": renamed}
-    if step == "start_daemon":
-        return {"migrate": since(target, "daemon_migrate")}
     if step == "migrate":
-        return {
-            "start_head": result["from_head"],
-            "expected_head": result["to_head"],
-            "half_committing": half_committing(source, target),
-            "end_foreign_sessions": "foreign_sessions" in (options.get("accept") or []),
-        }
+        return {"end_foreign_sessions": "foreign_sessions" in (options.get("accept") or [])}
     return {}
 
 
 def half_committing(source: str, target: str) -> list[str]:
     """The revisions on the way that commit half-way; a migration that dies inside one leaves a database between two."""
     start, end = parse_version(source), parse_version(target)
-    return [revision for revision, known in HALF_COMMITTING.items() if start < parse_version(known["first"]) <= end]
+    return [half.revision for half in HALF_COMMITTED.values() if start < parse_version(half.first) <= end]
 
 
 def _legacy_types(_source: str, target: str, info: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["COMMANDS", "HALF_COMMITTING", "NOTES", "RENAMED_SERVICES", "STEPS", "STOPS", "STORE_IMAGES"]
+__all__ = ["COMMANDS", "NOTES", "RENAMED_SERVICES", "STEPS", "STOPS", "STORE_IMAGES"]
 __all__ += ["Note", "Step", "Stop"]
 
 SAME, OTHER = "same_head", "other_head"
@@ -247,21 +247,6 @@ STOPS: tuple[Stop, ...] = (
         "while they still read them",
     ),
 )
-
-# Revisions that commit half-way because they build an index CONCURRENTLY: the first release that has it, the head that
-# a run which dies inside it leaves behind, and what is in the way of every later run.
-HALF_COMMITTING: dict[str, dict[str, str]] = {
-    "4474872b0ee6": {
-        "first": "1.4.2",
-        "stuck_at": "2adcbe1f5dfb",
-        "left_behind": "the index workflow_node_executions_tenant_id_idx",
-    },
-    "6b5f9f8b1a2c": {
-        "first": "1.13.1",
-        "stuck_at": "0ec65df55790",
-        "left_behind": "the column workflow_draft_variables.user_id",
-    },
-}
 
 # Flask command of the new release's image that a step runs, and the first release that has it. `flask` is on the PATH
 # of every image; `poetry run` of the documents exists only up to 1.2, and `uv run` only from 1.3 on.

@@ -86,6 +86,13 @@ class TestAnUpgradeIsDue:
         begun = {"current": "1.11.4", "containers": [], "data": False}
         assert ask("__dify_upgrade_due", begun, dify_version="1.12.1") is False
 
+    def test_a_try_that_was_rolled_back_is_the_first_thing_that_is_told(self, ask: Ask) -> None:
+        tried = {"from": "1.11.4", "to": "1.12.1", "phase": "rolled_back", "message": "No room."}
+        dify = {**OUTSIDE, "upgrade": tried}
+        plan = ask("__dify_upgrade_planned", dify, dify_version="1.12.1", __dify_info={"head": ""})
+        story = ask("__dify_upgrade_story", dify, dify_version="1.12.1", __dify_upgrade_plan=plan)
+        assert "1.11.4 -> 1.12.1" in story[0] and story[1].endswith("rolled back. No room.")
+
 
 def included(tasks: str) -> list[str]:
     found = yaml.safe_load((ROLE / "tasks" / tasks).read_text())

@@ -15,7 +15,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan im
     plan,
     stops,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import COMMANDS, HALF_COMMITTING
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import COMMANDS
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, daemon_version, parse_version
 
 UNKNOWN = ["0.14.2", "1.12.9", "1.16.1", "1.17.0", "1.17.1", "1.18.0", "2.0.0"]
@@ -243,17 +243,14 @@ class TestRules:
         assert half_committing("1.4.1", "1.4.2") == ["4474872b0ee6"]
         assert half_committing("1.4.2", "1.13.0") == []
         assert half_committing("1.13.0", "1.13.1") == ["6b5f9f8b1a2c"]
-        assert half_committing("0.15.3", "1.16.0") == list(HALF_COMMITTING)
-        migrate = next(step for step in planned("1.12.1", "1.14.1")["steps"] if step["id"] == "migrate")
-        assert migrate["start_head"] == HEADS["1.12.1"] and migrate["expected_head"] == HEADS["1.14.1"]
-        assert migrate["half_committing"] == ["6b5f9f8b1a2c"]
+        assert half_committing("0.15.3", "1.16.0") == ["4474872b0ee6", "6b5f9f8b1a2c"]
         assert any("6b5f9f8b1a2c" in text for text in planned("1.12.1", "1.14.1")["notes"])
 
-    def test_a_renamed_database_service_and_the_daemons_own_migration(self) -> None:
-        steps = {step["id"]: step for step in planned("1.9.2", "1.14.1")["steps"]}
-        assert steps["data_services"]["renamed"] == {"db": "db_postgres"} and steps["start_daemon"]["migrate"] is True
-        steps = {step["id"]: step for step in planned("1.10.1", "1.12.1")["steps"]}
-        assert steps["data_services"]["renamed"] == {} and steps["start_daemon"]["migrate"] is False
+    def test_a_renamed_database_service(self) -> None:
+        def renamed(source: str, target: str) -> Any:
+            return next(step for step in planned(source, target)["steps"] if step["id"] == "data_services")["renamed"]
+
+        assert renamed("1.9.2", "1.14.1") == {"db": "db_postgres"} and renamed("1.10.1", "1.12.1") == {}
 
     def test_another_daemon_on_the_same_head_is_said(self) -> None:
         assert any("0.6.0 to 0.6.1" in text for text in planned("1.14.1", "1.14.2")["warnings"])
@@ -312,8 +309,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("head", "expected"),
         [
-            ("2adcbe1f5dfb", "workflow_node_executions_tenant_id_idx"),
-            ("0ec65df55790", "user_id"),
+            ("2adcbe1f5dfb", "DROP INDEX IF EXISTS public.workflow_node_executions_tenant_id_idx"),
+            ("0ec65df55790", "DROP COLUMN IF EXISTS user_id"),
             (HEADS["1.13.3"], "the head of 1.13.1, 1.13.2, 1.13.3"),
             ("0123456789ab", "No known release"),
         ],
@@ -407,11 +404,17 @@ class TestInCharge:
 class TestWarnings:
     def test_an_unfinished_upgrade_is_told_first(self) -> None:
         begun = {"id": "x", "from": "1.11.4", "to": "1.12.1", "phase": "running", "step": "migrate"}
-        made = planned("1.11.4", "1.12.1", {"unfinished": begun})
+        made = planned("1.11.4", "1.12.1", {"last": begun})
         assert "'migrate'" in made["warnings"][0] and "rolled back first" in made["warnings"][0]
-        made = planned("1.12.1", "1.12.1", {"unfinished": {**begun, "phase": "proved", "step": "prune"}})
+        made = planned("1.12.1", "1.12.1", {"last": {**begun, "phase": "proved", "step": "prune"}})
         assert "finishes what is left" in made["warnings"][0]
-        assert not planned("1.12.1", "1.12.1", {"unfinished": {**begun, "phase": "done"}})["warnings"]
+        assert not planned("1.12.1", "1.12.1", {"last": {**begun, "phase": "done"}})["warnings"]
+
+    def test_a_try_that_was_rolled_back_is_told_first_and_only_of_the_same_way(self) -> None:
+        tried = {"from": "1.11.4", "to": "1.12.1", "phase": "rolled_back", "message": "It failed at migrate: no room."}
+        made = planned("1.11.4", "1.12.1", {"last": tried, "backup_storage": False})
+        assert made["warnings"][0] == "This was tried before, and rolled back. It failed at migrate: no room."
+        assert not planned("1.11.4", "1.12.0", {"last": tried})["warnings"]
 
     def test_what_is_wrong_already_is_said(self) -> None:
         made = planned(
