@@ -101,6 +101,8 @@ class Found:
     storage_key: str = field(default="", repr=False)  # that the API of 1.14.1 and later made for itself
     certificates: list[str] = field(default_factory=list)
     containers: list[Old] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)  # containers of anybody else that write to its data
+    postmaster: str = ""  # the file by which PostgreSQL says that it runs, or did until it was killed
 
     @property
     def project(self) -> str:
@@ -153,6 +155,7 @@ class _Reader:
         self._secrets()
         self._values()
         self._data()
+        self._one_writer()
         self._ports()
         self._oddities()
         return self.result
@@ -292,6 +295,29 @@ class _Reader:
                         "collection keeps data in folders. Copy it into a folder below volumes and mount that one "
                         "first."
                     )
+
+    def _one_writer(self) -> None:
+        """A second PostgreSQL on the same files destroys them: it cannot see the first one's lock over containers."""
+        found = self.found
+        if found.strangers:
+            self.refuse(
+                f"{_few(found.strangers)} runs with {found.folder}/volumes and is none of the containers that Compose "
+                f"made from {found.folder}: the folder was moved, or another project was started on its data. Take it "
+                f"down where it was started, run docker compose up -d in {found.folder}, and try again."
+            )
+        elif found.postmaster and not found.containers:
+            self.refuse(
+                f"{found.postmaster} says that a database runs on these files, or was killed, and no container "
+                f"of {found.folder} is there. End what runs there, on this host or another, or run docker compose up "
+                f"-d in {found.folder}, and try again."
+            )
+        project = str(self.wanted.get("project", ""))
+        if found.containers and found.project == project:
+            self.refuse(
+                f"The Compose project there is called {project}, as the one that takes its place, and the old "
+                f"containers could not be kept until the new ones are proved. Give it another name: in {found.folder} "
+                f"run docker compose -p {project} down, then docker compose -p {project}_old up -d, and try again."
+            )
 
     def _ports(self) -> None:
         nginx = next((one for one in self.found.containers if one.service == "nginx"), None)

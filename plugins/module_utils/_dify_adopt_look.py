@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +21,14 @@ from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Do
 __all__ = [
     "COMPOSE_NAMES",
     "TAKEN_ENDING",
+    "beforehand",
     "compose_folder",
     "containers_of",
     "differences",
     "edited",
     "look",
     "old_container",
+    "strangers",
 ]
 
 COMPOSE_NAMES = ("docker-compose.yaml", "docker-compose.yml")
@@ -56,6 +59,7 @@ def look(folder: str, docker: Docker) -> Found:
     """
     folder = os.path.realpath(compose_folder(folder))
     compose = next((name for name in COMPOSE_NAMES if os.path.isfile(os.path.join(folder, name))), "")
+    containers = containers_of(folder, docker)
     return Found(
         folder=folder,
         compose_text=_read(folder, compose) if compose else "",
@@ -67,7 +71,9 @@ def look(folder: str, docker: Docker) -> Found:
         database_files=bool(_names(folder, "volumes", "db", "data")),
         storage_key=_read(folder, "volumes", "app", "storage", ".dify_secret_key").strip(),
         certificates=[name for name in _names(folder, "nginx", "ssl") if not name.startswith(".")],
-        containers=containers_of(folder, docker),
+        containers=containers,
+        strangers=strangers(folder, containers, docker),
+        postmaster=_first(folder, "volumes/db/data/pgdata/postmaster.pid", "volumes/db/data/postmaster.pid"),
     )
 
 
@@ -87,6 +93,32 @@ def containers_of(folder: str, docker: Docker) -> list[Old]:
         and _labels(one).get(_LABEL + "oneoff", "False") != "True"
     ]
     return sorted((old_container(one) for one in ours), key=lambda one: one.name)
+
+
+def strangers(folder: str, known: list[Old], docker: Docker) -> list[str]:
+    """Names of running containers that write to the data in this folder, and are not the ones known to.
+
+    A mount is told by the folder that the container's process really sees: what the engine says of its source is wrong
+    once somebody has moved it, and another one where the same disk is mounted twice.
+
+    Raises:
+        DockerError: the engine does not answer.
+    """
+    volumes = os.path.join(folder, "volumes")
+    data = {_identity(place) for place in _folders(volumes, 3)} - {None}
+    described = _inspected(docker.output(["ps", "-q", "--no-trunc"], _LOOK).split(), docker)
+    ours = {one.id for one in known}
+    found = []
+    for one in described:
+        process = f"/proc/{(one.get('State') or {}).get('Pid') or 0}/root"
+        for mount in one.get("Mounts") or []:
+            if mount.get("Type") != "bind" or not mount.get("RW", True):
+                continue
+            source = os.path.realpath(str(mount.get("Source", "")))
+            seen = _identity(process + str(mount.get("Destination", "")))
+            if seen in data or _within(source, os.path.realpath(volumes)):
+                found.append((str(one.get("Id", "")), str(one.get("Name", "")).lstrip("/")))
+    return sorted({name for number, name in found if number not in ours})
 
 
 def old_container(described: Mapping[str, Any]) -> Old:
@@ -172,6 +204,27 @@ def _lost_mounts(folder: str, one: Old, described: Mapping[str, Any]) -> list[st
     return lost
 
 
+def beforehand(found: Found) -> list[str]:
+    """What will have to be said in dify_compose_override, as far as it shows before a release is rendered."""
+    folder = found.folder
+    own = (folder, os.path.realpath(os.path.join(folder, "volumes")))
+    said = []
+    for one in found.containers:
+        if one.running and not re.search(rf"(?m)^  ['\"]?{re.escape(one.service)}['\"]?:", found.compose_text):
+            said.append(
+                f"{one.service} runs beside Dify there and is not in Dify's compose file: put it into "
+                "dify_compose_override, or give it a Compose project of its own."
+            )
+        for mount in one.mounts:
+            outside = not any(_within(mount.source, place) for place in own)
+            if mount.kind == "bind" and mount.writable and outside and os.path.isdir(mount.source):
+                said.append(
+                    f"{one.service} keeps {mount.target} in {mount.source}, outside of {folder}: mount it with "
+                    "dify_compose_override."
+                )
+    return said
+
+
 def edited(folder: str, shipped: Mapping[str, str]) -> list[str]:
     """Files of the release that are not what the release has any more; data and settings are not among them.
 
@@ -187,6 +240,29 @@ def edited(folder: str, shipped: Mapping[str, str]) -> list[str]:
             if hashlib.sha256(file.read()).hexdigest() != digest:
                 found.append(name)
     return sorted(found)
+
+
+def _folders(top: str, levels: int) -> list[str]:
+    """The folder and those below it, as far down as Dify mounts any."""
+    found = [top]
+    if levels:
+        for name in _names(top):
+            place = os.path.join(top, name)
+            if os.path.isdir(place) and not os.path.islink(place):
+                found += _folders(place, levels - 1)
+    return found
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return None
+    return (seen.st_dev, seen.st_ino)
+
+
+def _first(folder: str, *names: str) -> str:
+    return next((path for path in (os.path.join(folder, name) for name in names) if os.path.isfile(path)), "")
 
 
 def _within(path: str, folder: str) -> bool:

@@ -16,7 +16,7 @@ import filecmp
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Old, Report
@@ -32,9 +32,10 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_layout import r
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, Docker
 from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 
-__all__ = ["ADOPTED", "FILE", "FINISHED", "AdoptError", "Adoption"]
+__all__ = ["ADOPTED", "EDITED", "FILE", "FINISHED", "AdoptError", "Adoption"]
 
 FILE = ".llmops-adopt.json"
+EDITED = "edited_files"
 ADOPTED = "adopted.json"
 PREPARED, TAKEN, FINISHED = "prepared", "taken", "finished"
 NOTE = "TAKEN-OVER.txt"
@@ -94,8 +95,9 @@ class Adoption:
     def _secrets(self, report: Report, pretend: bool) -> None:
         path = os.path.join(self.home, "secrets.json")
         kept = _object(path)
-        # Only the first time: what the operator has changed in secrets.json since counts for more.
-        if not self.phase:
+        # Until our containers run, what the old ones run with counts, also when it was corrected since the last run.
+        # From then on what the operator changes in secrets.json counts for more.
+        if self.phase in ("", PREPARED):
             self._put(path, json.dumps({**kept, **report.secrets}, indent=1, sort_keys=True) + "\n", pretend)
 
     def _link(self, version: str, pretend: bool) -> None:
@@ -123,8 +125,8 @@ class Adoption:
         for name in found.certificates:
             there = os.path.join(found.folder, "nginx", "ssl", name)
             here = os.path.join(self.home, "releases", version, "nginx", "ssl", name)
-            if not os.path.isfile(there) or os.path.lexists(here):
-                continue
+            if not os.path.isfile(there) or (os.path.isfile(here) and filecmp.cmp(there, here, shallow=False)):
+                continue  # one that was renewed there since an earlier try is taken again
             self.changed = True
             if not pretend:
                 os.makedirs(os.path.dirname(here), exist_ok=True)
@@ -132,8 +134,17 @@ class Adoption:
 
     # -- the containers
 
-    def compare(self, found: Found, version: str) -> list[str]:
+    def edited(self, found: Found, version: str) -> list[str]:
+        """Files of the release that somebody edited there; none are known before the release is unpacked here."""
+        return edited(found.folder, read_marker(os.path.join(self.home, "releases", version)).get("files") or {})
+
+    def compare(self, found: Found, version: str, accepted: Collection[str] = ()) -> list[str]:
         """What the new project would do otherwise, as sentences to know.
+
+        Args:
+            found: what is there.
+            version: the release, rendered here.
+            accepted: C(edited_files) when those may be left behind.
 
         Raises:
             AdoptError: something of the old installation would be lost; nothing was changed.
@@ -141,14 +152,15 @@ class Adoption:
         against, known = differences(found.folder, found.containers, self.project.definition(version))
         if against:
             raise AdoptError(" ".join([*against, f"{self.source} runs as before."]))
-        shipped = read_marker(os.path.join(self.home, "releases", version)).get("files") or {}
-        changed = edited(found.folder, shipped)
-        if changed:
-            known.append(
-                "These files of the release were edited there, and the release's own are used here: "
-                f"{', '.join(changed)}. What is to stay goes into dify_env, dify_compose_override or, for nginx, into "
-                "its own settings."
+        changed = self.edited(found, version)
+        if changed and EDITED not in accepted:
+            raise AdoptError(
+                f"These files of the release were edited in {found.folder}, and the release's own would be used here: "
+                f"{', '.join(changed)}. Put what is to stay into dify_env, dify_compose_override or, for nginx, "
+                f"its own settings; then say dify_adopt_accept: [{EDITED}]. {self.source} runs as before."
             )
+        if changed:
+            known.append(f"The release's own files take the place of edited ones: {', '.join(changed)}.")
         return known
 
     def take(self, containers: list[Old]) -> None:

@@ -59,13 +59,21 @@ options:
       - V(found) only looks and reports.
       - V(prepared) writes values and secrets and links the data, with everything still running there. The release has
         to be unpacked by M(llmops.stack.dify_release).
-      - V(taken) compares the containers there with the project that M(llmops.stack.dify_env) rendered, refuses when
-        data would be lost from sight, and stops them.
+      - V(compared) compares the containers there with the project that M(llmops.stack.dify_env) rendered, and refuses
+        when data would be lost from sight, or when files of the release were edited there and O(accept) does not say
+        so. It changes nothing.
+      - V(taken) compares in the same way and stops them.
       - V(returned) removes the new project's containers and starts the old ones again.
       - V(finished) removes the old containers, and gives the compose file there another name.
     type: str
-    choices: [found, prepared, taken, returned, finished]
+    choices: [found, prepared, compared, taken, returned, finished]
     default: found
+  accept:
+    description: V(edited_files) when the release's own files may take the place of those that were edited there.
+    type: list
+    elements: str
+    choices: [edited_files]
+    default: []
 """
 
 EXAMPLES = r"""
@@ -132,7 +140,7 @@ warnings_found:
   returned: always
   sample: ["SECRET_KEY has the value that everybody can read in Dify's repository. It is kept."]
 differences:
-  description: For O(state=taken) what the new containers do otherwise.
+  description: For O(state=compared) and O(state=taken) what the new containers do otherwise.
   type: list
   elements: str
   returned: always
@@ -144,8 +152,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Report, report
-from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look import compose_folder, containers_of, look
+from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look import (
+    beforehand,
+    compose_folder,
+    containers_of,
+    look,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_take import (
+    EDITED,
     FINISHED,
     TAKEN,
     AdoptError,
@@ -173,6 +187,12 @@ class DifyAdopt:
             found = look(adoption.source, adoption.docker)
             seen = report(found, self.wanted)
             self.module.no_log_values.update(set(seen.secrets.values()) - PUBLISHED)
+            seen.warnings += beforehand(found)
+            changed = adoption.edited(found, seen.version)
+            if changed:
+                seen.warnings.append(
+                    f"These files of the release were edited there and are not carried along: {', '.join(changed)}."
+                )
         seen.refusals[:0] = blocked
         known: list[str] = []
         if state != "found":
@@ -199,10 +219,13 @@ class DifyAdopt:
         if state == "prepared":
             if adoption.phase != TAKEN:
                 adoption.prepare(found, seen, pretend)
+        elif state == "compared":
+            # Of one that was taken already some containers may be gone.
+            return [] if adoption.phase == TAKEN else adoption.compare(found, seen.version, self.wanted["accept"])
         elif pretend:
             adoption.changed = True
         elif state == "taken":
-            known = adoption.compare(found, seen.version)
+            known = adoption.compare(found, seen.version, self.wanted["accept"])
             adoption.take(found.containers)
             return known
         elif state == "returned":
@@ -240,9 +263,10 @@ def main() -> None:
             "https_port": {"type": "int", "default": 443},
             "state": {
                 "type": "str",
-                "choices": ["found", "prepared", "taken", "returned", "finished"],
+                "choices": ["found", "prepared", "compared", "taken", "returned", "finished"],
                 "default": "found",
             },
+            "accept": {"type": "list", "elements": "str", "choices": [EDITED], "default": []},
         },
         supports_check_mode=True,
     )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,11 +15,13 @@ import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_adopt_take as take
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt import Found, Mount, Old, Report, report
 from ansible_collections.llmops.stack.plugins.module_utils._dify_adopt_look import (
+    beforehand,
     compose_folder,
     differences,
     edited,
     look,
     old_container,
+    strangers,
 )
 from ansible_collections.llmops.stack.plugins.modules import dify_adopt
 from ansible_collections.llmops.stack.plugins.modules.dify_adopt import DifyAdopt
@@ -184,6 +187,57 @@ class TestRefusals:
         assert read(containers=[nginx], wanted={"http_port": 8080}).refusals == []
         assert "dify_http_port: 81" in self.only(read(TEMPLATE.replace("PORT=80", "PORT=127.0.0.1:81")))
 
+    def test_whoever_else_writes_to_the_data(self) -> None:
+        told = self.only(read(strangers=["moved-db-1"], containers=[container("api")]))
+        assert told.startswith("moved-db-1 runs with /srv/dify/docker/volumes") and "docker compose up -d" in told
+        assert "postmaster.pid" in self.only(read(postmaster="/v/postmaster.pid"))
+        assert read(postmaster="/v/postmaster.pid", containers=[container("api")]).refusals == []
+
+    def test_a_project_of_the_same_name(self) -> None:
+        """Compose would take the old containers for its own and replace them, so they could not come back."""
+        same = [container("api", project="dify")]
+        assert "docker compose -p dify down" in self.only(read(containers=same, wanted={"project": "dify"}))
+        assert read(containers=[container("api")], wanted={"project": "dify"}).refusals == []
+
+
+class TestStrangers:
+    """Real folders: what counts is which one a container's process sees."""
+
+    class Engine:
+        def __init__(self, *described: dict[str, Any]) -> None:
+            self.described = described
+
+        def output(self, arguments: list[str], _timeout: float) -> str:
+            assert arguments[:2] == ["ps", "-q"]
+            return " ".join(one["Id"] for one in self.described)
+
+        def run(self, _arguments: list[str], _timeout: float) -> tuple[int, str, str]:
+            return 0, json.dumps(self.described), ""
+
+    def running(self, source: Path, target: str, writable: bool = True, pid: int = 0) -> Any:
+        mount = {"Type": "bind", "Source": str(source), "Destination": target, "RW": writable}
+        return self.Engine({"Id": "1", "Name": "/other-db-1", "State": {"Pid": pid}, "Mounts": [mount]})
+
+    def test_a_writer_is_found_by_path_and_by_what_its_process_sees(self, tmp_path: Path) -> None:
+        data = tmp_path / "volumes" / "db" / "data"
+        data.mkdir(parents=True)
+        folder, mine = str(tmp_path), os.getpid()
+        assert strangers(folder, [], self.running(data, "/pg")) == ["other-db-1"]
+        # moved since: the engine's source is gone, the mount is not
+        assert strangers(folder, [], self.running(Path("/was/here"), str(data), pid=mine)) == ["other-db-1"]
+        assert strangers(folder, [container("db_postgres", id="1")], self.running(data, "/pg")) == []
+        assert strangers(folder, [], self.running(data, "/pg", writable=False)) == []
+        assert strangers(folder, [], self.running(tmp_path / "mine", str(tmp_path), pid=mine)) == []
+
+
+class TestBeforehand:
+    def test_what_shows_before_anything_is_rendered(self, tmp_path: Path) -> None:
+        mounts = [Mount("bind", str(tmp_path), "/data", True), Mount("bind", "/srv/dify/docker/volumes/x", "/x", True)]
+        beside, known = container("ollama"), container("api", mounts=mounts)
+        told = beforehand(found(containers=[beside, known]))
+        assert len(told) == 2 and "ollama runs beside" in told[0] and str(tmp_path) in told[1]
+        assert beforehand(found(containers=[container("ollama", state="exited"), container("api")])) == []
+
 
 class TestWarnings:
     def test_the_file_is_newer_than_what_runs(self) -> None:
@@ -340,12 +394,36 @@ class TestTaking:
         assert json.loads((home / "adopted.json").read_text()) == {"LOG_LEVEL": "DEBUG"}
         for name in ("adopted.json", "secrets.json", ".llmops-adopt.json"):
             assert (home / name).stat().st_mode & 0o777 == 0o600
-        # the operator changes a secret afterwards; a second run leaves that, and changes nothing
-        (home / "secrets.json").write_text('{"SECRET_KEY": "new"}')
-        (home / "secrets.json").chmod(0o600)
         adoption.changed = False
         self.prepared(adoption)
-        assert not adoption.changed and json.loads((home / "secrets.json").read_text()) == {"SECRET_KEY": "new"}
+        assert not adoption.changed
+
+    def test_a_secret_that_was_corrected_there_counts_until_ours_run(self, adoption: take.Adoption) -> None:
+        self.prepared(adoption)
+        secrets = Path(adoption.home, "secrets.json")
+        for phase, expected in (("prepared", PUBLIC_KEY), ("finished", "new")):
+            adoption.journal["phase"] = phase
+            secrets.write_text('{"SECRET_KEY": "new", "OF_OURS": "x"}')
+            self.prepared(adoption)
+            assert json.loads(secrets.read_text()) == {"SECRET_KEY": expected, "OF_OURS": "x"}
+
+    def test_a_certificate_that_was_renewed_there_is_taken_again(self, adoption: take.Adoption) -> None:
+        there = Path(adoption.source, "nginx", "ssl", "dify.crt")
+        there.parent.mkdir(parents=True)
+        for text in ("March", "May"):
+            there.write_text(text)
+            adoption.prepare(Found(folder=adoption.source, certificates=["dify.crt"]), Report("1.11.4", "docker"))
+            assert Path(adoption.home, "releases", "1.11.4", "nginx", "ssl", "dify.crt").read_text() == text
+
+    def test_edited_files_are_left_behind_only_when_somebody_says_so(
+        self, adoption: take.Adoption, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(type(adoption.project), "definition", lambda _self, _tag: {"services": {}})
+        monkeypatch.setattr(take, "read_marker", lambda _folder: {"files": {"docker-compose.yaml": "0" * 64}})
+        seen = Found(folder=adoption.source)
+        with pytest.raises(take.AdoptError, match=r"docker-compose\.yaml.*dify_adopt_accept: \[edited_files\]"):
+            adoption.compare(seen, "1.11.4")
+        assert "docker-compose.yaml" in adoption.compare(seen, "1.11.4", ["edited_files"])[0]
 
     def test_a_check_run_writes_nothing(self, adoption: take.Adoption) -> None:
         adoption.prepare(Found(folder=adoption.source), Report("1.11.4", "docker", {}, {"A": "b"}), pretend=True)
@@ -403,7 +481,7 @@ class TestModule:
 
     def module(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[Old], **options: Any) -> DifyAdopt:
         params = {**WANTED, "source": str(tmp_path / "srv"), "home": str(tmp_path / "home"), "project": "dify",
-                  "state": "found", **options}  # fmt: skip
+                  "state": "found", "accept": [], **options}  # fmt: skip
         one = DifyAdopt(cast(Any, SimpleNamespace(params=params, check_mode=False, no_log_values=set())))
         docker = FakeDocker(old)
         one.adoption.docker = one.adoption.project.docker = cast(Any, docker)
@@ -437,12 +515,14 @@ class TestModule:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: list[Old]
     ) -> None:
         self.module(tmp_path, monkeypatch, old, state="prepared").run()
-        one = self.module(tmp_path, monkeypatch, old, state="taken")
+        one = self.module(tmp_path, monkeypatch, old, state="compared")
         services: dict[str, Any] = {"services": {"api": {}, "db_postgres": {}}}
         monkeypatch.setattr(type(one.adoption.project), "definition", lambda _self, _tag: services)
         monkeypatch.setattr(take, "read_marker", lambda _folder: {})
-        one.run()
+        assert not one.run()["changed"] and {one.state for one in old} == {"running"}
+        self.module(tmp_path, monkeypatch, old, state="taken").run()
         assert {one.state for one in old} == {"exited"}
+        assert not self.module(tmp_path, monkeypatch, old, state="compared").run()["changed"]
         # another version cannot be begun in between, and "finished" may die between its own steps
         (tmp_path / "srv" / "docker-compose.yaml").rename(tmp_path / "srv" / "docker-compose.yaml.adopted")
         told = self.module(tmp_path, monkeypatch, old, version="1.12.1").run()
