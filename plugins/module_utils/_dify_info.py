@@ -20,6 +20,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_info_hos
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_info_data import COUNTED, DatabaseLook
 from ansible_collections.llmops.stack.plugins.module_utils._dify_redis import RedisError, lock_ttl_ms
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import KEYS
 from ansible_collections.llmops.stack.plugins.module_utils._dify_vector_store import describe
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
@@ -78,6 +79,7 @@ class DifyInfo:
 
     def _settings(self) -> None:
         self.settings = self.project.settings()
+        self._result["set_keys"] = [key.name for key in KEYS if self.settings.get(key.name)]
         self._result["secret_key"] = host.secret_key(self.settings)
 
     def _storage(self) -> None:
@@ -196,6 +198,7 @@ def empty() -> dict[str, Any]:
         "storage": {"type": "", "local": True, "size_mb": 0, "uid": -1},
         "vector": {"store": "", "internal": True, "collections": 0, "objects": 0, "size_mb": 0},
         "sandbox_config": {"present": False, "python_path": ""},
+        "set_keys": [],
         "secret_key": {"set": False, "public": False},
         "free_mb": {},
         "devices": {},

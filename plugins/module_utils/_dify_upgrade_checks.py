@@ -10,10 +10,11 @@ Pure. Each sentence says what was found, what is needed, and the next step; noth
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge import HALF_COMMITTED
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import STORE_IMAGES
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_rules import KEYS, STORE_IMAGES, WEAVIATE
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, parse_version, since
 
 __all__ = ["findings"]
@@ -32,7 +33,7 @@ def findings(
     """
     way = _Way(source, target, kind, info)
     accepted = set(options.get("accept") or [])
-    questions = [*way.foreign_sessions(), *way.vector_store()]
+    questions = [*way.foreign_sessions(), *way.vector_store(), *way.newer_weaviate(options)]
     unanswered = [
         f"{one['question']} Add '{one['word']}' to dify_upgrade_accept to go on."
         for one in questions
@@ -216,6 +217,26 @@ class _Way:
             }
         ]
 
+    def newer_weaviate(self, options: dict[str, Any]) -> list[dict[str, str]]:
+        """On the same files; across 1.9.2 the new one is filled anew, whatever it is."""
+        vector = self.info.get("vector") or {}
+        found = re.search(r":v?(\d+)\.(\d+)[.\d]*$", str((options.get("images") or {}).get("weaviate") or ""))
+        own = (vector.get("store") or "weaviate") == "weaviate" and vector.get("internal", True)
+        if not own or found is None or self.crosses("weaviate_1_27") or not since(self.target, "weaviate_1_27"):
+            return []
+        series = int(found[1]), int(found[2])
+        if series <= WEAVIATE:
+            return []
+        new, old = (".".join(str(part) for part in one) for one in (series, WEAVIATE))
+        return [
+            {
+                "word": "newer_weaviate",
+                "question": f"Dify {self.target} comes with Weaviate {new}, this collection knows {old}, and Weaviate "
+                "goes from one minor version to the next only. Take it there step by step as its own documentation "
+                "says, or be ready to index again.",
+            }
+        ]
+
     def warnings(self, options: dict[str, Any]) -> list[str]:
         found = []
         if (self.info.get("secret_key") or {}).get("public"):
@@ -262,6 +283,9 @@ class _Way:
         invalid = list(self.db.get("invalid_indexes") or [])
         if invalid:
             found.append(f"The database has invalid indexes, left by a build that was ended: {_few(invalid)}.")
+        start, end = parse_version(self.source), parse_version(self.target)
+        own = set(self.info.get("set_keys") or [])
+        found += [key.text for key in KEYS if key.name in own and start < parse_version(key.first) <= end]
         found += [f"Not found out: {one}" for one in list(self.info.get("errors") or [])]
         if not options.get("backup_storage", True):
             found.append(

@@ -46,7 +46,8 @@ def plan(
         info: what M(llmops.stack.dify_info) returned of the host, as it runs now.
         options: C(accept) (words that the operator gave in dify_upgrade_accept), C(allow_unknown)
             (dify_allow_unknown_version), C(backup_storage) (dify_backup_storage), C(images_mb) (room that the images of
-            a release need), C(last) (the fact C(dify.upgrade), of the last upgrade here).
+            a release need), C(images) (those of the new release, by service), C(last) (the fact
+            C(dify.upgrade), of the last upgrade here).
 
     Returns:
         C(kind) (install | same | same_head | other_head), C(from), C(to), C(from_head), C(to_head), C(refusals) and

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["COMMANDS", "NOTES", "RENAMED_SERVICES", "STEPS", "STOPS", "STORE_IMAGES"]
-__all__ += ["Note", "Step", "Stop"]
+__all__ = ["COMMANDS", "KEYS", "NOTES", "RENAMED_SERVICES", "STEPS", "STOPS", "STORE_IMAGES"]
+__all__ += ["Key", "Note", "Step", "Stop"]
 
 SAME, OTHER = "same_head", "other_head"
 BOTH = (SAME, OTHER)
@@ -39,6 +39,12 @@ class Stop(NamedTuple):
 
 class Note(NamedTuple):
     feature: str
+    text: str
+
+
+class Key(NamedTuple):
+    name: str
+    first: str
     text: str
 
 
@@ -274,6 +280,20 @@ STORE_IMAGES: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("1.3.1", "1.7.0", "OceanBase follows the tag 4.3.5-lts from here on"),
     ),
 }
+
+# The series of Weaviate that every known release from 1.9.2 on ships.
+WEAVIATE = (1, 27)
+
+# Keys of .env that no release sets itself, and what becomes of somebody's own value from a release on.
+KEYS: tuple[Key, ...] = (
+    Key(
+        "CELERY_QUEUES",
+        "1.16.0",
+        "CELERY_QUEUES is set, and the worker listens to nothing else, while 1.16.0 sends tasks to queues that are new "
+        "(api_token, dataset_summary, app_rbac, trigger_refresh_publisher, workflow_based_app_execution). Take it out "
+        "of dify_env, or add them.",
+    ),
+)
 
 NOTES: tuple[Note, ...] = (
     Note("plugin_daemon", "Model providers and tools become plugins, run by a new service plugin_daemon (1.0.0)."),

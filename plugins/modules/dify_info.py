@@ -222,6 +222,11 @@ sandbox_config:
   type: dict
   returned: always
   sample: {present: true, python_path: /usr/local/bin/python3}
+set_keys:
+  description: Keys of C(.env) that have a value which a later release makes a mistake of, such as C(CELERY_QUEUES).
+  type: list
+  elements: str
+  returned: always
 secret_key:
   description: Whether E(SECRET_KEY) is set, and whether it is the C(public) one of Dify's repository.
   type: dict

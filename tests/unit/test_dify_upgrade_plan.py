@@ -382,6 +382,25 @@ class TestRefusals:
     def test_stores_of_vectors(self, source: str, target: str, vector: dict[str, Any], word: str) -> None:
         assert [one["word"] for one in planned(source, target, vector=vector)["questions"]] == ([word] if word else [])
 
+    @pytest.mark.parametrize(
+        ("source", "target", "image", "vector", "asked"),
+        [
+            ("1.16.0", "1.18.0", "cr.weaviate.io/semitechnologies/weaviate:1.39.2", {}, True),
+            ("1.16.0", "1.18.0", "semitechnologies/weaviate:1.27.9", {}, False),
+            ("1.7.0", "1.16.0", "semitechnologies/weaviate:1.39.2", {}, False),  # filled anew
+            ("1.16.0", "1.18.0", "semitechnologies/weaviate:1.39.2", {"store": "weaviate", "internal": False}, False),
+            ("1.16.0", "1.18.0", "semitechnologies/weaviate:1.39.2", {"store": "qdrant", "internal": True}, False),
+            ("1.16.0", "1.18.0", "", {}, False),
+        ],
+    )
+    def test_a_weaviate_that_nobody_knows(
+        self, source: str, target: str, image: str, vector: dict[str, Any], asked: bool
+    ) -> None:
+        more = {"vector": vector} if vector else {}
+        options = {**ALLOWED, "images": {"weaviate": image}, "accept": ["external_weaviate"]}
+        words = [one["word"] for one in planned(source, target, options, legacy_model_types=0, **more)["questions"]]
+        assert words == (["newer_weaviate"] if asked else [])
+
 
 class TestInCharge:
     def test_the_link_counts_once_the_release_was_proved(self) -> None:
@@ -415,6 +434,14 @@ class TestWarnings:
         made = planned("1.11.4", "1.12.1", {"last": tried, "backup_storage": False})
         assert made["warnings"][0] == "This was tried before, and rolled back. It failed at migrate: no room."
         assert not planned("1.11.4", "1.12.0", {"last": tried})["warnings"]
+
+    def test_a_setting_that_becomes_a_mistake(self) -> None:
+        def told(source: str, target: str) -> bool:
+            made = planned(source, target, set_keys=["CELERY_QUEUES"])
+            return any("CELERY_QUEUES" in text for text in made["warnings"])
+
+        assert told("1.14.1", "1.16.0") and not told("1.12.1", "1.15.0")
+        assert not any("CELERY_QUEUES" in text for text in planned("1.14.1", "1.16.0")["warnings"])
 
     def test_what_is_wrong_already_is_said(self) -> None:
         made = planned(
