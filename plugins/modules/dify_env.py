@@ -25,7 +25,8 @@ description:
     before 1.10.1 becomes the name that the release uses; an address of a database elsewhere is kept.
   - Where a release publishes the port of a database, a vector store or the plugin debugger through a variable, it is
     bound to 127.0.0.1. Ports that cannot be bound that way, because the release spells them out, are warned about.
-  - Certificates that were put into C(nginx/ssl) of the current release are copied into this one where it lacks them.
+  - Certificates that were put into C(nginx/ssl) of the current release are copied into this one where it lacks them
+    or has an older one.
   - The override publishes the plugin daemon on 127.0.0.1 only, adds C(host.docker.internal) to the services that call
     models, rotates logs, and marks services with a sum over the release files that they mount, so that a changed file
     recreates its service. It needs no more of Compose than the release itself.
@@ -486,7 +487,8 @@ class DifyEnv:
         )
 
     def _carry_certificates(self) -> None:
-        """What an operator put into the release that runs here, for HTTPS; a new one ships none."""
+        """What an operator put into the release that runs here, for HTTPS; a new one ships none. A first try of an
+        upgrade may have left some that were renewed since, so the later one counts."""
         current, place = self.store.current(), os.path.join("nginx", "ssl")
         if current in ("", self.tag):
             return
@@ -494,13 +496,16 @@ class DifyEnv:
         for name in _listing(os.path.join(self.store.path(current), place)):
             source = os.path.join(self.store.path(current), place, name)
             target = os.path.join(self.folder, place, name)
-            if os.path.join(place, name) in shipped or os.path.lexists(target) or not os.path.isfile(source):
+            if os.path.join(place, name) in shipped or not os.path.isfile(source) or not _is_later(source, target):
                 continue
             self.changed = True
             if not self.module.check_mode:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 with self.store.room():
-                    shutil.copy2(source, target)
+                    shutil.copy2(source, f"{target}.new")  # with its time
+                    seen = os.stat(source)
+                    os.chown(f"{target}.new", seen.st_uid, seen.st_gid)
+                    os.replace(f"{target}.new", target)
 
     def _mounted_files(self) -> dict[str, str]:
         """Sums of the release's files as they are now, and of certificates that the operator put beside them."""
@@ -621,6 +626,15 @@ class DifyEnv:
 
 def _override_text(laid_over: Mapping[str, Any]) -> str:
     return _OVERRIDE_HEAD + str(yaml.safe_dump(dict(laid_over), sort_keys=False, width=120))
+
+
+def _is_later(source: str, target: str) -> bool:
+    """Whether the one is another file than the other, and was written after it."""
+    if not os.path.lexists(target):
+        return True
+    if not os.path.isfile(target) or os.stat(source).st_mtime_ns <= os.stat(target).st_mtime_ns:
+        return False
+    return release.sha256_of(source) != release.sha256_of(target)
 
 
 def _read(path: str) -> str:

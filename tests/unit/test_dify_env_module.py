@@ -103,9 +103,22 @@ def test_certificates_go_along_to_the_next_release(home: Home) -> None:
     home.render("1.14.1", check=True)
     assert not new.exists()
     assert home.render("1.14.1")["changed"] and new.read_text() == "a key" and mode(new) == 0o600
-    new.write_text("renewed")
+    assert not home.render("1.14.1")["changed"]
+    new.write_text("put there for the new release")
     home.render("1.14.1")
-    assert new.read_text() == "renewed"
+    assert new.read_text() == "put there for the new release"
+    # renewed where it is in use, after a try of the upgrade that came to nothing
+    (ssl / "dify.key").write_text("renewed")
+    later = new.stat().st_mtime_ns + 1_000_000_000
+    os.utime(ssl / "dify.key", ns=(later, later))
+    assert home.render("1.14.1")["changed"] and new.read_text() == "renewed" and mode(new) == 0o600
+    assert not home.render("1.14.1")["changed"]
+    # once it is the current release, nothing comes from elsewhere
+    (home.path / "current").unlink()
+    (home.path / "current").symlink_to("releases/1.14.1")
+    os.utime(ssl / "dify.key", ns=(later + 10**9, later + 10**9))
+    (ssl / "dify.key").write_text("of the old release")
+    assert not home.render("1.14.1")["changed"]
 
 
 def test_check_mode_writes_nothing_and_says_all(home: Home) -> None:
