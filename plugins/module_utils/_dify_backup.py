@@ -233,10 +233,12 @@ class Backup:
             "pruned": pruned,
         }
 
-    def needed(self) -> list[str]:
-        """The backup that rollback.yml would go back to: it stays, however old it is."""
+    def needed(self, whole_one_comes: bool = False) -> list[str]:
+        """What stays however old it is: the one that rollback.yml would go back to, and the newest whole one."""
         backup = str(Journal.read(self.options.home).last_done().get("backup") or "")
-        return [os.path.basename(backup)] if os.path.dirname(backup) == self.location.path else []
+        # By its name: the folder of backups may have been moved since, or be written in another way.
+        way_back = [os.path.basename(os.path.normpath(backup))] if backup else []
+        return way_back + ([] if whole_one_comes else self.location.newest_whole())
 
     def free_name(self, version: str) -> str:
         while True:
@@ -293,11 +295,9 @@ class Backup:
                     "tables": listed["tables"],
                     "bytes": self.database.size_bytes(name),  # on the server, as a restore will need them
                 }
-            fingerprint = snapshot.fingerprint()
+            return databases, snapshot.fingerprint(), snapshot.public_keys()
         finally:
             snapshot.close()
-        rows = self.database.sql("SELECT id, coalesce(encrypt_public_key, '') FROM tenants")
-        return databases, fingerprint, {row[0]: row[1] for row in rows}
 
     def _to_dump(self, moment: str) -> list[tuple[str, str, str]]:
         found = [("dify", self.database.name, moment)]

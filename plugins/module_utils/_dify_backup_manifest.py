@@ -26,6 +26,7 @@ __all__ = [
     "FORMAT",
     "MANIFEST",
     "PARTIAL",
+    "UPGRADE",
     "BackupError",
     "Kept",
     "Location",
@@ -41,6 +42,7 @@ __all__ = [
 FORMAT = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+UPGRADE = "upgrade"  # the reason of those that the role makes before an upgrade
 _NAME = re.compile(r"\d{8}T\d{6}Z-(?P<version>[0-9A-Za-z.+-]+?)-(?P<reason>[a-z][a-z0-9_]*)")
 _FILE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _CHUNK = 1 << 20
@@ -63,11 +65,16 @@ def name_of(stamp: str, version: str, reason: str) -> str:
 
 
 def expired(names: Collection[str], keep: int, spared: Collection[str] = ()) -> list[str]:
-    """Names of the backups that make room for newer ones; C(keep) 0 removes none, and C(spared) stay in any case."""
+    """Names of the backups that make room for newer ones; C(keep) 0 removes none, and C(spared) stay in any case.
+
+    Those of upgrades are counted apart: some tries in a row must not push out what the timer has made.
+    """
     if keep < 1:
         return []
     backups = _parsed(names)
-    safe = {*spared, *(one.name for one in backups[:keep])}
+    safe = set(spared)
+    for upgrades in (True, False):
+        safe.update([one.name for one in backups if (one.reason == UPGRADE) == upgrades][:keep])
     return sorted(one.name for one in backups if one.name not in safe)
 
 
@@ -81,7 +88,7 @@ class Location:
     """The folder that backups lie in."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = os.path.normpath(path)
 
     def at(self, name: str) -> str:
         return os.path.join(self.path, name)
@@ -96,6 +103,17 @@ class Location:
             return os.listdir(self.path)
         except FileNotFoundError:
             return []
+
+    def newest_whole(self) -> list[str]:
+        """Name of the newest one that holds the uploaded files, too, or none."""
+        for one in self.backups():
+            try:
+                archives = read(self.at(one.name)).get("archives") or {}
+            except BackupError:
+                continue
+            if not any(each.get("partial") for each in archives.values()):
+                return [one.name]
+        return []
 
     def clear_leftovers(self) -> None:
         """Remove what runs that were killed have left; only while nobody else makes a backup."""

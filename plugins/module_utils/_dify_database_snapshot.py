@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 from typing import Any
 
@@ -35,6 +36,12 @@ class Snapshot:
 
     def fingerprint(self) -> dict[str, list[Any]]:
         return fingerprint_of(self._ask(fingerprint_sql(self._columns)))
+
+    def public_keys(self) -> dict[str, str]:
+        """The public key of each workspace, in base64 on the way because it has lines of its own."""
+        value = "encode(convert_to(coalesce(encrypt_public_key, ''), 'UTF8'), 'base64')"
+        rows = self._ask(f"SELECT id, translate({value}, E'\\n', '') FROM tenants")
+        return {tenant: base64.b64decode(key).decode() for tenant, key in rows}
 
     def export(self) -> str:
         """A name by which a dump sees the same moment, as long as this session is open."""

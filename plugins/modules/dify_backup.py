@@ -11,12 +11,14 @@ short_description: Back up a Dify that goes on serving, and put a backup back on
 version_added: 0.1.0
 description:
   - Dumps the databases of a Dify, archives its files, reads all of it back, and only then gives the backup its name.
-    Nothing is stopped. The databases come first and the files after them, so every file that a row names is there.
+    Nothing is stopped. The databases come first and the files after them, so every file that a row names is there,
+    unless somebody deleted it in between.
   - A backup is a folder C(<UTC>-<version>-<reason>) that only root can read. Its C(manifest.json) names each file with
     size and checksum, the revision of the schema, and a fingerprint of the data at the moment of the dump.
   - It holds C(dify.dump) and C(dify_plugin.dump) (custom format of pg_dump), C(storage.tar), C(plugin_daemon.tar)
-    without the unpacked plugins, C(sandbox.tar), C(certbot.tar), the secrets of this collection, C(env) and
-    C(docker-compose.override.yaml).
+    without the unpacked plugins, C(sandbox.tar), C(certbot.tar), C(ssl.tar) with certificates in C(nginx/ssl), the
+    secrets of this collection, C(env), C(docker-compose.override.yaml), and in C(vectors) what Weaviate holds when it
+    is a container of this installation. Other vector stores are not in it, which is said.
   - A backup that fails leaves nothing behind. On the disk that Dify itself writes to, 256 MB stay free.
   - A backup is put back only onto a host that has no data, and only for the release that it is of. A restore that was
     interrupted is begun anew by the next one with the same backup; a second restore of it changes nothing.
@@ -52,8 +54,10 @@ options:
     default: manual
   keep:
     description:
-      - How many backups are kept once a new one is verified. V(0) keeps all.
-      - The one that C(rollback.yml) would go back to stays, however old it is.
+      - How many backups are kept once a new one is verified. V(0) keeps all. Those with the O(reason) V(upgrade) are
+        counted apart, so that upgrades that were tried again and again push out none of the others.
+      - The one that C(rollback.yml) would go back to stays, however old it is, and so does the newest that holds the
+        uploaded files.
     type: int
     default: 3
   storage:
@@ -210,7 +214,7 @@ class DifyBackup:
         look = backup.look()
         name = backup.free_name(look.version)
         names = [name, *(one.name for one in backup.location.backups())]
-        expired = manifests.expired(names, self.params["keep"], backup.needed())
+        expired = manifests.expired(names, self.params["keep"], backup.needed(self.params["storage"]))
         return {
             "path": backup.location.at(name),
             "version": look.version,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pathlib
@@ -75,10 +76,13 @@ class FakeDatabase:
         return {table: [len(rows), json.dumps(rows)] for table, rows in self.databases[self.name].items()}
 
     def open_snapshot(self, timeout: float = 0) -> Any:
-        outer = self
+        outer, moment = self, FakeDatabase(copy.deepcopy(self.databases))
 
         class Snapshot:
-            fingerprint = staticmethod(outer.fingerprint)
+            fingerprint = staticmethod(moment.fingerprint)
+
+            def public_keys(self) -> dict[str, str]:
+                return {str(row[0]): str(row[1]) for row in moment.databases[moment.name]["tenants"]}
 
             def export(self) -> str:
                 return "00000003-0000001B-1"

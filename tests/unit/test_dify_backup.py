@@ -137,6 +137,22 @@ class TestWhatIsTold:
         notes = " ".join(backup(home, database).make()["notes"])
         assert f"belongs to another public key ({TENANT})" in notes and "no private key in the storage (gone)" in notes
 
+    def test_a_key_that_was_made_anew_between_dump_and_archive(
+        self, home: pathlib.Path, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The dump has the old public key, so the new private one does not fit, whatever the database says now."""
+        monkeypatch.setattr(backups.keys, "modulus", {"ours": 1, "new": 2, "": None}.get)
+        database.databases["dify"]["tenants"] = [[TENANT, "ours"]]
+        real = database.dump
+
+        def dump(name: str, *arguments: Any, **kept: Any) -> None:
+            real(name, *arguments, **kept)
+            database.databases["dify"]["tenants"] = [[TENANT, "new"]]
+            (home / f"volumes/app/storage/privkeys/{TENANT}/private.pem").write_text("new")
+
+        monkeypatch.setattr(database, "dump", dump)
+        assert "belongs to another public key" in " ".join(backup(home, database).make()["notes"])
+
     def test_a_file_that_went_meanwhile(
         self, home: pathlib.Path, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -269,7 +285,7 @@ class TestKeeping:
 
     def test_the_way_back_stays(self, home: pathlib.Path, database: FakeDatabase) -> None:
         """An upgrade to 1.14.1 that failed came later, so the newest backup of an upgrade is not the one."""
-        names = ("20260101T000000Z-1.11.4-upgrade", "20260102T000000Z-1.12.1-upgrade")
+        names = [f"2026010{day}T000000Z-1.12.1-upgrade" for day in (1, 2, 3)]
         self.made(home, *names)
         arrived = {"phase": "done", "from": "1.11.4", "backup": str(home / "backups" / names[0])}
         failed = {"phase": "rolled_back", "backup": str(home / "backups" / names[1]), "previous": arrived}
@@ -277,6 +293,29 @@ class TestKeeping:
         made = backup(home, database, keep=1).make()
         assert made["pruned"] == [str(home / "backups" / names[1])]
         assert (home / "backups" / names[0]).is_dir()
+
+    @pytest.mark.parametrize("written", ["{home}/backups/", "{home}//backups", "{home}/link", "{home}/../dify/backups"])
+    def test_the_way_back_stays_however_its_folder_is_written(
+        self, home: pathlib.Path, database: FakeDatabase, written: str
+    ) -> None:
+        way_back = "20260101T000000Z-1.11.4-upgrade"
+        self.made(home, way_back, "20260102T000000Z-1.12.1-upgrade")
+        (home / "link").symlink_to("backups")
+        noted = os.path.join(written.format(home=home), way_back)
+        (home / ".llmops-upgrade.json").write_text(json.dumps({"phase": "done", "backup": noted}))
+        backup(home, database, keep=1).make()
+        backup(home, database, keep=1, directory=written.format(home=home)).make()
+        assert (home / "backups" / way_back).is_dir()
+
+    def test_those_without_uploaded_files_do_not_push_out_the_last_whole_one(
+        self, home: pathlib.Path, database: FakeDatabase
+    ) -> None:
+        whole = backup(home, database, keep=1).make()["path"]
+        for _count in range(2):
+            backup(home, database, keep=1, storage=False).make()
+        assert os.path.isdir(whole) and len(list((home / "backups").iterdir())) == 2
+        backup(home, database, keep=1).make()
+        assert len(list((home / "backups").iterdir())) == 1
 
     def test_what_is_somebody_elses_stays(self, home: pathlib.Path, database: FakeDatabase) -> None:
         self.made(home, "20260101T000000Z-1.12.1-manual", "before-the-move", "20260101T000000Z")
@@ -314,13 +353,13 @@ class TestKeeping:
     )
     def test_any_number_of_them(self, names: list[str], keep: int) -> None:
         gone = expired(names, keep)
-        left = sorted(set(names) - set(gone), reverse=True)
         if not keep:
             assert gone == []
             return
-        newest = sorted(names, reverse=True)
-        assert left[:keep] == newest[:keep]
-        assert len(left) <= keep and set(names[:1]).isdisjoint(expired(names, keep, names[:1]))
+        for upgrades in (True, False):
+            kind = sorted((name for name in names if name.endswith("-upgrade") == upgrades), reverse=True)
+            assert [name for name in kind if name not in gone] == kind[:keep]
+        assert set(names[:1]).isdisjoint(expired(names, keep, names[:1]))
 
 
 class TestVerifying:
