@@ -105,6 +105,7 @@ class _Look:
     parts: list[parts.Part]
     bytes: int  # of the files
     vectors: vectors.VectorStore
+    beside: bool = False  # its store is ours, too, and not in the backup
     warnings: list[str] = field(default_factory=list)
 
 
@@ -154,15 +155,27 @@ class Backup:
         found = _Look(version, head, server, sizes, wanted, 0, vectors.store(self.project))
         found.bytes = sum(parts.files_size(self.options.home, one) for one in wanted if not one.absent)
         found.warnings = [f"Not in the backup: {one.absent}." for one in wanted if one.absent]
+        found.beside = self._is_beside(found.vectors)
         if found.vectors.internal:
             with self._asked():
                 found.bytes += vectors.size(vectors.data_folder(self.project))
         else:
-            found.warnings.append(
-                f"Not in the backup: the vectors of knowledge, which are in {found.vectors.kind} and stay there."
+            where = (
+                f"{found.vectors.kind}, a container of this installation: after a restore the knowledge has to be "
+                "indexed again"
+                if found.beside
+                else f"{found.vectors.kind} and stay there"
             )
+            found.warnings.append(f"Not in the backup: the vectors of knowledge, which are in {where}.")
         self._room_for(found)
         return found
+
+    def _is_beside(self, store: vectors.VectorStore) -> bool:
+        """Whether a store that this collection cannot read goes with this host: in a container of this project."""
+        kind = store.kind.replace("_", "-")
+        with self._asked():
+            services = [one.service.replace("_", "-") for one in self.project.containers()]
+        return not store.internal and kind != vectors.SERVICE and any(one.startswith(kind) for one in services)
 
     def _room_for(self, look: _Look) -> None:
         """Dumps are compressed; half of what the server needs is more than they ever took."""
@@ -257,7 +270,7 @@ class Backup:
         archives = {}
         for one in look.parts:
             archives[one.name] = self._archived(folder, one, warnings)
-        exported = self._vectors(folder, look.vectors)
+        exported = self._vectors(folder, look)
         self._kept(folder)
         manifest = {
             "format": manifests.FORMAT,
@@ -310,6 +323,8 @@ class Backup:
         source = os.path.join(self.options.home, part.folder)
         if part.absent or not os.path.isdir(source):
             return {"file": "", "why": part.absent or f"{part.folder} does not exist"}
+        if part.shipped and not parts.is_inhabited(source, part.shipped):
+            return {"file": "", "why": f"{part.folder} has nothing but what a release ships"}
         path = os.path.join(folder, f"{part.name}.tar")
         packed = archive.pack(source, path, self.clock.tick, part.skip, part.only)
         if packed.changed:
@@ -318,17 +333,18 @@ class Backup:
             warnings.append(f"Neither files nor folders, so left out: {_some(packed.left_out, part.folder)}.")
         return {"file": f"{part.name}.tar", "folder": part.folder, "files": packed.files, "partial": bool(part.only)}
 
-    def _vectors(self, folder: str, store: vectors.VectorStore) -> dict[str, Any]:
-        """Objects per class, for a store that is ours. Another one is no part of what can be put back here."""
+    def _vectors(self, folder: str, look: _Look) -> dict[str, Any]:
+        """Objects per class, for a Weaviate that is ours. Another store is no part of what can be put back here."""
+        store = look.vectors
         if not store.internal:
-            return {"store": store.kind, "folder": "", "counts": {}}
+            return {"store": store.kind, "folder": "", "counts": {}, "lost": look.beside}
         target = os.path.join(folder, "vectors")
         os.mkdir(target, 0o700)
         try:
             counts = vectors.export(self.project, target, self.clock.left())
         except (WeaviateError, DockerError) as exc:
             raise BackupError(f"The vectors of knowledge could not be backed up: {exc}. {_NOTHING} {_NEXT}") from None
-        return {"store": store.kind, "folder": "vectors", "counts": counts}
+        return {"store": store.kind, "folder": "vectors", "counts": counts, "lost": False}
 
     def _kept(self, folder: str) -> None:
         sources = {os.path.join(self.options.home, name): kept for name, kept in parts.KEEPSAKES.items()}

@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import posixpath
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_keys import key_path
 
-__all__ = ["KEEPSAKES", "KEYS", "Part", "files_size", "is_inhabited", "parts", "release_of"]
+__all__ = ["KEEPSAKES", "KEYS", "Part", "files_size", "is_inhabited", "parts", "release_of", "strangers"]
 
 # Files of this collection in the home, and what they are called in a backup. Without secrets.json a restored Dify would
 # get new secrets, and could not read what it encrypted with the old ones.
@@ -37,6 +38,7 @@ class Part(NamedTuple):
     folder: str  # below the home
     skip: tuple[str, ...] = ()
     only: tuple[str, ...] = ()  # entries of the folder; all of them when empty
+    shipped: tuple[str, ...] = ()  # files that a release has there: nothing to keep as long as there is no other
     absent: str = ""  # why it is not in the backup
 
 
@@ -51,11 +53,12 @@ def release_of(home: str) -> str:
 def parts(settings: Mapping[str, str], storage: bool) -> list[Part]:
     """What is to be archived.
 
-    C(sandbox) and C(certbot) hold what operators put there by hand: packages for code nodes and certificates.
+    C(sandbox), C(certbot) and C(ssl) hold what operators put there by hand: packages for code nodes and certificates.
     """
     found = [_storage(settings, storage), _plugins(settings)]
     found.append(Part("sandbox", "volumes/sandbox"))
     found.append(Part("certbot", "volumes/certbot", skip=("logs",)))
+    found.append(Part("ssl", "current/nginx/ssl", shipped=(".gitkeep",)))
     return found
 
 
@@ -109,6 +112,27 @@ def _taken(part: Part, name: str) -> bool:
     return name not in part.skip and (not part.only or name.split("/", 1)[0] in part.only)
 
 
-def is_inhabited(folder: str) -> bool:
+def is_inhabited(folder: str, but: Collection[str] = ()) -> bool:
     """Whether there is any file below it; folders alone are what Docker makes for mounts."""
-    return any(names for _above, _folders, names in os.walk(folder))
+    return any(set(names) - set(but) for _above, _folders, names in os.walk(folder))
+
+
+def strangers(home: str, folder: str) -> list[str]:
+    """Files below a folder of the home that are not what an unpacked release ships for it."""
+    shipped = [os.path.join(home, "releases", tag, "volumes.shipped") for tag in _names(os.path.join(home, "releases"))]
+    found = []
+    for above, _folders, names in os.walk(os.path.join(home, folder)):
+        for name in names:
+            path = os.path.join(above, name)
+            below = os.path.relpath(path, os.path.join(home, "volumes"))
+            same = (os.path.join(place, below) for place in shipped)
+            if name != ".gitkeep" and not any(os.path.isfile(one) and filecmp.cmp(one, path, False) for one in same):
+                found.append(path)
+    return sorted(found)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []

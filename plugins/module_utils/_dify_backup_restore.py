@@ -46,7 +46,8 @@ _MB = 1024 * 1024
 # With another value here the data would be there and could not be read, or would not be looked for where it is.
 _BINDING = ("SECRET_KEY", "DB_TYPE", "STORAGE_TYPE", "OPENDAL_SCHEME", "VECTOR_STORE", "VECTOR_INDEX_NAME_PREFIX")
 _SERVING = ("api", "worker", "worker_beat", "plugin_daemon")
-_DATA = ("volumes/db", "volumes/app/storage", "volumes/plugin_daemon", "volumes/weaviate")
+_DATA = ("volumes/db", "volumes/mysql", "volumes/app/storage", "volumes/plugin_daemon", "volumes/weaviate")
+MARK = "volumes/.llmops-restored"  # goes where the data goes
 
 
 @dataclass
@@ -85,8 +86,11 @@ class Restore:
         note = self._note()
         if note.get("backup") == self._id():
             if note.get("state") == DONE:
-                return False
-            self._refuse_company()
+                if self._in_place(note):
+                    return False
+                self._refuse_data()
+            else:
+                self._refuse_company()
         elif note.get("state") == BEGUN:
             raise BackupError(
                 f"A restore of {note.get('path')} was begun in {self.wish.home} and is not finished, and this is "
@@ -97,6 +101,22 @@ class Restore:
             self._refuse_data()
         self._room()
         return True
+
+    def _in_place(self, note: Mapping[str, Any]) -> bool:
+        """Whether what an earlier restore has put here is still here: somebody may have emptied the host since."""
+        home = self.wish.home
+        mark = os.path.join(home, MARK)
+        if not os.path.isfile(mark) or _read(mark).decode("utf-8", "replace").strip() != note.get("backup"):
+            return False
+        return all(parts.is_inhabited(os.path.join(home, folder)) for folder in note.get("folders", []))
+
+    def _mark_done(self) -> None:
+        home = self.wish.home
+        archived = (one["folder"] for one in self.manifest["archives"].values() if one["file"])
+        folders = sorted({*_DATA, *archived})
+        os.makedirs(os.path.join(home, os.path.dirname(MARK)), exist_ok=True)
+        write_atomically(os.path.join(home, MARK), self._id() + "\n", 0o600)
+        self._write_note(DONE, folders=[one for one in folders if parts.is_inhabited(os.path.join(home, one))])
 
     def _refuse_company(self) -> None:
         """What an interrupted restore has left is replaced, but not below a Dify that somebody started on it."""
@@ -117,6 +137,10 @@ class Restore:
     def _refuse_data(self) -> None:
         home = self.wish.home
         found = [os.path.join(home, name) for name in _DATA if parts.is_inhabited(os.path.join(home, name))]
+        # What operators put beside the data would be replaced, too.
+        for one in self.manifest["archives"].values():
+            if one["file"] and one["folder"] not in _DATA:
+                found += parts.strangers(home, one["folder"])[:3]
         containers = [one.name for one in self._containers()]
         if found or containers:
             what = ", ".join([*found, *(f"the container {name}" for name in containers[:3])])
@@ -130,7 +154,9 @@ class Restore:
     def _room(self) -> None:
         place = existing(self.wish.home)
         need = sum(one.get("bytes", 0) for one in self.manifest["databases"].values())
-        need += sum(one["bytes"] for one in self.manifest["files"] if one["name"].endswith(".tar"))
+        need += sum(
+            one["bytes"] for one in self.manifest["files"] if one["name"].endswith(".tar") or "/" in one["name"]
+        )
         free = shutil.disk_usage(place).free
         if free < need:
             raise BackupError(
@@ -151,9 +177,10 @@ class Restore:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def _write_note(self, state: str, databases: Iterable[str] = ()) -> None:
+    def _write_note(self, state: str, databases: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        note = {"backup": self._id(), "path": self.wish.path, "state": state, "since": made, "databases": [*databases]}
+        note: dict[str, Any] = {"backup": self._id(), "path": self.wish.path, "state": state, "since": made}
+        note.update(databases=[*databases], folders=[*folders])
         write_atomically(os.path.join(self.wish.home, NOTE), json.dumps(note, indent=1) + "\n", 0o600)
 
     # -- the secrets: before a release is rendered with new ones
@@ -204,7 +231,7 @@ class Restore:
                 self._prove(database)
                 notes += self._mend_plugins(database)
                 notes += self._restore_vectors()
-            self._write_note(DONE)
+            self._mark_done()
         return {"changed": True, "seconds": self.clock.spent(), "notes": notes}
 
     def _compare_settings(self) -> list[str]:
@@ -292,7 +319,12 @@ class Restore:
     def _restore_vectors(self) -> list[str]:
         exported = self.manifest["vectors"]
         if not exported["folder"]:
-            return []
+            if not exported["lost"]:
+                return []
+            return [
+                f"The vectors of knowledge were in {exported['store']} and are not in the backup. Once Dify runs, "
+                "index the knowledge again: flask vdb-migrate in the container of the api."
+            ]
         if not vectors.store(self.project).internal:
             return ["The vectors of the backup were not put back: the vector store is none of this installation's own."]
         self.project.up([vectors.SERVICE], self.clock.left())

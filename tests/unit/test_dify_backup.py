@@ -110,6 +110,17 @@ class TestABackup:
         assert list(made["databases"]) == ["dify"]
         assert "plugin_daemon.tar" not in [one["name"] for one in made["files"]]
 
+    def test_certificates(self, home: pathlib.Path, database: FakeDatabase) -> None:
+        ssl = home / "releases/1.12.1/nginx/ssl"
+        ssl.mkdir(parents=True)
+        (ssl / ".gitkeep").touch()
+        names = [one["name"] for one in backup(home, database).make()["files"]]
+        assert "ssl.tar" not in names
+        (ssl / "dify.crt").write_text("a certificate")
+        folder = pathlib.Path(backup(home, database).make()["path"])
+        with tarfile.open(folder / "ssl.tar") as archive:
+            assert {".gitkeep", "dify.crt"} <= set(archive.getnames())
+
     def test_the_manifest_names_every_file_with_its_checksum(self, home: pathlib.Path, database: FakeDatabase) -> None:
         folder = backup(home, database).make()["path"]
         assert manifests.verify(folder, lambda: None)["version"] == "1.12.1"
@@ -125,7 +136,14 @@ class TestWhatIsTold:
         assert "storage.tar" not in [one["name"] for one in made["files"]]
 
     def test_vectors_that_are_elsewhere(self, home: pathlib.Path, database: FakeDatabase) -> None:
-        assert any("qdrant" in note for note in backup(home, database).make()["notes"])
+        assert any("in qdrant and stay there" in note for note in backup(home, database).make()["notes"])
+
+    def test_vectors_that_go_with_the_host(self, home: pathlib.Path, database: FakeDatabase) -> None:
+        one = backup(home, database)
+        one.project.services = ["api", "qdrant"]  # type: ignore[method-assign, assignment]
+        made = one.make()
+        assert any("indexed again" in note for note in made["notes"])
+        assert manifests.read(made["path"])["vectors"]["lost"] is True
 
     def test_a_key_that_does_not_fit(
         self, home: pathlib.Path, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch

@@ -102,6 +102,9 @@ class TestOntoAnEmptyHost:
         shipped.parent.mkdir(parents=True)
         shipped.write_text("as shipped\n")
         (host.home / "volumes/app/storage").mkdir(parents=True)
+        release = host.home / "releases/1.11.4/volumes.shipped/sandbox/conf/config.yaml"
+        release.parent.mkdir(parents=True)
+        release.write_text("as shipped\n")
         host.everything()
         assert shipped.read_text() == "app: {}\n"
 
@@ -113,6 +116,44 @@ class TestOntoAnEmptyHost:
         assert not host.restore().check()
         assert host.restore().settings() == [] and not host.restore().data()["changed"]
         assert (host.files(), json.dumps(host.database.databases)) == (before, tables)
+
+    def test_done_and_emptied_since_is_done_again(self, host: Host) -> None:
+        """As the README and the refusal tell: containers down, volumes moved away."""
+        for moved in ("volumes", "volumes/app/storage"):
+            host.everything()
+            shutil.move(host.home / moved, host.home.parent / f"old-{moved.replace('/', '-')}")
+            if moved != "volumes":  # what is left of the data is somebody's
+                assert "has a Dify already" in host.refused(host.restore().check)
+                continue
+            assert host.restore().check()
+            host.database.databases.clear()
+            assert host.everything()["changed"] and host.database.databases == databases()
+            assert (host.home / STORAGE / "upload_files/report.pdf").exists()
+
+    def test_a_new_dify_in_the_place_of_what_was_restored(self, host: Host) -> None:
+        host.everything()
+        shutil.move(host.home / "volumes", host.home.parent / "old")
+        (host.home / "volumes/db/data").mkdir(parents=True)
+        (host.home / "volumes/db/data/PG_VERSION").write_text("15\n")
+        assert "has a Dify already" in host.refused(host.restore().check)
+
+    def test_certificates_are_served_again(self, host: Host, tmp_path: pathlib.Path) -> None:
+        served = tmp_path / "dify/releases/1.12.1/nginx/ssl/dify.crt"
+        served.parent.mkdir(parents=True)
+        served.write_text("a certificate")
+        project: Any = FakeProject(tmp_path / "dify")
+        database: Any = FakeDatabase(databases())
+        made = Backup(project, Options(home=project.home, timeout=60), database).make()
+        host.backup = pathlib.Path(made["path"])
+        host.everything()
+        assert (host.home / "current/nginx/ssl/dify.crt").read_text() == "a certificate"
+
+    def test_vectors_that_nobody_has_any_more_are_told(self, host: Host) -> None:
+        manifest = manifests.read(str(host.backup))
+        manifest["vectors"]["lost"] = True
+        manifests.write(str(host.backup), manifest)
+        (note,) = host.everything()["notes"]
+        assert "were in qdrant" in note and "vdb-migrate" in note
 
     def test_other_settings_are_told(self, host: Host) -> None:
         host.restore().settings()
@@ -144,7 +185,15 @@ class TestRefusals:
     """Before anything is changed."""
 
     @pytest.mark.parametrize(
-        "name", ["volumes/db/data/PG_VERSION", f"{STORAGE}/a", "volumes/plugin_daemon/plugin/a", "volumes/weaviate/a"]
+        "name",
+        [
+            "volumes/db/data/PG_VERSION",
+            f"{STORAGE}/a",
+            "volumes/plugin_daemon/plugin/a",
+            "volumes/weaviate/a",
+            "volumes/mysql/data/a",
+            "volumes/sandbox/dependencies/mine.whl",
+        ],
     )
     def test_a_host_that_has_data(self, host: Host, name: str) -> None:
         path = host.home / name

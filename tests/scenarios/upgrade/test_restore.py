@@ -166,7 +166,7 @@ class TestInterrupted:
         """The host without its data, as its operator would empty it."""
         fresh.on(
             f"docker compose --project-directory {HOME}/current -p dify down --timeout 5 2>&1;"
-            f"mv {HOME}/volumes {HOME}/volumes.before; rm -f {HOME}/.llmops-restore.json"
+            f"rm -rf {HOME}/volumes.before; mv {HOME}/volumes {HOME}/volumes.before"
         )
         return fresh
 
