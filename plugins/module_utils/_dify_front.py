@@ -41,10 +41,12 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_front_config im
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front_scripts import (
     HOLD,
+    HOSTS,
     IN_FORCE,
     IS_SETTLED,
     READ,
     RELOAD,
+    TRANSACTION,
     WAKE,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, DockerError, mask
@@ -79,20 +81,21 @@ class Front:
         files = self._files()
         if _is_closed(files):
             return
-        done = f"date >{IN_FORCE}\n"
+        # What says that it is in force is renamed and not written then, for the disk may be full.
+        note, done = f"date >{IN_FORCE}.new\n", f"mv {IN_FORCE}.new {IN_FORCE}\n"
         if MARK in files.get(MAIN, ""):
-            self._apply("", done)
+            self._apply(note, done)
             return
         token = secrets.token_hex(16)
         try:
             written = closed_files(files, token, page or Page())
         except ValueError as exc:
             raise FrontError(str(exc)) from None
-        script = f"umask 077\nrm -rf {FOLDER}\nmkdir -p {FOLDER}/conf.d\ncat {MAIN} >{_SAVED}\n"
+        script = f"umask 077\nrm -rf {FOLDER}\nmkdir -p {FOLDER}/conf.d\n{note}put {MAIN} {_SAVED}\n"
         for path, text in written.items():
             # No line of a page can end the here-document.
-            script += f"cat >{path} <<'END-{token}'\n{text.rstrip()}\nEND-{token}\n"
-        self._apply(script, done, undo=f"cat {_SAVED} >{MAIN}")
+            script += f"take {path} <<'END-{token}'\n{text.rstrip()}\nEND-{token}\n"
+        self._apply(script, done, undo=f"put {_SAVED} {MAIN}")
 
     def open(self) -> None:
         """Serve everybody again.
@@ -100,11 +103,13 @@ class Front:
         Raises:
             FrontError: nginx does not run, or refuses the configuration; it then stays closed.
         """
-        if MARK not in self._files().get(MAIN, ""):
+        files = self._files()
+        # In force without the mark: it was to be opened, and that came half-way.
+        if MARK not in files.get(MAIN, "") and IN_FORCE not in files:
             return
         closed = f"{FOLDER}/closed.conf"
-        script = f"umask 077\ncat {MAIN} >{closed}\ncat {_SAVED} >{MAIN}\n"
-        self._apply(script, f"rm -rf {FOLDER}\n", undo=f"cat {closed} >{MAIN}")
+        script = f"umask 077\n[ -e {closed} ] || put {MAIN} {closed}\nput {_SAVED} {MAIN}\n"
+        self._apply(script, f"rm -rf {FOLDER}\n", undo=f"put {closed} {MAIN}")
 
     def is_closed(self) -> bool:
         """Whether nginx runs and answers with the page. A container that was started anew does not."""
@@ -188,11 +193,12 @@ class Front:
         wanted = {name: address for name, address in hosts_lines(text).items() if address != _NOWHERE}
         wanted = {name: address for name, address in {**wanted, **(changes or {})}.items() if address}
         while True:
-            # Docker mounts the file: it can be written, and not replaced.
             fresh = "\n".join([*lines, *(f"{address} {name} {MARK}" for name, address in wanted.items())])
-            script = f"cat /etc/hosts >/tmp/llmops.hosts\ncat >/etc/hosts <<'END-HOSTS'\n{fresh}\nEND-HOSTS\n"
-            script += f"{before}\n(\n{RELOAD}\n)\ncode=$?\n"
-            script += f"[ $code -eq 0 ] || {{ cat /tmp/llmops.hosts >/etc/hosts; {undo}; exit $code; }}\n{after}"
+            script = TRANSACTION.format(undo=undo) + before
+            if fresh != "\n".join(text.splitlines()):
+                # Docker mounts the file: it can be written, and not replaced.
+                script += f"put /etc/hosts {HOSTS}\ncat >/etc/hosts <<'END-HOSTS'\n{fresh}\nEND-HOSTS\n"
+            script += f"(\nset +e\n{RELOAD}\n)\n{after}"
             said = self._script(script)
             unknown = _UNKNOWN.search(said)
             if unknown is None or unknown[1] in wanted:

@@ -14,9 +14,26 @@ from __future__ import annotations
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front_config import FOLDER, MAIN
 
-__all__ = ["HOLD", "IN_FORCE", "IS_SETTLED", "READ", "RELOAD", "WAKE"]
+__all__ = ["HOLD", "HOSTS", "IN_FORCE", "IS_SETTLED", "READ", "RELOAD", "TRANSACTION", "WAKE"]
 
 IN_FORCE = f"{FOLDER}/in-force"  # there once nginx has really read the closed configuration
+HOSTS = "/etc/nginx/llmops.hosts"  # /etc/hosts as it was
+# What follows is done as a whole or taken back. take and put write a file anew, and leave it alone where the disk is
+# full; one that is mounted cannot be replaced.
+TRANSACTION = rf"""set -e
+take() {{{{
+    cat >"$1.new" || {{{{ rm -f "$1.new"; return 1; }}}}
+    mv -f "$1.new" "$1" 2>/dev/null || {{{{ cat "$1.new" >"$1"; rm -f "$1.new"; }}}}
+}}}}
+put() {{{{ take "$2" <"$1"; }}}}
+trap 'code=$?; if [ $code -ne 0 ]; then
+    set +e
+    [ ! -e {HOSTS} ] || cat {HOSTS} >/etc/hosts
+    {{undo}}
+fi
+rm -f {HOSTS}
+exit $code' EXIT
+"""
 # Names and contents of nginx's files, with separators that no configuration has.
 READ = rf"""for file in {MAIN} /etc/nginx/conf.d/*.conf {IN_FORCE}; do
 [ -f "$file" ] && printf '\036%s\037' "$file" && cat "$file"; done; true"""

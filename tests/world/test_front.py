@@ -171,6 +171,31 @@ def test_closed_to_everybody_but_who_has_the_key(project: Installation, front: F
     assert "llmops" not in docker("exec", f"{project.name}-nginx-1", "ls", "/etc/nginx")
 
 
+def test_a_full_disk_leaves_what_is_served_and_says_so(project: Installation, front: Front) -> None:
+    """What is written there says that no space is left, as a full disk does."""
+    main = "/etc/nginx/nginx.conf"
+    before = docker("exec", f"{project.name}-nginx-1", "cat", main)
+
+    def fill(path: str) -> None:
+        docker("exec", f"{project.name}-nginx-1", "ln", "-s", "/dev/full", f"{path}.new")
+
+    fill(main)
+    with pytest.raises(FrontError, match="No space left"):
+        front.close()
+    assert not front.is_closed()
+    assert project.ask("/").text == "first\n"
+    assert docker("exec", f"{project.name}-nginx-1", "cat", main) == before
+    front.close()
+    fill(main)
+    with pytest.raises(FrontError, match="No space left"):
+        front.open()
+    assert front.is_closed()
+    assert project.ask("/").status_code == 503
+    front.open()
+    assert project.ask("/").text == "first\n"
+    assert docker("exec", f"{project.name}-nginx-1", "cat", main) == before
+
+
 def test_one_that_is_started_anew_is_open_and_that_is_seen(project: Installation, front: Front) -> None:
     front.close()
     docker("restart", "-t", "1", f"{project.name}-nginx-1")
