@@ -12,6 +12,7 @@ what a killed process left is settled by the next one that comes: back before th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -21,8 +22,9 @@ from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_journal as journals
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
-from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database
+from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import sensitive_values
+from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge import HALF_COMMITTED
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_data import prove_old
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
@@ -35,10 +37,14 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_texts i
     not_finished,
     sentence,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
 
 __all__ = ["Machine", "Outcome", "UpgradeFailed"]
 
 FOLDER = "upgrades"
+# Two segments of PostgreSQL's log, for by default its data is on the same file system.
+_ROOM = 32 * 1024 * 1024
+_RESERVE = "room-for-the-way-back"
 _TRIES = 3
 _PAUSE = 5.0
 
@@ -82,6 +88,7 @@ class Machine:
                 settled = self._settle()
                 if self._current() == plan["to"] and (waited or settled.changed):
                     return settled  # another process was faster
+                self._refuse_a_stale(plan, settled)
                 return self._run(plan, info, backup)
         except Busy:
             raise UpgradeFailed(self._busy(), self._outcome(Journal.read(self.project.home))) from None
@@ -101,17 +108,24 @@ class Machine:
     def _run(self, plan: Mapping[str, Any], info: Mapping[str, Any], backup: str) -> Outcome:
         began = time.gmtime()
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', began)}-{plan['from']}-to-{plan['to']}"
-        folder = self._new_folder(name)
-        journal = Journal.begin(
-            self.project.home,
-            id=name,
-            began=time.strftime("%Y-%m-%dT%H:%M:%SZ", began),
-            folder=folder,
-            backup=backup,
-            info=dict(info),
-            plan=dict(plan),
-            **{key: plan.get(key, "") for key in ("kind", "from", "to", "from_head", "to_head")},
-        )
+        try:
+            folder = self._new_folder(name)
+            journal = Journal.begin(
+                self.project.home,
+                id=name,
+                began=time.strftime("%Y-%m-%dT%H:%M:%SZ", began),
+                folder=folder,
+                backup=backup,
+                info=dict(info),
+                plan=dict(plan),
+                **{key: plan.get(key, "") for key in ("kind", "from", "to", "from_head", "to_head")},
+            )
+        except OSError as exc:
+            raise UpgradeFailed(
+                f"{self.project.home} cannot be written to ({exc.strerror}). Nothing was begun. Make room there, and "
+                "run the same again.",
+                self._outcome(Journal.read(self.project.home)),
+            ) from None
         ctx = self._context(journal)
         ctx.deadline = time.monotonic() + self.options.timeout
         try:
@@ -122,6 +136,29 @@ class Machine:
             raise self._back(ctx, journal, exc) from exc
         return self._finished(journal)
 
+    def _refuse_a_stale(self, plan: Mapping[str, Any], settled: Outcome) -> None:
+        """A plan is for what was there when it was made. What is put back after a failure is that, too."""
+        found = ""
+        current = self._current()
+        if current != plan["from"]:
+            found = f"and Dify {current or 'of no release'} is current now"
+        elif "seen" in plan and (settled.changed or settled.id != plan["seen"]):
+            found = f"and meanwhile there was another change, from {settled.source} to {settled.target}"
+        elif plan.get("from_head"):
+            try:
+                head = Database(self.project).head()
+            except (DatabaseError, DockerError) as exc:
+                found = f"and its database cannot be asked ({exc})"
+            else:
+                if head not in (plan["from_head"], *HALF_COMMITTED):
+                    found = f"with its database at {plan['from_head']}, and it is at {head or 'no revision'}"
+        if found:
+            raise UpgradeFailed(
+                f"This plan is for going from Dify {plan['from']} to {plan['to']}, {found}. Nothing was begun. Run the "
+                "same again: it looks at what there is now, and plans anew.",
+                self._outcome(Journal.read(self.project.home)),
+            )
+
     def _new_folder(self, name: str) -> str:
         parent = os.path.join(self.project.home, FOLDER)
         os.makedirs(parent, mode=0o700, exist_ok=True)
@@ -130,6 +167,7 @@ class Machine:
             count += 1
             folder = os.path.join(parent, f"{name}-{count}")
         os.mkdir(folder, 0o700)
+        _set_room_aside(folder)
         return folder
 
     def _forward(self, ctx: Context, journal: Journal) -> None:
@@ -158,6 +196,8 @@ class Machine:
             What to raise. A way back that failed stays in the phase rolling_back, and the next run tries it again.
         """
         failed = journal.state.get("failed") or {"step": journal.state["step"], "cause": _told(cause)}
+        _use_room(journal.state["folder"])
+        journal.insist(False)
         journal.update(phase=journals.ROLLING_BACK, failed=failed, message=sentence(failed["cause"]))
         ctx.log(f"fails: {failed['cause']}")
         ctx.deadline = 0.0  # the way back is not cut off by a time that is over
@@ -230,13 +270,16 @@ class Machine:
         return outcome
 
     def _keep_journal(self, journal: Journal) -> None:
+        _use_room(journal.state["folder"])
         kept = os.path.join(journal.state["folder"], "journal.json")
-        shutil.copyfile(journal.path, kept)
-        os.chmod(kept, 0o600)
+        with contextlib.suppress(OSError):
+            shutil.copyfile(journal.path, kept)
+            os.chmod(kept, 0o600)
 
     def _context(self, journal: Journal) -> Context:
         state = journal.state
-        os.makedirs(state["folder"], mode=0o700, exist_ok=True)
+        with contextlib.suppress(OSError):
+            os.makedirs(state["folder"], mode=0o700, exist_ok=True)
         known: set[str] = set()
         for tag in (state["from"], state["to"]):
             known |= sensitive_values(self.project.settings(tag))
@@ -275,6 +318,19 @@ class Machine:
             f"Another upgrade, backup or restore of {self.project.home} still runs after {self.options.timeout:g} s. "
             "Wait for it, or raise dify_upgrade_timeout; nothing was begun."
         )
+
+
+def _set_room_aside(folder: str) -> None:
+    """A migration or a copy may fill the disk that the way back has to write on: something to begin with."""
+    if shutil.disk_usage(folder).free < 8 * _ROOM:
+        return
+    with contextlib.suppress(OSError), open(os.path.join(folder, _RESERVE), "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _ROOM)
+
+
+def _use_room(folder: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(folder, _RESERVE))
 
 
 def _told(cause: Exception | str) -> str:

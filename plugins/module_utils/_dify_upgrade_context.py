@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +20,11 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import 
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import mask
 
 __all__ = ["Context", "Notes", "Options", "StepError"]
+
+
+# Bytes that must be free for logs to be kept whole: what is short of room is the old release, which comes back.
+_SHORT = 256 * 1024 * 1024
+_END = 16 * 1024
 
 
 class StepError(Exception):
@@ -50,8 +57,6 @@ class Options:
     marketplace_url: str = ""
     plugins: list[Any] = field(default_factory=list)  # the role's dify_plugins
     plugin_timeout: float = 900
-    backup_dir: str = ""
-    keep_releases: list[str] = field(default_factory=list)
 
 
 class Notes(Protocol):
@@ -74,7 +79,6 @@ class Context:
     step: str = ""  # id of the step that runs
     deadline: float = 0.0  # moment of time.monotonic(); 0 is none
     secrets: frozenset[str] = frozenset()
-    listener: Callable[[str], None] | None = None
     live: dict[str, Any] = field(default_factory=dict)  # what only this process can use, as an open snapshot
     beside: list[Future[None]] = field(default_factory=list)
 
@@ -95,14 +99,14 @@ class Context:
         return bool(self.deadline) and time.monotonic() >= self.deadline
 
     def log(self, text: str) -> None:
-        """A line of steps.log among the evidence, without secrets."""
+        """A line of steps.log among the evidence, without secrets. A full disk costs the line and not the upgrade."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = f"{stamp} {self.step or '-'}: {self.mask(text)}"
         path = os.path.join(self.folder, "steps.log")
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-        if self.listener:
-            self.listener(line)
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with open(handle, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
     def meanwhile(self, work: Callable[[], None]) -> None:
         """Let something be done while the steps go on; a later one calls catch_up() before it needs it."""
@@ -121,8 +125,10 @@ class Context:
         return mask(text, self.secrets)
 
     def keep(self, name: str, text: str) -> str:
-        """Put a text among the evidence, masked; returns its path."""
+        """Put a text among the evidence, masked; returns its path. Where room is short it is the end of the text."""
         path = os.path.join(self.folder, name)
+        if shutil.disk_usage(self.folder).free < _SHORT:
+            text = text[-_END:]
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             file.write(self.mask(text))
         return path

@@ -63,10 +63,11 @@ def locked(home: str, seconds: float = 0.0) -> Iterator[bool]:
 
 
 class Journal:
-    """The state of one upgrade. Every change is on disk before the method returns."""
+    """The state of one upgrade. Every change is on disk before the method returns, see insist()."""
 
     def __init__(self, home: str, state: Mapping[str, Any] | None = None) -> None:
         self.path = os.path.join(home, FILE)
+        self.strict = True  # a change that cannot be written is an error
         self.state: dict[str, Any] = dict(state or {})
 
     @classmethod
@@ -103,7 +104,16 @@ class Journal:
         return self.phase in UNFINISHED
 
     def save(self) -> None:
-        write_atomically(self.path, json.dumps(self.state, indent=1) + "\n", 0o600)
+        try:
+            write_atomically(self.path, json.dumps(self.state, indent=1) + "\n", 0o600)
+        except OSError:
+            if self.strict:
+                raise
+
+    def insist(self, strict: bool) -> None:
+        """On the way back a full disk is no reason to stop: any phase but the last ones leads back, and undoing is
+        done twice without harm. So what was not written costs the next run some time, and nothing else."""
+        self.strict = strict
 
     def update(self, **what: Any) -> None:
         self.state.update(what)

@@ -37,7 +37,12 @@ _OTHER_HEAD = (
 
 
 def plan_back(
-    last: Mapping[str, Any], current: str, complete: Collection[str], backup_there: bool, accept_loss: bool
+    last: Mapping[str, Any],
+    current: str,
+    complete: Collection[str],
+    backup_there: bool,
+    accept_loss: bool,
+    cut_off: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The plan, or why there is none.
 
@@ -47,6 +52,7 @@ def plan_back(
         complete: releases whose files are whole on the host.
         backup_there: whether the backup that the journal names is on the host, and whole.
         accept_loss: the operator has said that what was written since may go (dify_rollback_accept_loss).
+        cut_off: the journal of an upgrade that was not brought to its end; empty for none.
     """
     newer, older = str(last.get("to", "")), str(last.get("from", ""))
     same = last.get("kind") == "same_head"
@@ -60,8 +66,22 @@ def plan_back(
         "steps": [{"id": name, "title": title, "why": "", "phase": phase} for name, title, phase in steps],
         "backup": "" if same else last.get("backup", ""),
         "warnings": [] if same else [_loss(last)],
-        "refusals": list(_refusals(last, current, complete, backup_there or same, accept_loss or same)),
+        "refusals": [
+            *_cut_off(cut_off or {}),
+            *_refusals(last, current, complete, backup_there or same, accept_loss or same),
+        ],
     }
+
+
+def _cut_off(journal: Mapping[str, Any]) -> list[str]:
+    """Who wants that one undone must not get the one before it undone."""
+    if not journal:
+        return []
+    return [
+        f"The change from Dify {journal['from']} to {journal['to']} was cut off at "
+        f"{journal['step'] or 'its beginning'}. Run site.yml first: it brings that to its end, and says "
+        "which release serves then."
+    ]
 
 
 def _loss(last: Mapping[str, Any]) -> str:
@@ -78,8 +98,8 @@ def _refusals(
     older, newer = str(last.get("from", "")), str(last.get("to", ""))
     if last.get("phase") != "done":
         return [
-            "There is no finished upgrade to go back from. Where one was cut off, site.yml settles it. To go to an "
-            "older release all the same, restore a backup of it onto an empty host with playbooks/restore.yml."
+            "There is no finished upgrade to go back from. To go to an older release all the same, restore a backup "
+            "of it onto an empty host with playbooks/restore.yml."
         ]
     found = []
     if current != newer:

@@ -17,6 +17,7 @@ C(vectors.json) among the evidence, and in which folders there are.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -78,7 +79,7 @@ def unprepare(ctx: Context) -> None:
     folder = _noted(ctx).get("folder") or data_folder(ctx.project)
     if folder and not os.path.lexists(_before(folder)):
         shutil.rmtree(_next(folder), ignore_errors=True)
-        _note(ctx, times=None)
+        _unnote(ctx, "times")
 
 
 def keep(ctx: Context) -> None:
@@ -148,7 +149,7 @@ def unkeep(ctx: Context) -> None:
             shutil.rmtree(folder)
         os.rename(_before(folder), folder)
         ctx.log(f"Weaviate's files are in {folder} again, as they were")
-    _note(ctx, aside=None)
+    _unnote(ctx, "aside")
     unprepare(ctx)
 
 
@@ -315,6 +316,13 @@ def _note(ctx: Context, **more: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(path + ".new", path)
+
+
+def _unnote(ctx: Context, key: str) -> None:
+    """On the way back, where nobody reads it any more: a full disk must not stop that."""
+    if key in _noted(ctx):
+        with contextlib.suppress(OSError):
+            _note(ctx, **{key: None})
 
 
 def _few(counts: dict[str, int]) -> str:

@@ -277,7 +277,8 @@ class DifyUpgrade:
         return self._work(self.machine.settle)
 
     def _rolled_back(self, extra: dict[str, Any]) -> Outcome:
-        last = Journal.read(self.params["home"]).last_done()
+        journal = Journal.read(self.params["home"])
+        last = journal.last_done()
         older = str(last.get("from", ""))
         plan = plan_back(
             last,
@@ -285,7 +286,9 @@ class DifyUpgrade:
             [older] if older and self.store.is_complete(older) else [],
             _is_whole(str(last.get("backup") or "")),
             self.params["accept_loss"],
+            journal.state if journal.unfinished else {},
         )
+        plan["seen"] = journal.state.get("id", "")
         extra["plan"] = plan
         if self.module.check_mode:
             return self._look(changed=not plan["refusals"])

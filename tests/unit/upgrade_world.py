@@ -208,6 +208,9 @@ class FakeDatabase:
             raise DatabaseError(f"{what}: {server} does not run")
         self.world.fuse.before(what)
 
+    def head(self) -> str:
+        return self.world.databases[self.name]
+
     def exists(self, name: str) -> bool:
         self._use("exists")
         return name in self.world.databases
