@@ -55,6 +55,8 @@ class Options:
     install_limit: float = 900.0
     verify: bool | str = True
     read_only: bool = False
+    # A container that Docker has not yet looked at is well, because somebody else has.
+    starting_is_well: bool = False
     # Whatever must not be in a detail. Ansible masks these, too, but only what is left of them after a text was cut.
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 

@@ -241,7 +241,7 @@ def _problem(look: Look, one: Container) -> list[tuple[str, str]]:
     if one.health == "unhealthy":
         said = f": {look.clean(one.health_output, 160)}" if one.health_output else ""
         return [(f"{one.service} is unhealthy{said}", logs)]
-    if one.health == "starting":
+    if one.health == "starting" and not look.options.starting_is_well:
         return [(f"{one.service} is still starting", "Wait, or raise deadline.")]
     return []
 

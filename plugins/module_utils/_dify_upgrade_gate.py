@@ -23,9 +23,10 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import last_line
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
 
-__all__ = ["await_release", "demand_health"]
+__all__ = ["await_release", "demand_health", "demand_open", "last_words"]
 
 _PAUSE = 0.15
+_OPENING = 15.0
 
 
 def await_release(ctx: Context, version: str, seconds: float) -> None:
@@ -48,7 +49,27 @@ def await_release(ctx: Context, version: str, seconds: float) -> None:
             _refuse_a_dead_api(ctx, version)
         if now > until:
             raise StepError(
-                f"The API of Dify {version} did not answer within {seconds:g} s ({found}).", _last_words(ctx, "api")
+                f"The API of Dify {version} did not answer within {seconds:g} s ({found}).", last_words(ctx, "api")
+            )
+        time.sleep(_PAUSE)
+
+
+def demand_open(ctx: Context) -> None:
+    """Until somebody without the key is let in: what was proved before was proved with it."""
+    until = time.monotonic() + _OPENING
+    http = Http(connect=2.0)
+    while True:
+        try:
+            answer = http.request("GET", f"{ctx.options.url}/console/api/ping", 3.0)
+            found = f"HTTP {answer.status}"
+            if answer.status != 503:
+                return
+        except HttpError as exc:
+            found = str(exc)
+        if time.monotonic() > until:
+            raise StepError(
+                f"nginx was opened, and still lets nobody in ({found}).",
+                "`docker compose restart nginx` opens it; look at its log and at the room on its disk.",
             )
         time.sleep(_PAUSE)
 
@@ -59,11 +80,11 @@ def _refuse_a_dead_api(ctx: Context, version: str) -> None:
     if one is not None and one.restarts >= 3:
         raise StepError(
             f"The API of Dify {version} starts and ends again: {one.restarts} restarts, exit code {one.exit_code}.",
-            _last_words(ctx, "api"),
+            last_words(ctx, "api"),
         )
 
 
-def _last_words(ctx: Context, service: str) -> str:
+def last_words(ctx: Context, service: str) -> str:
     one = ctx.project.container(service)
     if one is None:
         return f"There is no container of {service}."
@@ -80,6 +101,8 @@ def demand_health(ctx: Context, version: str, seconds: float, services: Iterable
         StepError: with the first check that failed, and its advice.
     """
     key = _text(ctx.options.app_key_file)
+    if ctx.options.app_key_file and not key:
+        ctx.log(f"there is no app key in {ctx.options.app_key_file}, so no chat is asked for")
     options = HealthOptions(
         url=ctx.options.url,
         headers=Front(ctx.project).headers(),
@@ -94,6 +117,8 @@ def demand_health(ctx: Context, version: str, seconds: float, services: Iterable
         model_servers=list(ctx.options.model_servers),
         deadline=ctx.remaining(seconds),
         interval=0.5,
+        # The API has just been asked itself; Docker's own first look at it comes up to 30 s later.
+        starting_is_well=True,
         secrets=ctx.secrets,
         **more,
     )

@@ -20,13 +20,18 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
+from ansible_collections.llmops.stack.plugins.module_utils._dify_connections import connections, drain
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database
 from ansible_collections.llmops.stack.plugins.module_utils._dify_front import Front
 from ansible_collections.llmops.stack.plugins.module_utils._dify_handover import handover
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_files import mend_plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import await_release
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import (
+    await_release,
+    demand_open,
+    last_words,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, Docker, DockerError
 
 __all__ = [
@@ -34,6 +39,7 @@ __all__ = [
     "activate",
     "back_to_old",
     "close_doors",
+    "demand_closed",
     "hand_back",
     "hand_over",
     "is_writer",
@@ -42,6 +48,7 @@ __all__ = [
     "services_of_new",
     "start_daemon",
     "start_new",
+    "start_workers",
     "stop_writers",
     "stores_of_new",
     "stores_of_old",
@@ -60,6 +67,11 @@ _WRITER_IMAGE = re.compile(r"(^|/)dify-(api|plugin-daemon|agent)")
 _PASSING = {"web", "nginx", "ssrf_proxy", "sandbox", "certbot", "init_permissions"}
 _LOG_LIMIT = 16 * 1024 * 1024
 _STORE_SECONDS = 60
+_TASK_SECONDS = 600
+_API_PORT = 5001
+_KEPT_DOWN = "kept_down"  # in the journal: services and the restart policies that they get back
+# For which workers must not end: before the release counts as proved, and before what a way back needs is dropped.
+_SHOWN, _LIVED = 1.5, 20.0
 
 
 def is_writer(service: str, image: str = "") -> bool:
@@ -76,18 +88,52 @@ def activate(ctx: Context, tag: str) -> None:
 
 
 def close_doors(ctx: Context) -> None:
-    """Nobody gets in from now on. What can be found out before is found out before."""
+    """Nobody gets in from now on. What can be found out or ended before is found out and ended before."""
     ctx.live["services"] = ctx.project.services(ctx.new)
     ctx.live["same_stores"] = _same_stores(ctx)  # none: not all are the same
+    _end_tasks(ctx)
+    _keep_down(ctx, [NGINX])
     Front(ctx.project).close()
 
 
+def _has_doors(ctx: Context) -> bool:
+    """Whether this change is one behind closed doors."""
+    return any(one["id"] == "maintenance" for one in ctx.plan["steps"])
+
+
+def demand_closed(ctx: Context) -> None:
+    """An nginx that was started anew is open: somebody may have written what only the unproved release knows."""
+    if _has_doors(ctx) and not Front(ctx.project).is_closed():
+        raise StepError("nginx did not stay closed until the new release was proved: it was stopped or started anew.")
+
+
 def open_doors(ctx: Context) -> None:
-    front = Front(ctx.project)
-    front.open()
-    # One that a release changes has waited until now: it comes open, so the release must have been proved before.
-    if front.is_due():
+    due = ctx.live.get("nginx_due")
+    _open(ctx, Front(ctx.project).is_due() if due is None else due)
+    _watch_workers(ctx)
+
+
+def _open(ctx: Context, due: bool) -> None:
+    if due:  # one that a release changes comes open by itself; opened before, it would cut the first calls
         ctx.project.up([NGINX], ctx.remaining(120), extra=["--no-deps", "--timeout", "2"])
+    Front(ctx.project).open()
+    demand_open(ctx)
+    _let_up(ctx)
+
+
+def _keep_down(ctx: Context, services: Iterable[str]) -> None:
+    """Docker does not start them again by itself: after a reboot nginx would be open, on a release not proved."""
+    for one in ctx.project.containers():
+        if one.service in services and one.restart_policy not in ("", "no"):
+            ctx.journal.put(_KEPT_DOWN, one.service, one.restart_policy)
+            ctx.project.docker.output(["update", "--restart=no", one.id], _STORE_SECONDS)
+
+
+def _let_up(ctx: Context) -> None:
+    for one in ctx.project.containers():
+        policy = ctx.journal.get(_KEPT_DOWN, one.service, "")
+        if policy and one.restart_policy != policy:
+            ctx.project.docker.output(["update", f"--restart={policy}", one.id], _STORE_SECONDS)
 
 
 # -- writers
@@ -100,7 +146,15 @@ def stop_writers(ctx: Context) -> None:
     that may have been moved on.
     """
     found = [one for one in ctx.project.containers() if is_writer(one.service, one.image)]
-    ctx.project.stop([one for one in found if one.service != DAEMON], int(ctx.options.drain_seconds))
+    seconds = float(ctx.options.drain_seconds)
+    until = time.monotonic() + seconds
+    api = next((one for one in found if one.service == "api" and one.running), None)
+    # Its own patience is shorter than an operator's may be, and a stream that it cuts is a failed answer.
+    if api and not drain(ctx.project.docker, api.name, _API_PORT, seconds, step=0.05):
+        count = connections(ctx.project.docker, api.name, _API_PORT)
+        ctx.log(f"api: {count} calls did not end within dify_drain_seconds and are cut")
+    left = max(10, int(until - time.monotonic()))
+    ctx.project.stop([one for one in found if one.service != DAEMON], left)
     ctx.project.stop([one for one in found if one.service == DAEMON], 10)  # calls went through it until now
 
     def clear_up() -> None:
@@ -108,6 +162,15 @@ def stop_writers(ctx: Context) -> None:
         ctx.project.remove(found)
 
     ctx.meanwhile(clear_up)
+
+
+def _end_tasks(ctx: Context) -> None:
+    """Who takes tasks ends those that it has while everybody is served; the API goes on queueing for later."""
+    ctx.project.stop([one for one in ctx.project.containers() if one.service in WORKERS], _TASK_SECONDS)
+    for one in ctx.project.containers():
+        if one.service in WORKERS and one.exit_code == 128 + 9:
+            ctx.log(f"{one.service}: its tasks did not end within {_TASK_SECONDS} s and were cut; a document that was")
+            ctx.log("being indexed then has to be indexed again")
 
 
 def writers_back(ctx: Context) -> None:
@@ -163,13 +226,16 @@ def _same_stores(ctx: Context) -> list[str]:
 def _change_stores(ctx: Context, tag: str) -> None:
     """The stores as this release has them. One it does not know goes first: two servers must not share a folder."""
     activate(ctx, tag)
-    images = _images(ctx)
-    strange = [one.service for one in ctx.project.containers() if one.service not in images]
+    definition, images = ctx.project.definition().get("services") or {}, _images(ctx)
+    # What neither release has is an operator's own, and what a profile brought is no store of another release.
+    others = set(_images(ctx, ctx.old if tag == ctx.new else ctx.new)) - set(images)
+    strange = [one.service for one in ctx.project.containers() if one.service in others]
     ctx.project.stop(strange, _STORE_SECONDS)
     ctx.project.remove(strange)
     stores = _stores(images, images)
     ctx.project.up(stores, ctx.remaining(300), extra=["--no-deps"])
-    _await_stores(ctx, stores)
+    writers = [one for name, one in definition.items() if is_writer(name, images[name])]
+    _await_stores(ctx, sorted({name for one in writers for name in one.get("depends_on") or ()} & set(stores)))
 
 
 def _await_stores(ctx: Context, services: list[str]) -> None:
@@ -231,15 +297,45 @@ def start_daemon(ctx: Context) -> None:
 def start_new(ctx: Context) -> None:
     """Everything of the new release but its workers, until its API answers behind the closed doors."""
     ctx.catch_up()
-    here = {one.service for one in ctx.project.containers() if one.running}
-    later = {*WORKERS, *(here & {NGINX})}
-    services = [one for one in services_of_new(ctx) if one not in later]
-    ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=["--remove-orphans"])
     front = Front(ctx.project)
-    if not front.is_closed():  # it has been started anew meanwhile, by a reboot or by somebody
+    if not front.is_closed():  # somebody has started it anew; there has been no API that it could let anybody to
         front.close()
+    services = [one for one in services_of_new(ctx) if one not in (*WORKERS, NGINX)]
+    ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=["--remove-orphans"])
     front.reload()
+    ctx.meanwhile(lambda: ctx.live.update(nginx_due=front.is_due()))
     await_release(ctx, ctx.new, ctx.options.health_deadline)
+    ctx.catch_up()
+
+
+def start_workers(ctx: Context) -> None:
+    """They begin to work at once, so all else has been proved. Those that end right away are not well."""
+    workers = [one for one in services_of_new(ctx) if one in WORKERS]
+    ctx.project.up(workers, ctx.remaining(120), extra=["--no-deps"])
+    if _has_doors(ctx):
+        _keep_down(ctx, workers)
+    _demand_running(ctx, workers, _SHOWN if _has_doors(ctx) else _LIVED)
+
+
+def _watch_workers(ctx: Context) -> None:
+    """Some end only when they have read all of their program. Everybody is served meanwhile, and nothing is dropped."""
+    workers = [one for one in services_of_new(ctx) if one in WORKERS]
+    ctx.project.up(workers, ctx.remaining(120), extra=["--no-deps"])  # after a kill, they may have ended long ago
+    _demand_running(ctx, workers, _LIVED)
+
+
+def _demand_running(ctx: Context, services: Iterable[str], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    restarts: dict[str, int] = {}
+    while True:
+        here = {one.service: one for one in ctx.project.containers()}
+        for service in services:
+            one = here.get(service)
+            if one is None or not one.running or one.restarts > restarts.setdefault(one.id, one.restarts):
+                raise StepError(f"The container of {service} of Dify {ctx.new} does not run.", last_words(ctx, service))
+        if time.monotonic() >= until:
+            return
+        time.sleep(0.5)
 
 
 def take_new_away(ctx: Context) -> None:
@@ -270,7 +366,7 @@ def hand_back(ctx: Context) -> None:
 def back_to_old(ctx: Context) -> None:
     """The last thing of any way back between different heads: everything as the old release's files say."""
     _up_old(ctx)
-    open_doors(ctx)
+    _open(ctx, False)
 
 
 def _up_old(ctx: Context) -> None:

@@ -405,6 +405,15 @@ def test_containers(host: Stack, change: Change, found: str, advised: str) -> No
     assert advised in one.advice
 
 
+def test_one_that_docker_has_not_looked_at_is_well_where_somebody_else_has(host: Stack) -> None:
+    state("api", Health={"Status": "starting"})(host.docker)
+    host.docker.write()
+    assert host.check(probe="none", starting_is_well=True).healthy
+    state("api", Health={"Status": "unhealthy"})(host.docker)
+    host.docker.write()
+    assert "api is unhealthy" in failure(host.check(starting_is_well=True), "containers")[0]
+
+
 def test_the_advice_is_not_to_wait_where_something_else_is_wrong(host: Stack) -> None:
     state("api", Health={"Status": "starting"})(host.docker)
     state("worker", Status="exited", ExitCode=1)(host.docker)
