@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(shell cat requirements.txt constraints.txt | sha256sum
 WORLD := python3 tests/world/world.py
 SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
-UPGRADE := $(addprefix tests/scenarios/upgrade/test_,chain.py failures.py killed.py vectors.py)
+OTEL ?=
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
 DEMO_TRACES ?= phoenix
@@ -58,13 +58,13 @@ unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
 	pytest -n auto -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
 
-monitoring: $(READY) ## the monitoring plugins with each release of OpenTelemetry and without, in real servers
-	tools/monitoring
+monitoring: $(READY) ## the monitoring plugins without OpenTelemetry and with its newest release (OTEL=all: with each)
+	tools/monitoring $(OTEL)
 
 pythons: $(READY) ## `monitoring` with each other Python from 3.10 to 3.13 that this machine has
 	PYTHONS=auto tools/monitoring
 
-images: engine releases # the world's images, started the way every release's compose file starts them
+images: engine releases ## the world's images, started the way every release's compose file starts them
 	pytest -n 3 --dist loadfile -m world tests/world
 
 releases: # the world fetches what it needs itself; these tests look at every known release
@@ -122,10 +122,10 @@ upgraded: engine # a node at 0.15.3, made anew: what an upgrade leaves behind ca
 	molecule destroy --scenario-name upgrade
 	molecule converge --scenario-name upgrade
 
-upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it, failing migrations, a killed run
-	pytest $(UPGRADE) -m "not long"
+upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it and people who use it, failing upgrades, a killed run
+	pytest tests/scenarios/upgrade -m "not long"
 
-upgrade-long: upgraded ## the same over seven releases: all that can fail, killed in each phase, backup, restore, adoption
+upgrade-long: upgraded ## the same over seven releases: all that can fail, killed in each step, backup, restore, adoption
 	pytest tests/scenarios/upgrade --ignore=tests/scenarios/upgrade/test_service.py -m "not short"
 	$(MAKE) upgraded
 	pytest tests/scenarios/upgrade/test_service.py
