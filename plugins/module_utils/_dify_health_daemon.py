@@ -249,18 +249,18 @@ def check_plugin_process(look: Look) -> Result:
     if unfit:
         return unfit
     try:
-        targets = _targets(look)
+        found = targets(look)
     except (DaemonError, HttpError) as exc:
         return _error(look, exc)
-    if not targets:
+    if not found:
         return skipped("No model plugin is installed, and no other kind can be asked for a sign of life")
-    with ThreadPoolExecutor(max_workers=min(8, len(targets))) as pool:
-        answers = list(pool.map(lambda target: _sign_of_life(look, *target), targets))
+    with ThreadPoolExecutor(max_workers=min(8, len(found))) as pool:
+        answers = list(pool.map(lambda target: sign_of_life(look, *target), found))
     trouble = next((one for one in answers if one is not None), None)
-    return trouble or ok(f"A call came back from the process of {', '.join(plugin for plugin, _provider in targets)}")
+    return trouble or ok(f"A call came back from the process of {', '.join(plugin for plugin, _provider in found)}")
 
 
-def _targets(look: Look) -> list[tuple[str, str]]:
+def targets(look: Look) -> list[tuple[str, str]]:
     """(plugin, provider) to ask: the expected plugins and the one to probe, else every model plugin."""
     provider_of = {str(one.get("plugin_id")): str(one.get("provider")) for one in _models(look)}
     model = look.options.probe_model
@@ -271,7 +271,7 @@ def _targets(look: Look) -> list[tuple[str, str]]:
     return sorted((plugin, provider) for plugin, provider in provider_of.items() if plugin in wanted or not wanted)
 
 
-def _sign_of_life(look: Look, plugin: str, provider: str) -> Result | None:
+def sign_of_life(look: Look, plugin: str, provider: str) -> Result | None:
     """None if a call came back. A plugin that refuses empty credentials has answered, too."""
     data = {"provider": provider, "credentials": {}}
     route = "model/validate_provider_credentials"

@@ -23,7 +23,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import last_line
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
 
-__all__ = ["await_release", "demand_health", "demand_open", "last_words"]
+__all__ = ["await_release", "demand_health", "demand_open", "last_words", "secret"]
 
 _PAUSE = 0.15
 _OPENING = 15.0
@@ -107,7 +107,7 @@ def demand_health(ctx: Context, version: str, seconds: float, services: Iterable
         url=ctx.options.url,
         headers=Front(ctx.project).headers(),
         plugin_daemon_url=ctx.options.plugin_daemon_url,
-        plugin_daemon_key=_secret(ctx, "PLUGIN_DAEMON_KEY"),
+        plugin_daemon_key=secret(ctx, "PLUGIN_DAEMON_KEY"),
         expect_version=version,
         project=ctx.project.name,
         services=list(services),
@@ -135,7 +135,7 @@ def _text(path: str) -> str:
         return ""
 
 
-def _secret(ctx: Context, name: str) -> str:
+def secret(ctx: Context, name: str) -> str:
     try:
         return str(json.loads(_text(ctx.options.secrets_file)).get(name, ""))
     except (ValueError, AttributeError):

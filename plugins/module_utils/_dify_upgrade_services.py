@@ -32,6 +32,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate im
     demand_open,
     last_words,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_voices import note_voices
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import Container, Docker, DockerError
 
 __all__ = [
@@ -91,6 +92,7 @@ def close_doors(ctx: Context) -> None:
     """Nobody gets in from now on. What can be found out or ended before is found out and ended before."""
     ctx.live["services"] = ctx.project.services(ctx.new)
     ctx.live["same_stores"] = _same_stores(ctx)  # none: not all are the same
+    note_voices(ctx)
     _end_tasks(ctx)
     _keep_down(ctx, [NGINX])
     Front(ctx.project).close()
