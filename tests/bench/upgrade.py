@@ -2,7 +2,8 @@
 """What users notice of an upgrade and of a changed setting, beside the official procedure (down, up) on the same pair.
 
 A prober asks ten times a second and two chats are always under way. The images are there before, in both ways. Figures
-are for comparing within one run: print them, never assert on them.
+are for comparing within one run. One of them is a promise, and it is an error when it is not kept: an upgrade over heads
+is an outage of no more than BUDGET times the migration and the api's own start.
 """
 
 from __future__ import annotations
@@ -71,6 +72,17 @@ def row(title: str, ours: Traffic, theirs: Traffic) -> None:
     )
 
 
+def start_of_api() -> float:
+    """From the start of the api's container to its first good answer, with nothing else going on."""
+    script = (
+        "docker stop dify-api-1 >/dev/null; begun=$(date +%s.%N); docker start dify-api-1 >/dev/null;"
+        "until docker exec dify-api-1 curl -sf http://127.0.0.1:5001/health >/dev/null 2>&1; do sleep 0.05; done;"
+        "echo $begun $(date +%s.%N)"
+    )
+    begun, ended = node.on_node(script).split()
+    return float(ended) - float(begun)
+
+
 def spent() -> dict[str, float]:
     journal = json.loads(node.on_node(f"cat {node.evidence()}/journal.json"))
     return {one["id"]: float(one.get("seconds") or 0) for one in journal["steps"]}
@@ -87,21 +99,26 @@ def compare() -> None:
 
     play(OLD)
     ours = measure(lambda: play(SAME))
-    row(f"same head, {OLD} -> {SAME}", ours, measure(lambda: official(OLD)))
+    official(OLD)
+    row(f"same head, {OLD} -> {SAME}", ours, measure(lambda: official(SAME)))
 
+    official(OLD)
     play(OLD)
     ours = measure(lambda: play(OTHER))
+    api = start_of_api()
     steps = spent()
     back = node.roll_back(OLD)
     if back.status:
         raise SystemExit(f"bench: {back.message}")
     row(f"other head, {OLD} -> {OTHER}", ours, measure(lambda: official(OTHER)))
 
-    needed = steps.get("migrate", 0) + steps.get("start", 0)
-    share = ours.outage / needed if needed else 0
-    print(f"{ours.outage:.1f} s of outage, {needed:.1f} s of it migration and start of the api: x {share:.2f}", end=" ")
-    print("(within" if share <= BUDGET else "(OVER", f"the budget of {BUDGET})")
     print("seconds by step:", {name: seconds for name, seconds in steps.items() if seconds >= 0.1})
+    needed = steps["migrate"] + api
+    share = ours.outage / needed
+    told = f"{ours.outage:.1f} s of outage for {steps['migrate']:.1f} s of migration and {api:.1f} s of start: x {share:.2f}"
+    if share > BUDGET:
+        raise SystemExit(f"bench: {told}, over the budget of {BUDGET}")
+    print(f"{told}, within the budget of {BUDGET}")
 
 
 def main() -> int:

@@ -71,4 +71,4 @@ def back(seed: seeds.Seed) -> Iterator[State]:
     if node.current() != before.release:
         run = node.roll_back(before.release)
         assert run.status == 0, f"{run.message}\n{run.output[-4000:]}"
-        before.is_back(seed)
+        before.is_rolled_back(seed)

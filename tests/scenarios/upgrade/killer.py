@@ -1,6 +1,7 @@
 """Run on a node: SIGKILLs whoever holds the lock of upgrades as soon as the journal says that a step was begun.
 
-usage: killer.py HOME STEP SECONDS     STEP "backup": whoever holds the lock while no upgrade is under way
+usage: killer.py HOME STEP SECONDS     STEP "backup": whoever holds the lock while no upgrade is under way; a phase
+                                       ("rolling_back"): the upgrade that is in it, be it an older one that goes on
 
 It waits on the node, in one process, because asking from outside takes longer than some steps do.
 """
@@ -48,6 +49,8 @@ def begun(home: str, step: str, past: str) -> bool:
     state = journal(home)
     if step == "backup":
         return state.get("phase") not in UNFINISHED
+    if step in UNFINISHED:
+        return bool(state.get("phase") == step)
     if state.get("id") == past or state.get("phase") not in UNFINISHED:
         return False
     return any(one["id"] == step for one in state.get("steps", ()))

@@ -19,8 +19,8 @@ __all__ = ["HOME", "MACHINE", "ROOT", "Run", "on_node"]
 # Another node that has the same variables will do, too.
 MACHINE = Machine(os.environ.get("LLMOPS_NODE", "up1"), "upgrade")
 HOME = "/opt/dify"
-# The words in which a failed run tells what happened, which release serves, and where the evidence is.
-MIGRATION = ("migrat", "/opt/dify/upgrades/")
+# The end of what a run says that has taken an upgrade back.
+BACK = r"Dify {} serves again with its data as it was before; that was proved"
 on_node = MACHINE.on
 
 
@@ -42,6 +42,19 @@ def refused(version: str, *words: str, **variables: Any) -> str:
     assert run.status != 0, run.output[-4000:]
     assert re.search(".*".join(words), run.message, re.IGNORECASE | re.DOTALL), run.message or run.output[-6000:]
     return run.message
+
+
+def fell_back(version: str, *words: str, log: str, **variables: Any) -> str:
+    """An upgrade is begun, fails in these words, and takes itself back; evidence of this very run is there."""
+    past, old = evidences(), current()
+    message = refused(version, *words, BACK.format(re.escape(old)), **variables)
+    (folder,) = evidences() - past
+    assert f"Logs and journal are in {folder}" in message, message
+    there = on_node(f"find {folder} -type f -size +0 -printf '%f '").split()
+    assert {"journal.json", "steps.log", log} <= set(there), there
+    told = json.loads(on_node(f"cat {folder}/journal.json"))
+    assert (told["from"], told["to"], told["phase"]) == (old, version, "rolled_back")
+    return message
 
 
 def roll_back(version: str) -> Run:
@@ -121,6 +134,26 @@ def told(service: str, setting: str) -> Iterator[None]:
         switch(service, setting.partition("=")[0] + "=")
 
 
+@contextlib.contextmanager
+def disk_that_fills() -> Iterator[str]:
+    """A small disk that is full as soon as a backup has begun on it."""
+    small = "/mnt/small"
+    on_node(f"mkdir -p {small} && mount -t tmpfs -o size=64m tmpfs {small}")
+    script = f"until ls -d {small}/*.partial; do sleep 0.02; done; cat /dev/zero > {small}/full"
+    command = ["docker", "exec", MACHINE.container, "sh", "-c", script]
+    filler = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield small
+    finally:
+        filler.kill()
+        on_node(f"umount {small} && rmdir {small}")
+
+
+def evidences() -> set[str]:
+    """The folder of every upgrade that was begun."""
+    return set(on_node(f"ls -1d {HOME}/upgrades/* 2>/dev/null || true").split())
+
+
 def evidence() -> str:
     """The folder of the newest upgrade."""
-    return on_node(f"ls -1d {HOME}/upgrades/*/ | sort | tail -1").rstrip("/")
+    return max(evidences())

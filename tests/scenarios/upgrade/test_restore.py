@@ -23,7 +23,7 @@ from _nodes import remove
 COPY = "/root/backup"
 SECOND = os.environ.get("LLMOPS_SECOND_NODE", "restore1=trixie:18229")
 
-pytestmark = pytest.mark.at(RELEASE)
+pytestmark = [pytest.mark.at(RELEASE), pytest.mark.long]
 
 
 class Copied:
@@ -142,7 +142,6 @@ class TestOntoAnEmptyHost:
         fresh.serves()
         assert fresh.on(f"cat {HOME}/secrets.json") == on_node(f"cat {HOME}/secrets.json")
 
-    @pytest.mark.long
     def test_a_second_restore_changes_nothing(self, fresh: Copied) -> None:
         again = fresh.restore()
         assert (again.status, again.changed) == (0, 0), f"{again.message}\n{again.output[-4000:]}"
@@ -150,7 +149,6 @@ class TestOntoAnEmptyHost:
         assert (site.status, site.changed) == (0, 0), f"{site.message}\n{site.output[-4000:]}"
         fresh.serves()
 
-    @pytest.mark.long
     def test_its_own_backup_is_the_same(self, fresh: Copied) -> None:
         """What was restored can be backed up, with the keys that fit."""
         run = fresh.machine.play("playbooks/backup.yml", dify_version=RELEASE)
@@ -159,7 +157,6 @@ class TestOntoAnEmptyHost:
         assert '"checked": 2' in keys and '"missing": []' in keys and '"foreign": []' in keys
 
 
-@pytest.mark.long
 class TestInterrupted:
     @pytest.fixture
     def emptied(self, fresh: Copied) -> Copied:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import node
 import pytest
+from killing import Killer
 from node import HOME, on_node
 from people import key
 from traffic import Traffic
@@ -51,6 +52,7 @@ def nobody_noticed(traffic: Traffic) -> None:
     assert leftovers() == ""
 
 
+@pytest.mark.long
 @pytest.mark.at("1.12.1")
 def test_a_setting_of_the_api_and_of_the_daemon() -> None:
     before = node.containers()
@@ -67,6 +69,7 @@ def test_a_setting_of_the_api_and_of_the_daemon() -> None:
     assert node.upgrade("1.12.1").status == 0
 
 
+@pytest.mark.long
 @pytest.mark.at("1.12.1")
 def test_a_setting_with_which_the_api_does_not_start() -> None:
     """It is tried beside the running one, which goes on serving."""
@@ -80,6 +83,21 @@ def test_a_setting_with_which_the_api_does_not_start() -> None:
     back = node.upgrade("1.12.1")
     assert back.status == 0, back.output[-4000:]
     assert node.upgrade("1.12.1").changed == 0
+
+
+@pytest.mark.long
+@pytest.mark.at("1.12.0")
+def test_killed_in_a_handover() -> None:
+    """Whoever serves at that moment goes on, and the next run brings the new release in."""
+    with in_use() as traffic:
+        killer = Killer("handover")
+        killer.has_killed(node.upgrade("1.12.1"))
+        node.upgraded("1.12.1")
+    nobody_noticed(traffic)
+    assert node.serving() == "1.12.1"
+    run = node.roll_back("1.12.0")
+    assert run.status == 0, f"{run.message}\n{run.output[-4000:]}"
+    assert node.serving() == "1.12.0" and leftovers() == ""
 
 
 @pytest.mark.at("1.12.0", last=True)

@@ -39,6 +39,7 @@ def found(program: Program, dataset: str, query: str) -> list[str]:
     return [str(one["segment"]["content"]) for one in answer["records"]]
 
 
+@pytest.mark.long
 @pytest.mark.at("1.0.0")
 def test_what_is_in_the_way_is_said_before_anything_stops(untouched: State) -> None:
     """A folder that another upgrade has left: nobody can say whose data it is."""
