@@ -2,8 +2,8 @@
 """What users notice of an upgrade and of a changed setting, beside the official procedure (down, up) on the same pair.
 
 A prober asks ten times a second and two chats are always under way. The images are there before, in both ways. Figures
-are for comparing within one run. One of them is a promise, and it is an error when it is not kept: an upgrade over heads
-is an outage of no more than BUDGET times the migration and the api's own start.
+are for comparing within one run. One of them is a promise, and not to keep it is an error: an upgrade over heads is an
+outage of no more than BUDGET times the migration and the api's own start.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def compare() -> None:
     print("seconds by step:", {name: seconds for name, seconds in steps.items() if seconds >= 0.1})
     needed = steps["migrate"] + api
     share = ours.outage / needed
-    told = f"{ours.outage:.1f} s of outage for {steps['migrate']:.1f} s of migration and {api:.1f} s of start: x {share:.2f}"
+    parts = f"{steps['migrate']:.1f} s of migration and {api:.1f} s of start"
+    told = f"{ours.outage:.1f} s of outage for {parts}: x {share:.2f}"
     if share > BUDGET:
         raise SystemExit(f"bench: {told}, over the budget of {BUDGET}")
     print(f"{told}, within the budget of {BUDGET}")
