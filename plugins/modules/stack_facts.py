@@ -197,11 +197,11 @@ ansible_facts:
         dify:
           description: >-
             C(home), C(current) (the release that runs), C(releases) with C(complete) and C(checksum) for each tag,
-            C(data) (whether a Dify has worked there, wherever its database is), C(upgrade) (the last one by its journal, with C(id), C(from),
-            C(to), C(phase), C(step), C(message), C(folder) and C(backup); in the phases C(running), C(rolling_back) and
-            C(proved) it is not over), C(restore) (the backup whose restore was begun and is not finished),
-            C(backup_schedule) (when the timer makes backups), and C(containers) with C(name), C(service), C(image), C(state), C(health),
-            C(exit_code) and C(restarts).
+            C(data) (whether a Dify has worked there, wherever its database is), C(upgrade) (the last one by its
+            journal, with C(id), C(from), C(to), C(phase), C(step), C(message), C(folder) and C(backup); in the phases
+            C(running), C(rolling_back) and C(proved) it is not over), C(restore) (the backup whose restore was begun
+            and is not finished), C(backup_schedule) (when the timer makes backups), and C(containers) with C(name),
+            C(service), C(image), C(state), C(health), C(exit_code) and C(restarts).
           returned: always
           type: dict
         ollama:
