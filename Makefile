@@ -10,6 +10,7 @@ WORLD := python3 tests/world/world.py
 SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
 OTEL ?=
+FURTHER := $(addprefix --dify=,1.9.2 1.10.1 1.11.4 1.13.3 1.14.1 1.14.2)
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
 DEMO_TRACES ?= phoenix
@@ -126,6 +127,7 @@ upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it and people who use 
 	pytest tests/scenarios/upgrade -m "not long"
 
 upgrade-long: upgraded ## the same over seven releases: all that can fail, killed in each step, backup, restore, adoption
+	$(WORLD) up $(FURTHER)
 	pytest tests/scenarios/upgrade --ignore=tests/scenarios/upgrade/test_service.py -m "not short"
 	$(MAKE) upgraded
 	pytest tests/scenarios/upgrade/test_service.py
