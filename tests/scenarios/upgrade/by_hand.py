@@ -91,6 +91,14 @@ class Hand:
         found = "find . -path ./docker/volumes -prune -o -type f -exec sha256sum {} +"
         return self.machine.on(f"cd {FOLDER} && {found} | sort")
 
+    def stored(self) -> set[str]:
+        """Files that people have stored, and private keys, with their digests."""
+        found = "find . -type f ! -name '.standin*' -exec sha256sum {} +"
+        return set(self.machine.on(f"cd {FOLDER}/docker/volumes/app/storage && {found}").splitlines())
+
+    def secret_key(self) -> str:
+        return self.machine.on(f"sed -n 's/^SECRET_KEY=//p' {FOLDER}/docker/.env")
+
 
 @pytest.fixture(scope="module")
 def hand() -> Iterator[Hand]:

@@ -21,7 +21,10 @@ MACHINE = Machine(os.environ.get("LLMOPS_NODE", "up1"), "upgrade")
 HOME = "/opt/dify"
 # The end of what a run says that has taken an upgrade back.
 BACK = r"Dify {} serves again with its data as it was before; that was proved"
-on_node = MACHINE.on
+
+
+def on_node(script: str, check: bool = True) -> str:
+    return MACHINE.on(script, check)
 
 
 def upgrade(version: str, *options: str, **variables: Any) -> Run:
@@ -90,8 +93,8 @@ def containers() -> dict[str, list[str]]:
 
 def database() -> str:
     """The container of PostgreSQL; its service was called db before 1.10."""
-    labels = "--filter label=com.docker.compose.project=dify"
-    script = f"docker ps {labels} --format '{{{{.Label \"com.docker.compose.service\"}}}} {{{{.Names}}}}'"
+    form = '{{.Label "com.docker.compose.service"}} {{.Names}}'
+    script = f"docker ps --filter label=com.docker.compose.project --format '{form}'"
     return next(line.split()[1] for line in on_node(script).splitlines() if line.split()[0] in ("db", "db_postgres"))
 
 

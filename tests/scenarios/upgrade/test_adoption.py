@@ -8,6 +8,7 @@ from typing import Any
 
 import node
 import pytest
+import rows as kept
 from by_hand import FOLDER, MODEL, NEXT, PUBLIC, RELEASE, SECRET, Hand, hand
 from people import Program
 from seed import ANSWER, MASK
@@ -72,8 +73,12 @@ def test_new_containers_that_do_not_come_up_give_way_to_the_old_ones(hand: Hand)
 
 
 def test_taken_over_with_everything_that_it_had(hand: Hand) -> None:
+    rows, stored, session = kept.rows(), hand.stored(), hand.owner
     run = hand.play()
     assert run.status == 0, f"{run.message}\n{run.output[-4000:]}"
+    assert kept.lost(rows, kept.rows()) == {}
+    assert stored <= hand.stored()
+    assert "made by hand" in session.apps(), "whoever is signed in stays signed in"
     assert hand.containers("docker") == {}
     assert node.serving() == RELEASE
     grown(hand, RELEASE)
@@ -81,9 +86,10 @@ def test_taken_over_with_everything_that_it_had(hand: Hand) -> None:
     assert hand.machine.on(f"readlink -f {node.HOME}/volumes") == f"{FOLDER}/docker/volumes"
     settings = hand.machine.on(f"cat {node.HOME}/current/.env")
     assert "\nLOG_LEVEL=DEBUG\n" in settings and "\nUPLOAD_FILE_SIZE_LIMIT=33\n" in settings
-    kept = json.loads(hand.machine.on(f"cat {node.HOME}/adopted.json"))
-    assert kept["LOG_LEVEL"] == "DEBUG" and not {"CUSTOM_MODEL_ENABLED", "DB_HOST", "SECRET_KEY"} & set(kept)
-    assert json.loads(hand.machine.on(f"cat {node.HOME}/secrets.json"))["DB_PASSWORD"] == PUBLIC
+    taken = json.loads(hand.machine.on(f"cat {node.HOME}/adopted.json"))
+    assert taken["LOG_LEVEL"] == "DEBUG" and not {"CUSTOM_MODEL_ENABLED", "DB_HOST", "SECRET_KEY"} & set(taken)
+    secrets = json.loads(hand.machine.on(f"cat {node.HOME}/secrets.json"))
+    assert (secrets["DB_PASSWORD"], secrets["SECRET_KEY"]) == (PUBLIC, hand.secret_key())
     modes = hand.machine.on(f"stat -c %a {node.HOME}/adopted.json {node.HOME}/secrets.json").split()
     assert modes == ["600", "600"]
     # Nobody starts a second database on the same files by habit.
