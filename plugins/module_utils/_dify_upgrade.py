@@ -26,6 +26,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_database import
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import sensitive_values
 from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge import HALF_COMMITTED
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options, StepError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_copies import drop_undone
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_data import prove_old
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_leftovers import clear_leftovers
@@ -216,6 +217,7 @@ class Machine:
             prove_old(ctx)
         except Exception as exc:
             trouble = _told(exc)
+        self._drop_undone(ctx)
         ctx.log(f"the old release is back{': ' + trouble if trouble else ', and well'}")
         text = gone_back(journal.state, trouble)
         journal.update(phase=journals.ROLLED_BACK, message=text, step=failed["step"])
@@ -237,6 +239,14 @@ class Machine:
                 ctx.log(f"could not be undone (attempt {attempt}): {_told(exc)}")
                 time.sleep(self.pause if attempt < _TRIES else 0)
         return error
+
+    def _drop_undone(self, ctx: Context) -> None:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return drop_undone(ctx)
+            except Exception as exc:
+                ctx.log(f"the databases of the release that failed could not be dropped: {_told(exc)}")
+                time.sleep(self.pause if attempt < _TRIES else 0)
 
     def _settle(self) -> Outcome:
         journal = Journal.read(self.project.home)

@@ -66,6 +66,8 @@ class Notes(Protocol):
 
     def put(self, step: str, key: str, value: Any) -> None: ...
 
+    def step(self, name: str) -> str: ...
+
 
 @dataclass
 class Context:

@@ -3,99 +3,51 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module util is PRIVATE to the collection.
-"""Steps of an upgrade that touch the databases: copied inside the server, migrated, compared; and the way back.
-
-The copies are made when nobody writes any more and nobody writes until the new release is proved. So a copy that is
-there is what the database was, and giving it the database's name again loses nothing, whoever has begun what since.
-"""
+"""Steps of an upgrade that touch what is in the databases: migrated, compared, proved, or restored from a backup."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_migration as migration
-from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
-from ansible_collections.llmops.stack.plugins.module_utils._dify_database import IN_USE, DatabaseError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import BackupError, read
 from ansible_collections.llmops.stack.plugins.module_utils._dify_fingerprint import compare
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_copies import (
+    beside,
+    copies_of,
+    ends_sessions,
+    forget_caches,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import demand_health
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_services import WORKERS, services_of_new
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_services import (
+    WORKERS,
+    demand_closed,
+    services_of_new,
+    start_workers,
+)
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_voices import demand_plugins, demand_voices
 
-__all__ = ["copies_back", "copy_databases", "forget", "migrate", "prove", "prove_old", "restore_databases"]
+__all__ = ["migrate", "prove", "prove_old", "restore_databases", "unrestore"]
 
-_COPIES = "copy_databases"
-_EMPTY_SECONDS = 20
-
-
-def _copies(ctx: Context) -> dict[str, str]:
-    """Database: name of its copy."""
-    found: dict[str, str] = ctx.journal.get(_COPIES, "copies", {})
-    return found
-
-
-def copy_databases(ctx: Context) -> None:
-    """A copy of every database beside it, named after this upgrade."""
-    stamp, _dash, rest = os.path.basename(ctx.folder).partition("-")
-    mark = re.sub(r"\D", "", stamp) + rest.rpartition(f"-to-{ctx.new}")[2].replace("-", "_")
-    copies = {name: f"{name[:24]}_before_{mark}" for name in ctx.database.names if ctx.database.exists(name)}
-    ctx.remember("copies", copies)
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda pair: _copy(ctx, *pair), copies.items()))
-
-
-def _copy(ctx: Context, name: str, copy: str) -> None:
-    """The sessions of containers that have just been stopped end within moments; anybody else's is not ours to end."""
-    until = time.monotonic() + ctx.remaining(_EMPTY_SECONDS)
-    while True:
-        try:
-            ctx.database.copy(name, copy, timeout=ctx.remaining(ctx.options.timeout))
-            ctx.log(f"database {name}: copied to {copy}")
-            return
-        except DatabaseError as exc:
-            if exc.state != IN_USE:
-                raise
-            if time.monotonic() > until:
-                raise StepError(
-                    f"The database cannot be copied, because somebody is still in it: {exc}.",
-                    "End that session, and run site.yml again.",
-                ) from None
-        time.sleep(0.3)
-
-
-def copies_back(ctx: Context) -> None:
-    """Every copy that is whole takes the place of its database; what was there is dropped."""
-    # A migration outlives the process that was killed, and would go on with the database that is put back.
-    migration.end_runs(ctx.project)
-    for name, copy in _copies(ctx).items():
-        if not ctx.database.exists(copy):
-            continue  # never made, or back already
-        ctx.database.drop(name)
-        ctx.database.rename(copy, name)
-        ctx.log(f"database {name}: put back as it was")
-
-
-def forget(ctx: Context) -> None:
-    """What was kept for a way back that is not needed any more."""
-    for copy in _copies(ctx).values():
-        ctx.database.drop(copy)
-    vectors.forget(ctx)
+# Seconds for reading a database: these, and what a slow disk takes for its size.
+_READ_SECONDS = 600
+_READ_MB_PER_SECOND = 5
 
 
 # -- the migration, and what it must not have changed
 
 
 def migrate(ctx: Context) -> None:
-    """The release's own migration, once. The API's start is what the outage waits for then, so the comparison of before
-    and after is read meanwhile: the one in the copy, the other in a snapshot of this moment."""
+    """The release's own migration, once. The API's start is what the outage waits for then, so what to compare is read
+    meanwhile: what was before in the copy, as soon as there is one, and what is after in a snapshot of this moment."""
+    ctx.live["before"] = _read_copy(ctx)
     plan = ctx.plan
-    step: Mapping[str, Any] = next((one for one in plan["steps"] if one["id"] == "migrate"), {})
     done = migration.run(
         ctx.project,
         ctx.database,
@@ -104,51 +56,72 @@ def migrate(ctx: Context) -> None:
             "to": ctx.new,
             "start_head": plan.get("from_head", ""),
             "expected_head": plan.get("to_head", ""),
-            "end_foreign_sessions": step.get("end_foreign_sessions", False),
+            "end_foreign_sessions": ends_sessions(ctx),
         },
         ctx.remaining(ctx.options.migration_timeout),
         os.path.join(ctx.folder, "migration.log"),
     )
     ctx.remember("seconds", round(done.seconds, 2))
-    comparison = _Comparison(ctx)
-    comparison.start()
-    ctx.live["comparison"] = comparison
+    ctx.live["after"] = _read_snapshot(ctx)
 
 
-class _Comparison(threading.Thread):
-    """Fingerprints of the copy and of the migrated database, taken while other things happen."""
+def _limit(ctx: Context) -> float:
+    size = (ctx.info.get("database") or {}).get("size_mb") or 0
+    return _READ_SECONDS + float(size) / _READ_MB_PER_SECOND
 
-    def __init__(self, ctx: Context) -> None:
+
+class _Reading(threading.Thread):
+    """A fingerprint that is taken while other things happen."""
+
+    def __init__(self, read: Callable[[], dict[str, Any]]) -> None:
         super().__init__(daemon=True)
-        self.database = ctx.database
-        self.copy = _copies(ctx)[ctx.database.name]
-        self.snapshot = ctx.database.open_snapshot()
-        self.before: dict[str, Any] = {}
-        self.after: dict[str, Any] = {}
+        self.read = read
+        self.found: dict[str, Any] = {}
         self.error = ""
+        self.start()
 
     def run(self) -> None:
         try:
-            self.before = self.database.fingerprint(self.copy)
-            self.after = self.snapshot.fingerprint()
+            self.found = self.read()
         except Exception as exc:
             self.error = str(exc) or type(exc).__name__
+
+
+def _read_copy(ctx: Context) -> _Reading:
+    database, copy, limit = ctx.database, copies_of(ctx)[ctx.database.name], _limit(ctx)
+    return _Reading(lambda: database.fingerprint(copy, timeout=limit))
+
+
+def _read_snapshot(ctx: Context) -> _Reading:
+    snapshot = ctx.database.open_snapshot(timeout=_limit(ctx))
+
+    def read() -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = snapshot.fingerprint()
+            return found
         finally:
-            self.snapshot.close()
+            snapshot.close()
+
+    return _Reading(read)
 
 
 def _demand_the_same_data(ctx: Context) -> None:
-    comparison: _Comparison | None = ctx.live.get("comparison")
-    if comparison is None:
+    after: _Reading | None = ctx.live.get("after")
+    if after is None:
         return
-    comparison.join(ctx.remaining(600))
-    if comparison.is_alive() or comparison.error:
-        raise StepError(
-            f"The data before and after the migration could not be compared ({comparison.error or 'time is over'})."
-        )
-    shown = {"before": comparison.before, "after": comparison.after}
-    ctx.keep("fingerprint.json", json.dumps(shown, indent=1))
-    differences = compare(comparison.before, comparison.after, ctx.old, ctx.new)
+    limit = _limit(ctx)
+    before: _Reading = ctx.live["before"]
+    before.join(ctx.remaining(limit))
+    if before.error:  # a server that was started anew meanwhile took the session along
+        before = _read_copy(ctx)
+    for one in (before, after):
+        one.join(ctx.remaining(limit))
+        if one.is_alive() or one.error:
+            raise StepError(
+                f"The data before and after the migration could not be compared ({one.error or 'time is over'})."
+            )
+    ctx.keep("fingerprint.json", json.dumps({"before": before.found, "after": after.found}, indent=1))
+    differences = compare(before.found, after.found, ctx.old, ctx.new)
     if differences:
         raise StepError(f"The migration changed data that it must not change: {' '.join(differences)}")
 
@@ -156,34 +129,54 @@ def _demand_the_same_data(ctx: Context) -> None:
 def prove(ctx: Context) -> None:
     """The new release, before the doors open: the same data, every part well, a chat where there is an app for it. Its
     workers come last, because they begin to work at once."""
-    everything = services_of_new(ctx)
-    known = [one for one in everything if one not in WORKERS]
+    known = [one for one in services_of_new(ctx) if one not in WORKERS]
     demand_health(ctx, ctx.new, ctx.options.health_deadline, known)
+    demand_plugins(ctx)
     _demand_the_same_data(ctx)
-    workers = [one for one in everything if one in WORKERS]
-    ctx.project.up(workers, ctx.remaining(120), extra=["--no-deps"])
-    here = {one.service: one for one in ctx.project.containers()}
-    for service in workers:
-        one = here.get(service)
-        if one is None or not one.running or one.restarts:
-            raise StepError(f"The container of {service} of Dify {ctx.new} does not run.")
+    start_workers(ctx)
+    demand_closed(ctx)
 
 
 def prove_old(ctx: Context) -> None:
     """What a way back has to end with."""
     demand_health(ctx, ctx.old, ctx.options.health_deadline)
+    demand_voices(ctx, ctx.options.health_deadline)
 
 
 # -- back to a release with another head, from its dump
 
 
+def _restored(name: str) -> str:
+    return beside(name, "restored")
+
+
 def restore_databases(ctx: Context) -> None:
-    """The databases as they are in the backup, in place of the ones that were copied."""
+    """The databases as they are in the backup, in place of the ones that were copied. They are compared with what the
+    backup noted before anything is exchanged."""
     folder = str(ctx.plan.get("backup", ""))
+    here = ctx.database
+    try:
+        noted = read(folder)
+    except BackupError as exc:
+        raise StepError(str(exc)) from None
+
+    def restore(name: str) -> None:
+        dump = os.path.join(folder, f"{'dify_plugin' if name == here.plugin_name else 'dify'}.dump")
+        here.drop(_restored(name))
+        here.restore(dump, _restored(name), ctx.remaining(ctx.options.timeout))
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(restore, here.names))
+    found = here.fingerprint(_restored(here.name), timeout=_limit(ctx))
+    differences = compare(noted.get("fingerprint") or {}, found)
+    if differences:
+        raise StepError(f"What was restored is not what was backed up: {' '.join(differences[:5])}")
+    for name in here.names:
+        here.drop(name)
+        here.rename(_restored(name), name)
+    forget_caches(ctx)
+
+
+def unrestore(ctx: Context) -> None:
     for name in ctx.database.names:
-        dump = os.path.join(folder, f"{'dify_plugin' if name == ctx.database.plugin_name else 'dify'}.dump")
-        fresh = f"{name}_restored"
-        ctx.database.drop(fresh)
-        ctx.database.restore(dump, fresh, ctx.remaining(ctx.options.timeout))
-        ctx.database.drop(name)
-        ctx.database.rename(fresh, name)
+        ctx.database.drop(_restored(name))

@@ -18,6 +18,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_data_com
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_plugin_road as road
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_sandbox_config as sandbox_config
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_storage_owner as storage_owner
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_copies as copies
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_data as data
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_services as services
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
@@ -33,21 +34,26 @@ class Step(NamedTuple):
     undo: Callable[[Context], None] | None = None
 
 
+def _close(ctx: Context) -> None:
+    copies.demand_alone(ctx)
+    services.close_doors(ctx)
+
+
 STEPS: dict[str, Step] = {
     # While everything runs
     "fetch_plugins": Step(road.fetch, road.unfetch),
     "prepare_vectors": Step(vectors.prepare, vectors.unprepare),
     "prepare_storage": Step(storage_owner.prepare, storage_owner.undo),
     # In the outage
-    "maintenance": Step(services.close_doors, services.back_to_old),
+    "maintenance": Step(_close, services.back_to_old),
     "stop": Step(services.stop_writers, services.writers_back),
-    "copy_databases": Step(data.copy_databases, data.copies_back),
+    "copy_databases": Step(copies.copy_databases, copies.copies_back),
     "keep_vectors": Step(vectors.keep, vectors.unkeep),
     "set_vectors_aside": Step(vectors.set_aside, vectors.unkeep),
     "storage_owner": Step(storage_owner.apply),  # given back by the undo of prepare_storage, when the doors are open
     "sandbox_config": Step(sandbox_config.apply, sandbox_config.undo),
     "data_services": Step(services.stores_of_new, services.stores_of_old),
-    "restore_databases": Step(data.restore_databases),
+    "restore_databases": Step(data.restore_databases, data.unrestore),
     "restore_vectors": Step(vectors.restore_backup),
     "migrate": Step(data.migrate),
     "load_vectors": Step(vectors.load),
@@ -63,7 +69,7 @@ STEPS: dict[str, Step] = {
     # From here on the new release is the one that is kept
     "prove": Step(data.prove),
     "open": Step(services.open_doors),
-    "forget_copies": Step(data.forget),
+    "forget_copies": Step(copies.forget),
     "prune": Step(prune),
 }
 

@@ -34,25 +34,42 @@ def _begin(state: Mapping[str, Any]) -> str:
     return f"The change from Dify {state['from']} to {state['to']} failed at {step}: {cause}".strip()
 
 
+def _kept(state: Mapping[str, Any]) -> str:
+    """Where what people may have written is, when nginx was found open before the new release was proved."""
+    notes = state.get("notes", {}).get("copy_databases", {})
+    if not notes.get("written"):
+        return ""
+    names = " and ".join(sorted(notes.get("undone", {}).values()))
+    return (
+        f" nginx was found open, as after a restart of the host, so people may have used Dify {state['to']} before it "
+        f"was proved: what they wrote is not lost, it is in {names} of the same server. Drop them if nobody needs them."
+    )
+
+
 def gone_back(state: Mapping[str, Any], trouble: str) -> str:
     """The old release is back; C(trouble) is what is wrong with it."""
     old = state["from"]
     if trouble:
         return (
             f"{_begin(state)} Everything was put back and Dify {old} was started with its data as it was, but it is "
-            f"not well: {sentence(trouble)} {_where(state)} Mend that first; playbooks/verify.yml says when it is well."
+            f"not well: {sentence(trouble)}{_kept(state)} {_where(state)} "
+            "Mend that first; playbooks/verify.yml says when it is well."
         )
     return (
-        f"{_begin(state)} Dify {old} serves again with its data as it was before; that was proved. {_where(state)} Run "
-        f"site.yml again once the cause is gone, or set dify_version back to {old}."
+        f"{_begin(state)} Dify {old} serves again with its data as it was before; that was proved.{_kept(state)} "
+        f"{_where(state)} Run site.yml again once the cause is gone, or set dify_version back to {old}."
     )
 
 
 def not_back(state: Mapping[str, Any], error: str) -> str:
     """The way back failed, too."""
+    copies = (state.get("notes", {}).get("copy_databases", {}).get("copies") or {}).items()
+    names = "; ".join(f"that of {name} is {copy}, unless it has its name back already" for name, copy in copies)
+    there = f" The databases from before are copied in the same server: {names}." if names else ""
     return (
         f"{_begin(state)} The way back to Dify {state['from']} failed as well: {sentence(error)} Nothing is lost, but "
-        f"Dify may not serve now. {_where(state)} Remove that cause and run site.yml again: it goes on going back."
+        f"Dify may not serve now.{there} {_where(state)} Remove that cause and run site.yml again: it goes on going "
+        "back."
     )
 
 

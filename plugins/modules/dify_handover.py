@@ -128,6 +128,9 @@ class _NoNotes:
     def put(self, step: str, key: str, value: Any) -> None:
         """Nothing is kept."""
 
+    def step(self, name: str) -> str:
+        return ""
+
 
 @dataclass
 class _Said(Context):

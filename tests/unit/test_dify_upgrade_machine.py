@@ -16,7 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_manifest as manifest
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade as machine_module
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_copies as copies
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_data as data
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_services as services
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_steps as steps
@@ -70,6 +72,10 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> World:
         if world.databases["dify"] != world.releases[version].head:
             raise StepError("Models fail.", "Look at the database.")
 
+    def let_in(_ctx: Context) -> None:
+        world.fuse.before("let in")
+        assert not world.closed
+
     def meanwhile(ctx: Context, work: Callable[[], None]) -> None:
         """A process that is killed takes its threads along; here they would go on."""
         work()
@@ -77,15 +83,19 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> World:
     def handover(ctx: Context) -> None:
         ctx.project.up(extra=["--remove-orphans"])
 
-    for module in (services, data, machine_module):
+    for module in (services, data, copies, machine_module):
         for name, fake in (("Database", FakeDatabase), ("Front", FakeFront), ("demand_health", health)):
             monkeypatch.setattr(module, name, fake, raising=False)
     monkeypatch.setattr(services, "await_release", health)
     monkeypatch.setattr(services, "handover", handover)
+    monkeypatch.setattr(services, "demand_open", let_in)
+    monkeypatch.setattr(services, "_SHOWN", 0.0)
+    monkeypatch.setattr(services, "_LIVED", 0.0)
     monkeypatch.setattr(Context, "meanwhile", meanwhile)
     monkeypatch.setattr(data.migration, "run", migrate)
     monkeypatch.setattr(machine_module, "clear_leftovers", lambda project: None)
-    monkeypatch.setattr(data.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(copies.dify_redis, "delete_keys", lambda _project, patterns: world.forget(patterns))
+    monkeypatch.setattr(copies.time, "sleep", lambda seconds: None)
     return world
 
 
@@ -190,7 +200,10 @@ def test_a_way_back_that_fails_is_tried_again_and_by_the_next_run_again(world: W
 
 
 def test_a_migration_that_changes_data_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeDatabase, "fingerprint", lambda self, name="": {"messages": [2 if name else 1, "x"]})
+    def fingerprint(_database: Any, name: str = "", **_more: Any) -> dict[str, Any]:
+        return {"messages": [2 if name else 1, "x"]}
+
+    monkeypatch.setattr(FakeDatabase, "fingerprint", fingerprint)
     with pytest.raises(UpgradeFailed, match="messages: 2 rows before, 1 after"):
         upgrade(world)
     assert world.is_all_of(OLD)
@@ -244,6 +257,7 @@ def test_back_from_the_dump(world: World) -> None:
     backup.mkdir()
     for name in ("dify", "dify_plugin"):
         (backup / f"{name}.dump").write_text("old")
+    manifest.write(str(backup), {"format": manifest.FORMAT, "fingerprint": {"messages": [1, "as they were"]}})
     upgrade(world)
     last = Journal.read(world.home).state
     assert plan_back(last, NEW, [OLD], True, False)["refusals"]

@@ -67,6 +67,9 @@ class World:
         self.fuse = Fuse()
         self.closed = False
         self.databases = {"dify": "old", "dify_plugin": "old"}
+        self.forgotten: set[str] = set()
+        self.ended: list[str] = []
+        self.closings = 0
         self.containers: dict[str, Container] = {}
         home = pathlib.Path(self.home)
         shutil.rmtree(home / "upgrades", ignore_errors=True)
@@ -75,6 +78,12 @@ class World:
         os.symlink(f"releases/{OLD}", home / "current")
         for service in self.services(OLD):
             self.put(service)
+
+    def forget(self, patterns: Iterable[str]) -> int:
+        """Redis."""
+        self.fuse.before("forget caches")
+        self.forgotten |= set(patterns)
+        return len(self.forgotten)
 
     def services(self, tag: str) -> list[str]:
         return sorted([*self.releases[tag].services, self.releases[tag].database])
@@ -197,6 +206,7 @@ class FakeDatabase:
 
     name, plugin_name = "dify", "dify_plugin"
     names = ("dify", "dify_plugin")
+    internal = True
 
     def __init__(self, project: FakeProject) -> None:
         self.world = project.world
@@ -215,8 +225,14 @@ class FakeDatabase:
         self._use("exists")
         return name in self.world.databases
 
+    def sql(self, _statement: str, _name: str = "") -> list[list[str]]:
+        return [[""]]
+
     def sessions(self, name: str) -> list[dict[str, Any]]:
         return []
+
+    def terminate(self, name: str) -> None:
+        self.world.ended.append(name)
 
     def copy(self, source: str, target: str, timeout: float = 0) -> None:
         self._use(f"copy {source}")
@@ -237,10 +253,10 @@ class FakeDatabase:
         self._use(f"restore {name}")
         self.world.databases[name] = pathlib.Path(path).read_text()
 
-    def fingerprint(self, name: str = "") -> dict[str, Any]:
+    def fingerprint(self, name: str = "", timeout: float = 0) -> dict[str, Any]:
         return {"messages": [1, "as they were"]}
 
-    def open_snapshot(self, name: str = "") -> FakeDatabase:
+    def open_snapshot(self, timeout: float = 0) -> FakeDatabase:
         return self
 
     def close(self) -> None:
@@ -254,6 +270,7 @@ class FakeFront:
     def close(self) -> None:
         self.world.fuse.before("close")
         self.world.closed = True
+        self.world.closings += 1
 
     def open(self) -> None:
         self.world.fuse.before("open")
