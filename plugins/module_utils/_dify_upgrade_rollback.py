@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version
+
 __all__ = ["plan_back"]
 
 _SAME_HEAD = (
@@ -29,6 +31,8 @@ _OTHER_HEAD = (
     ("data_services", "Bring databases, Redis and vector store to what the older release has", "outage"),
     ("restore_databases", "Restore both databases from the backup", "outage"),
     ("restore_vectors", "Fill the older release's own Weaviate from the backup", "outage"),
+    ("restore_files", "Put back from the backup what files are gone since", "outage"),
+    ("start_daemon", "Start the older plugin daemon, with the plugins of its database", "outage"),
     ("start", "Start the older release", "outage"),
     ("prove", "See that the older release serves, with a chat where there is an app for it", "outage"),
     ("open", "Open nginx", "outage"),
@@ -56,7 +60,7 @@ def plan_back(
     """
     newer, older = str(last.get("to", "")), str(last.get("from", ""))
     same = last.get("kind") == "same_head"
-    steps = _SAME_HEAD if same else _OTHER_HEAD
+    steps = [one for one in (_SAME_HEAD if same else _OTHER_HEAD) if one[0] != "start_daemon" or has_daemon(older)]
     return {
         "kind": "same_head" if same else "other_head",
         "from": newer,
@@ -71,6 +75,10 @@ def plan_back(
             *_refusals(last, current, complete, backup_there or same, accept_loss or same),
         ],
     }
+
+
+def has_daemon(version: str) -> bool:
+    return bool(version) and parse_version(version) >= parse_version("1.0.0")
 
 
 def _cut_off(journal: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_sandbox_
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_storage_owner as storage_owner
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_copies as copies
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_data as data
+from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_files as files
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_upgrade_services as services
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_vectors as vectors
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context
@@ -54,6 +55,7 @@ STEPS: dict[str, Step] = {
     "sandbox_config": Step(sandbox_config.apply, sandbox_config.undo),
     "data_services": Step(services.stores_of_new, services.stores_of_old),
     "restore_databases": Step(data.restore_databases, data.unrestore),
+    "restore_files": Step(files.restore_files),
     "restore_vectors": Step(vectors.restore_backup),
     "migrate": Step(data.migrate),
     "load_vectors": Step(vectors.load),
