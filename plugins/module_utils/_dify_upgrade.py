@@ -29,7 +29,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_copies import drop_undone
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_data import prove_old
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_leftovers import clear_leftovers
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_leftovers import clear_leftovers, mark
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_steps import AFTER_PROOF, BY_THE_ROLE, STEPS
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_texts import (
     KILLED,
@@ -287,6 +287,7 @@ class Machine:
             os.chmod(kept, 0o600)
 
     def _context(self, journal: Journal) -> Context:
+        mark(self.project.home)
         state = journal.state
         with contextlib.suppress(OSError):
             os.makedirs(state["folder"], mode=0o700, exist_ok=True)

@@ -17,9 +17,16 @@ import time
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import Project
 
-__all__ = ["clear_leftovers"]
+__all__ = ["clear_leftovers", "mark"]
 
 _SECONDS = 10
+# In the environment of all that a machine starts. It shows in /proc with what is started later, so never with itself.
+_MARK = "LLMOPS_STACK_UPGRADE"
+
+
+def mark(home: str) -> None:
+    """Let the commands that this process starts be known as those of an upgrade."""
+    os.environ[_MARK] = home
 
 
 def clear_leftovers(project: Project) -> None:
@@ -44,17 +51,12 @@ def _end_clients(home: str) -> None:
 
 
 def _is_ours(number: str, home: str) -> bool:
-    """A compose command with the project directory that nobody writes by hand."""
+    """A program that a machine of this home has started; people type the same commands."""
     try:
-        with open(f"/proc/{number}/cmdline", encoding="utf-8", errors="replace") as file:
-            words = file.read().split("\0")
+        with open(f"/proc/{number}/environ", encoding="utf-8", errors="replace") as file:
+            values = file.read().split("\0")
         with open(f"/proc/{number}/stat", encoding="utf-8", errors="replace") as file:
             dead = file.read().rpartition(")")[2].split()[0] == "Z"
     except (OSError, IndexError):
         return False
-    places = zip(words, words[1:])
-    ours = any(
-        word == "--project-directory" and (place == f"{home}/current" or place.startswith(f"{home}/releases/"))
-        for word, place in places
-    )
-    return ours and not dead and "compose" in words
+    return f"{_MARK}={home}" in values and not dead

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import subprocess
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_layout import MARKER
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Journal
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_leftovers import clear_leftovers
+from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_leftovers import clear_leftovers, mark
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_prune import prune
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
 
@@ -91,21 +92,29 @@ def test_evidence_of_the_last_ten_upgrades_stays(home: pathlib.Path) -> None:
 
 
 def test_a_killed_process_leaves_nothing_at_work(home: pathlib.Path) -> None:
-    """Its compose commands end, and those of other projects go on."""
+    """Its commands end, and those of people and of other homes go on."""
     program = home / "docker"
     program.write_text("#!/bin/sh\nsleep 60\n")
     program.chmod(0o755)
-    ours, other = (
-        subprocess.Popen([str(program), "compose", "--project-directory", f"{folder}/current", "up"])
-        for folder in (home, "/elsewhere")
+    command = [str(program), "compose", "--project-directory", f"{home}/current", "logs", "-f"]
+    ours, other, by_hand = (
+        subprocess.Popen(command, env={**os.environ, **more})
+        for more in ({"LLMOPS_STACK_UPGRADE": str(home)}, {"LLMOPS_STACK_UPGRADE": "/elsewhere"}, {})
     )
     engine = Engine(str(home))
     try:
         clear_leftovers(engine)  # type: ignore[arg-type]  # as much of a project as it needs
         assert ours.wait(10) == -9
-        assert other.poll() is None
+        assert (other.poll(), by_hand.poll()) == (None, None)
     finally:
-        for one in (ours, other):
+        for one in (ours, other, by_hand):
             one.kill()
             one.wait()
     assert engine.commands[-1] == ["rm", "-f", "0123abcd"]
+
+
+def test_what_a_machine_starts_is_known_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOPS_STACK_UPGRADE", "")
+    mark("/opt/dify")
+    said = subprocess.run(["sh", "-c", "echo $LLMOPS_STACK_UPGRADE"], stdout=subprocess.PIPE, text=True, check=True)
+    assert said.stdout == "/opt/dify\n"
