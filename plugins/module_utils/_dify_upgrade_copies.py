@@ -149,7 +149,7 @@ def copies_back(ctx: Context) -> None:
         raise StepError(f"Two databases have one copy: {copies}.", "Restore them from the backup; nothing was dropped.")
     written = ctx.journal.get(_COPIES, "written")
     if written is None:
-        written = bool(ctx.journal.step("start")) and not Front(ctx.project).is_closed()
+        written = bool(ctx.journal.step("start")) and _was_open(ctx)
         ctx.journal.put(_COPIES, "written", written)
     undone = {name: "_undone_".join(copy.rsplit("_before_", 1)) for name, copy in copies.items()}
     ctx.journal.put(_COPIES, "undone", undone)
@@ -165,6 +165,13 @@ def copies_back(ctx: Context) -> None:
         ctx.database.rename(copy, name)
         ctx.log(f"database {name}: put back as it was")
     forget_caches(ctx)
+
+
+def _was_open(ctx: Context) -> bool:
+    """Whether anybody may have been let in to the release that is not proved."""
+    nginx = ctx.project.container("nginx")
+    stayed_down = nginx is None or (not nginx.running and nginx.restart_policy in ("", "no"))
+    return not stayed_down and not Front(ctx.project).is_closed()
 
 
 def drop_undone(ctx: Context) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import resource
@@ -165,6 +166,20 @@ def test_what_people_wrote_before_the_proof_is_kept(world: World, monkeypatch: p
     assert (outcome.phase, world.databases["dify"]) == ("rolled_back", "old")
     assert "_undone_" in kept
     assert f"it is in {kept} and" in outcome.message
+
+
+def test_where_nginx_stayed_down_nobody_has_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rebooted(*_unused: Any) -> Any:
+        world.closed = False
+        world.containers["nginx"] = dataclasses.replace(world.containers["nginx"], state="exited", restart_policy="no")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "demand_health", rebooted)
+        with pytest.raises(Killed):
+            upgrade(world)
+    assert "nginx was found open" not in machine(world).settle().message
+    assert world.is_all_of(OLD)
 
 
 def test_what_failed_behind_closed_doors_is_dropped_when_they_are_open(
