@@ -140,7 +140,7 @@ class TestWhatIsTold:
 
     def test_vectors_that_go_with_the_host(self, home: pathlib.Path, database: FakeDatabase) -> None:
         one = backup(home, database)
-        one.project.services = ["api", "qdrant"]  # type: ignore[method-assign, assignment]
+        one.project.services = ["api", "qdrant"]  # type: ignore[method-assign, assignment]  # a fake has them as a list
         made = one.make()
         assert any("indexed again" in note for note in made["notes"])
         assert manifests.read(made["path"])["vectors"]["lost"] is True
