@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Carries out the plan that the filter P(llmops.stack.dify_upgrade_plan#filter) made, on the host and in one process.
   - Nothing that people write is lost by going back. nginx answers 503 from before the writers stop until the new
-    release is proved, and the databases are copied inside the server before they are migrated. If nginx is found open on
-    the way back, as after a restart of the host, the newer databases are kept under another name.
+    release is proved, and the databases are copied inside the server before they are migrated. If nginx is found open
+    on the way back, as after a restart of the host, the newer databases are kept under another name.
   - Redis is not put back. A task that a worker of the new release took from the queue is not queued again.
   - Whatever fails before the new release is proved leads back at once. The old release is started with its data and
     proved, and the module fails with one paragraph that says so.
