@@ -34,14 +34,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         made = Backup(Project(given.home, given.project), options).make()
     except BackupError as exc:
-        print(f"Dify was not backed up. {exc}", file=sys.stderr)
+        sys.stderr.write(f"Dify was not backed up. {exc}\n")
         return 1
     for note in made["notes"]:
-        print(note, file=sys.stderr)
+        sys.stderr.write(f"{note}\n")
     megabytes = sum(one["bytes"] for one in made["files"]) / 1024 / 1024
-    print(f"Dify {made['version']} is backed up to {made['path']}: {megabytes:.1f} MB in {made['seconds']:.0f} s.")
+    done = f"{megabytes:.1f} MB in {made['seconds']:.0f} s"
+    sys.stdout.write(f"Dify {made['version']} is backed up to {made['path']}: {done}.\n")
     for path in made["pruned"]:
-        print(f"Removed {path}.")
+        sys.stdout.write(f"Removed {path}.\n")
     return 0
 
 
@@ -61,4 +62,4 @@ def _ended(_number: int, _frame: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -64,7 +64,7 @@ class Page:
         )
 
     def json(self) -> str:
-        message = f"{self.title}. {self.text.split('.')[0]}. / {self.title_zh}"
+        message = f"{self.title}. {self.text.split('.', maxsplit=1)[0]}. / {self.title_zh}"
         return json.dumps({"code": "service_unavailable", "message": message, "status": 503}, ensure_ascii=False)
 
 
