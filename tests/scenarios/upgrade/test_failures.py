@@ -115,7 +115,7 @@ def test_a_role_without_ddl_rights(untouched: State) -> None:
 def test_an_image_that_vanished_stops_it_before_anything_else(untouched: State) -> None:
     started = node.containers()
     with registry.without("langgenius/dify-web", "1.12.0"):
-        node.refused("1.12.0", "dify-web:1.12.0")
+        node.refused("1.12.0", "was not begun", "images of Dify 1.12.0 could not all be pulled", "web")
     assert node.containers() == started
 
 
