@@ -10,7 +10,7 @@ WORLD := python3 tests/world/world.py
 SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
 OTEL ?=
-FURTHER := $(addprefix --dify=,1.9.2 1.10.1 1.11.4 1.13.3 1.14.1 1.14.2)
+FURTHER := $(addprefix --dify=,1.9.2 1.10.1 1.11.4 1.12.0 1.13.3 1.14.1 1.14.2)
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
 DEMO_TRACES ?= phoenix
@@ -123,10 +123,10 @@ upgraded: engine # a node at 0.15.3, made anew: what an upgrade leaves behind ca
 	molecule destroy --scenario-name upgrade
 	molecule converge --scenario-name upgrade
 
-upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it and people who use it, failing upgrades, a killed run
+upgrade: upgraded ## 0.15.3 to 1.16.0 with a workspace in it, failing upgrades, a killed run
 	pytest tests/scenarios/upgrade -m "not long"
 
-upgrade-long: upgraded ## the same over seven releases: all that can fail, killed in each step, backup, restore, adoption
+upgrade-long: upgraded ## the same over seven releases and in use: all that can fail, killed in each step, backup, restore, adoption
 	$(WORLD) up $(FURTHER)
 	pytest tests/scenarios/upgrade --ignore=tests/scenarios/upgrade/test_service.py -m "not short"
 	$(MAKE) upgraded

@@ -10,8 +10,7 @@ import seed as seeds
 from state import State
 
 LONG = ("0.15.3", "1.0.0", "1.9.2", "1.10.1", "1.12.1", "1.14.1", "1.16.0")
-# From 1.0.0 on goes the upgrade that somebody kills (test_killed.py), and the last one before 1.12.1 is of the same
-# head, with people who use it (test_service.py).
+# Between 1.0.0 and 1.12.1 goes the upgrade that somebody kills (test_killed.py).
 SHORT = (("0.15.3", "1.0.0"), ("1.12.1", "1.16.0"))
 STEPS = [
     *(

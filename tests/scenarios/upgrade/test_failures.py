@@ -78,7 +78,7 @@ def test_the_old_release_serves_again(untouched: State, fault: Fault) -> None:
 @pytest.mark.at("1.0.0")
 @pytest.mark.parametrize("fault", [SILENT, NEVER], ids=lambda fault: str(fault.name))
 def test_the_oldest_plugin_release_serves_again(untouched: State, fault: Fault) -> None:
-    serves_again(fault, "1.12.0", dify_health_deadline=45)
+    serves_again(fault, NEW, dify_health_deadline=45)
 
 
 @pytest.mark.long

@@ -57,7 +57,7 @@ def test_no_step_is_left_out() -> None:
 @pytest.mark.short
 @pytest.mark.at("1.0.0", last=True)
 def test_killed_while_it_migrates(seed: seeds.Seed) -> None:
-    goes_on(State.now(), seed, "migrate", "1.12.0")
+    goes_on(State.now(), seed, "migrate", NEW)
 
 
 @pytest.mark.long

@@ -16,6 +16,8 @@ from node import HOME, on_node
 from people import key
 from traffic import Traffic
 
+pytestmark = pytest.mark.long
+
 # A call takes this long at the plugin, so that some are in flight at every moment.
 SLOW = "plugin=slow:2"
 
@@ -52,7 +54,6 @@ def nobody_noticed(traffic: Traffic) -> None:
     assert leftovers() == ""
 
 
-@pytest.mark.long
 @pytest.mark.at("1.12.1")
 def test_a_setting_of_the_api_and_of_the_daemon() -> None:
     before = node.containers()
@@ -69,7 +70,6 @@ def test_a_setting_of_the_api_and_of_the_daemon() -> None:
     assert node.upgrade("1.12.1").status == 0
 
 
-@pytest.mark.long
 @pytest.mark.at("1.12.1")
 def test_a_setting_with_which_the_api_does_not_start() -> None:
     """It is tried beside the running one, which goes on serving."""
@@ -85,7 +85,6 @@ def test_a_setting_with_which_the_api_does_not_start() -> None:
     assert node.upgrade("1.12.1").changed == 0
 
 
-@pytest.mark.long
 @pytest.mark.at("1.12.0")
 def test_killed_in_a_handover() -> None:
     """Whoever serves at that moment goes on, and the next run brings the new release in."""
@@ -108,7 +107,6 @@ def test_a_release_of_the_same_head() -> None:
     assert node.serving() == "1.12.1"
 
 
-@pytest.mark.long
 @pytest.mark.at("1.14.1", last=True)
 def test_a_release_of_the_same_head_with_another_plugin_daemon() -> None:
     with in_use() as traffic:
@@ -117,7 +115,6 @@ def test_a_release_of_the_same_head_with_another_plugin_daemon() -> None:
     assert "plugin-daemon:0.6.1" in node.containers()["dify-plugin_daemon-1"][0]
 
 
-@pytest.mark.long
 @pytest.mark.at("1.12.1", last=True)
 def test_a_release_of_another_head() -> None:
     """People see a page that says why, programs get JSON, nobody reaches a release that is not proved, and no longer
