@@ -145,14 +145,15 @@ def room(home: str, words: Wording) -> Iterator[None]:
 def until(deadline: float, late: Callable[[], Exception]) -> Iterator[None]:
     """Raise C(late()) at a moment of C(time.monotonic), whatever goes on.
 
-    An alarm, because a timeout of a socket starts anew with every byte that trickles in.
+    An alarm, because a timeout of a socket starts anew with every byte that trickles in. It rings again each second: an
+    exception that comes while a destructor runs is ignored by Python.
     """
 
     def ring(_number: int, _frame: Any) -> None:
         raise late()
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(0.01, deadline - time.monotonic()))
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, deadline - time.monotonic()), 1)
     try:
         yield
     finally:
