@@ -113,6 +113,9 @@ class Notes:
     def put(self, step: str, key: str, value: Any) -> None:
         self.kept[step, key] = value
 
+    def step(self, name: str) -> str:
+        return ""
+
 
 def context(project: Any, database: Database, folder: Path, plan: Mapping[str, Any], **options: Any) -> Context:
     folder.mkdir(exist_ok=True)
