@@ -34,7 +34,7 @@ def test_killed_while_containers_come_up() -> None:
     sql = f"{COMPOSE} exec -T db_postgres psql -U postgres -d dify -At -c"
     on_node(f'{sql} "{mark}"')
     on_node(f"{COMPOSE} down")
-    kill_when("Bring the containers to what compose says", delay=4)
+    kill_when("Replace what differs", delay=4)
     finishes()
     assert on_node(f"{sql} 'select what from kept'") == "still here"
     on_node(f"{sql} 'drop table kept'")
