@@ -37,7 +37,7 @@ STEPS = {
     ("1.14.1", "1.16.0"): ("legacy_model_types", "plugin_auto_upgrade"),
 }
 # A handover is killed in test_service.py, and the rest belongs to rollback.yml.
-ELSEWHERE = {"handover", "restore_databases", "restore_vectors", "set_vectors_aside"}
+ELSEWHERE = {"handover", "restore_databases", "restore_files", "restore_vectors", "set_vectors_aside"}
 
 
 def goes_on(before: State, seed: seeds.Seed, step: str, new: str) -> None:
