@@ -122,10 +122,6 @@ class Project:
             arguments += ["--wait", "--wait-timeout", str(max(1, int(timeout)))]
         self.compose([*arguments, *services], timeout + (15 if wait else 0))
 
-    def pull(self, tag: str, timeout: float) -> None:
-        """All images of a release that are not there yet."""
-        self.compose(["pull", "--policy", "missing", "--quiet"], timeout, tag)
-
     # -- containers: by the labels of the project, because the files of one release do not know another one's services
 
     def containers(self, timeout: float = _LOOK) -> list[Container]:

@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Sequence
 
@@ -60,7 +58,7 @@ def prove(ctx: Context, service: str, container: str, url: str, version: str) ->
     Raises:
         NotProved: it ended, or the health deadline was over.
     """
-    key = _app_key(ctx.options.app_key_file) if service == "api" else ""
+    key = ctx.app_key() if service == "api" else ""
     options = Options(
         url=url,
         expect_version=version if service == "api" else "",
@@ -81,7 +79,7 @@ def prove_plugins(ctx: Context, container: str, version: str, seconds: float) ->
     """
     options = Options(
         plugin_daemon_url=ctx.options.plugin_daemon_url,
-        plugin_daemon_key=_daemon_key(ctx.options.secrets_file),
+        plugin_daemon_key=ctx.secret("PLUGIN_DAEMON_KEY"),
         expect_version=version,
         project=ctx.project.name,
         probe="process",
@@ -124,19 +122,3 @@ def _ended(ctx: Context, name: str) -> str:
     if state in ("running", "restarting") and int(restarts) < _RESTARTS:
         return ""
     return "Its container ends again and again." if int(restarts) else f"Its container ended with exit code {code}."
-
-
-def _app_key(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _daemon_key(path: str) -> str:
-    try:
-        with open(os.path.abspath(path), encoding="utf-8") as file:
-            return str(json.load(file).get("PLUGIN_DAEMON_KEY") or "")
-    except (OSError, ValueError, AttributeError):
-        return ""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -100,6 +101,17 @@ class Context:
     def late(self) -> bool:
         return bool(self.deadline) and time.monotonic() >= self.deadline
 
+    def app_key(self) -> str:
+        """Key of the app that the health check chats with; empty where there is none."""
+        return _text(self.options.app_key_file)
+
+    def secret(self, name: str) -> str:
+        """One of the installation's secrets; empty where it is not kept."""
+        try:
+            return str(json.loads(_text(self.options.secrets_file)).get(name) or "")
+        except (ValueError, AttributeError):
+            return ""
+
     def log(self, text: str) -> None:
         """A line of steps.log among the evidence, without secrets. A full disk costs the line and not the upgrade."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -142,3 +154,11 @@ class Context:
     def remember(self, key: str, value: Any) -> None:
         """Note a JSON value in the journal before going on; undo and a later process find it with recall()."""
         self.journal.put(self.step, key, value)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

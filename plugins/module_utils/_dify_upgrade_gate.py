@@ -10,7 +10,6 @@ Older code on a newer database serves logins and lists, and fails every call of 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +22,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import last_line
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
 
-__all__ = ["await_release", "demand_health", "demand_open", "last_words", "secret"]
+__all__ = ["await_release", "demand_health", "demand_open", "last_words"]
 
 _PAUSE = 0.15
 _OPENING = 15.0
@@ -100,14 +99,14 @@ def demand_health(ctx: Context, version: str, seconds: float, services: Iterable
     Raises:
         StepError: with the first check that failed, and its advice.
     """
-    key = _text(ctx.options.app_key_file)
+    key = ctx.app_key()
     if ctx.options.app_key_file and not key:
         ctx.log(f"there is no app key in {ctx.options.app_key_file}, so no chat is asked for")
     options = HealthOptions(
         url=ctx.options.url,
         headers=Front(ctx.project).headers(),
         plugin_daemon_url=ctx.options.plugin_daemon_url,
-        plugin_daemon_key=secret(ctx, "PLUGIN_DAEMON_KEY"),
+        plugin_daemon_key=ctx.secret("PLUGIN_DAEMON_KEY"),
         expect_version=version,
         project=ctx.project.name,
         services=list(services),
@@ -125,18 +124,3 @@ def demand_health(ctx: Context, version: str, seconds: float, services: Iterable
     verdict = check_health(options)
     if not verdict.healthy:
         raise StepError(explain(verdict, options))
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def secret(ctx: Context, name: str) -> str:
-    try:
-        return str(json.loads(_text(ctx.options.secrets_file)).get(name, ""))
-    except (ValueError, AttributeError):
-        return ""

@@ -22,7 +22,6 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_health_daemon i
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine import Look, Result, failed
 from ansible_collections.llmops.stack.plugins.module_utils._dify_health_engine import Options as HealthOptions
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, StepError
-from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_gate import secret
 from ansible_collections.llmops.stack.plugins.module_utils._http import HttpError
 
 __all__ = ["demand_plugins", "demand_voices", "note_voices"]
@@ -95,7 +94,7 @@ def _look(ctx: Context, tenant: str) -> Look:
     return Look(
         HealthOptions(
             plugin_daemon_url=ctx.options.plugin_daemon_url,
-            plugin_daemon_key=secret(ctx, "PLUGIN_DAEMON_KEY"),
+            plugin_daemon_key=ctx.secret("PLUGIN_DAEMON_KEY"),
             tenant_id=tenant,
             secrets=ctx.secrets,
         )

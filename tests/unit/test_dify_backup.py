@@ -429,7 +429,7 @@ class TestParts:
 
     def test_where_plugins_are_unpacked(self) -> None:
         assert self.skipped() == self.skipped(PLUGIN_WORKING_PATH="/app/storage/cwd") == ("cwd",)
-        assert self.skipped(PLUGIN_WORKING_PATH="/app/storage/work/here") == ("work/here",)
+        assert self.skipped(PLUGIN_WORKING_PATH="/app/storage/unpacked/here") == ("unpacked/here",)
         assert self.skipped(PLUGIN_WORKING_PATH="/tmp/plugin") == (), "plugin/ holds the packages"
 
     @pytest.mark.parametrize(
