@@ -25,6 +25,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_env import sensitive_values
 from ansible_collections.llmops.stack.plugins.module_utils._dify_migration_judge import HALF_COMMITTED
+from ansible_collections.llmops.stack.plugins.module_utils._dify_release import Store
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_context import Context, Options, StepError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_copies import drop_undone
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_data import prove_old
@@ -87,7 +88,7 @@ class Machine:
         try:
             with locked(self.project.home, self.options.timeout) as waited:
                 settled = self._settle()
-                if self._current() == plan["to"] and (waited or settled.changed):
+                if Store(self.project.home).current() == plan["to"] and (waited or settled.changed):
                     return settled  # another process was faster
                 self._refuse_a_stale(plan, settled)
                 return self._run(plan, info, backup)
@@ -140,7 +141,7 @@ class Machine:
     def _refuse_a_stale(self, plan: Mapping[str, Any], settled: Outcome) -> None:
         """A plan is for what was there when it was made. What is put back after a failure is that, too."""
         found = ""
-        current = self._current()
+        current = Store(self.project.home).current()
         if current != plan["from"]:
             found = f"and Dify {current or 'of no release'} is current now"
         elif "seen" in plan and (settled.changed or settled.id != plan["seen"]):
@@ -317,12 +318,6 @@ class Machine:
             message=state.get("message", ""),
             seconds={one["id"]: one["seconds"] for one in steps if "seconds" in one},
         )
-
-    def _current(self) -> str:
-        try:
-            return os.path.basename(os.readlink(self.project.folder()).rstrip("/"))
-        except OSError:
-            return ""
 
     def _busy(self) -> str:
         return (
