@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -146,8 +147,12 @@ def until(deadline: float, late: Callable[[], Exception]) -> Iterator[None]:
     """Raise C(late()) at a moment of C(time.monotonic), whatever goes on.
 
     An alarm, because a timeout of a socket starts anew with every byte that trickles in. It rings again each second: an
-    exception that comes while a destructor runs is ignored by Python.
+    exception that comes while a destructor runs is ignored by Python. Other threads than the first have no alarms; what
+    runs in one has to look at the clock itself.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def ring(_number: int, _frame: Any) -> None:
         raise late()
@@ -270,6 +275,8 @@ class Download:
                     self._hashed += len(chunk)
                     got += len(chunk)
                     self.received += len(chunk)
+                    if time.monotonic() > self.deadline:  # in a thread that no alarm reaches
+                        raise self._late()
             if expected.isdigit() and got != int(expected):
                 raise requests.exceptions.ConnectionError(f"{got} of {expected} bytes arrived")
 
