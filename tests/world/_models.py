@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import _gguf
+from _engine import docker, running
 from _gguf import Talk
-from _settings import WORLD, content_hash, step
+from _settings import WORLD, WorldError, content_hash, node_container, step
 from _upstream import WWW
 
 FOLDER = WWW / "models"
@@ -25,6 +28,9 @@ SENTENCE = ("<think>\n", "</think>\n\n", "Hello!", " This", " node", " is", " re
 # What the registry on port 8081 does to them is in images/upstream/faulty_registry.py; port 80 serves them whole. Each
 # has weights of its own: a blob that a node has already is not fetched.
 FAULTS = ("stalls", "breaks", "gives-up", "flaky", "wrong-digest", "garbage", "slow")
+# What `speak` says on a node that was given one of these instead of the registry's own, so that one sees who answered.
+EDITIONS = ("first", "second", "third", "fourth")
+NODE_STORE = "/usr/share/ollama/.ollama/models"
 Layers = list[tuple[str, bytes]]
 
 
@@ -66,6 +72,10 @@ def models() -> Iterator[tuple[str, Layers]]:
     # The registry serves `moving:latest` until somebody puts the manifest of `moving:next` in its place.
     yield "moving:latest", _spoken(Talk(("First", " edition.")))
     yield "moving:next", _spoken(Talk(("Second", " edition.")))
+    yield "speak:latest", _spoken(Talk(("Any", " node", " says", " this.")))
+    for edition in EDITIONS:
+        yield f"speak:{edition}", _spoken(Talk((f"The {edition}", " node", " says", " this.")))
+    yield "lone:latest", _spoken(Talk(("Only", " one", " node", " has", " this.")))
     for fault in FAULTS:
         yield f"{fault}:latest", _spoken(Talk((f"After {fault},", " whole.")))
     yield "all-minilm:latest", [("model", _gguf.embedder()), ("license", LICENSE), ("params", b'{"num_ctx":256}')]
@@ -106,3 +116,25 @@ def _blob(store: Path, kind: str, data: bytes) -> dict[str, object]:
 
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def give(node: str, name: str, edition: str) -> None:
+    """Puts a model of the registry into a node's own store, under another name, as somebody who brings it by hand."""
+    container = node_container(node)
+    if not running(container):
+        raise WorldError(f"{node} is not running; world.py status shows what is")
+    source, target = (LIBRARY / one.replace(":", "/") for one in (_tagged(edition), _tagged(name)))
+    if not (FOLDER / source).is_file():
+        raise WorldError(f"the world has no model {edition}; see models() in {Path(__file__).name}")
+    manifest = json.loads((FOLDER / source).read_text())
+    blobs = [Path("blobs", one["digest"].replace(":", "-")) for one in (manifest["config"], *manifest["layers"])]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for inside, path in [*((one, one) for one in blobs), (target, source)]:  # the manifest last
+            archive.add(FOLDER / path, str(inside))
+    script = f"mkdir -p {NODE_STORE} && tar -xf - -C {NODE_STORE} && chown -R --reference={NODE_STORE} {NODE_STORE}"
+    docker("exec", "-i", container, "sh", "-c", script, stdin=packed.getvalue())
+
+
+def _tagged(name: str) -> str:
+    return name if ":" in name else f"{name}:latest"

@@ -14,7 +14,7 @@ from io import BytesIO
 import _host
 from _build import Builder
 from _engine import docker, inspect, labelled, run, systemd_options
-from _settings import LABEL, NETWORK, WorldError, node_container, say, step
+from _settings import DARK, LABEL, NETWORK, WorldError, node_container, say, step
 
 SYSTEMS = {"trixie": "node-trixie", "bookworm": "node-bookworm", "redhat": "node-redhat"}
 BOOT_SECONDS = 120
@@ -164,3 +164,18 @@ def remove(name: str) -> None:
     container = node_container(name)
     docker("rm", "-f", "-v", container, check=False)
     docker("volume", "rm", "-f", f"{container}-docker", f"{container}-containerd", check=False)
+
+
+def cut(name: str) -> None:
+    """Takes every way out from a node: it reaches nothing but the other nodes that were cut."""
+    container = node_container(name)
+    found = inspect("container", container)
+    if not found:
+        raise WorldError(f"there is no node {name}; world.py status shows what is")
+    if DARK not in labelled("network"):
+        docker("network", "create", "--internal", "--label", LABEL, DARK)
+    networks = found["NetworkSettings"]["Networks"]
+    if DARK not in networks:
+        docker("network", "connect", DARK, container)
+    for network in networks.keys() - {DARK}:
+        docker("network", "disconnect", network, container)

@@ -35,6 +35,7 @@ RELEASES = release_data(os.environ, REPO.parent / "shared" / "dify-releases", FE
 
 LABEL = "llmops.world=1"
 NETWORK = "llmops-world"
+DARK = "llmops-dark"  # for nodes without a way out
 UPSTREAM = "llmops-upstream"
 REGISTRY_VOLUME = "llmops-registry"
 CODENAMES = ("trixie", "bookworm")

@@ -57,6 +57,7 @@ def test_every_blob_is_what_its_manifest_says(store: Path) -> None:
 def test_the_models_that_others_count_on_are_there(store: Path) -> None:
     found = manifests(store)
     wanted = {"deepseek-r1:1.5b", "all-minilm:latest", "talker:latest", "bulky:latest", "moving:latest", "moving:next"}
+    wanted |= {"speak:latest", "lone:latest", *(f"speak:{edition}" for edition in _models.EDITIONS)}
     assert wanted | {f"{fault}:latest" for fault in _models.FAULTS} == set(found)
     assert 150_000_000 < layers(found["bulky:latest"])["model"]["size"] < 170_000_000
 

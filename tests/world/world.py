@@ -159,6 +159,19 @@ def switch(options: argparse.Namespace) -> None:
     print(json.dumps(_switch.switch(options.node, options.service, options.setting), indent=2))
 
 
+def model(options: argparse.Namespace) -> None:
+    for text in options.model:
+        name, separator, edition = text.partition("=")
+        if not separator:
+            raise WorldError(f"{text!r} is not NAME=EDITION, as in speak=speak:first")
+        _models.give(options.node, name, edition)
+
+
+def cut(options: argparse.Namespace) -> None:
+    for name in options.node:
+        _nodes.cut(name)
+
+
 def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="world.py", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -199,6 +212,11 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("node")
     made.add_argument("service")
     made.add_argument("setting", nargs="*", metavar="KEY=VALUE")
+    made = command(model, "put a model of the registry into a node's own store, under a name")
+    made.add_argument("node")
+    made.add_argument("model", nargs="+", metavar="NAME=EDITION")
+    made = command(cut, "take every way out from nodes; they reach only each other")
+    made.add_argument("node", nargs="+")
     return parser
 
 
