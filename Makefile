@@ -135,7 +135,7 @@ upgrade-long: upgraded ## the same over seven releases and in use: all that can 
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo
 
-test: $(READY) ## everything that CI runs
+test: $(READY) ## everything that CI runs, two stages at a time (LANES=1: one)
 	tools/stages test
 
 test-long: $(READY) ## test, longer scenarios, other Pythons, the bench, and the demo of six releases

@@ -88,7 +88,8 @@ def _require(programs: tuple[str, ...]) -> None:
         raise WorldError(f"This machine lacks {wanted}. Run `sudo apt-get install -y {wanted}` and try again.")
     say(f"installing {wanted} on this machine")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
+    # Another stage may be installing, too.
+    install = ["apt-get", "-o", "DPkg::Lock::Timeout=600", "install", "-y", "--no-install-recommends", *missing]
     if subprocess.run(install, capture_output=True, check=False, env=quiet).returncode:
         run("apt-get", "update", env=quiet)
         run(*install, env=quiet)

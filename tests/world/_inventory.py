@@ -35,5 +35,8 @@ def text() -> str:
 
 
 def write() -> None:
+    """Whole or not at all: a playbook of another scenario may read it at this moment."""
     STATE.mkdir(parents=True, exist_ok=True)
-    INVENTORY.write_text(text())
+    fresh = INVENTORY.with_suffix(".new")
+    fresh.write_text(text())
+    fresh.replace(INVENTORY)
