@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What a gateway knows about its nodes, and how that changes. Pure.
+
+A node is C({address, port, parallel, models: {name: digest}, state: ready | drained}), under its name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import canonical
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName
+
+__all__ = [
+    "DRAINED",
+    "READY",
+    "StateError",
+    "allowed",
+    "introduced",
+    "other_digests",
+    "record",
+    "with_state",
+    "without",
+]
+
+READY = "ready"
+DRAINED = "drained"
+ANY_DIGEST = "any"
+
+Node = dict[str, Any]
+Nodes = dict[str, Node]
+
+
+class StateError(ValueError):
+    """What was given cannot be; the text is a sentence for an operator."""
+
+
+def record(given: Mapping[str, Any]) -> Node:
+    """A node as it was given, with the names of its models made the same.
+
+    Raises:
+        StateError: HAProxy could not be told so.
+    """
+    name, address = str(given["name"]), str(given["address"])
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        raise StateError(f"{name!r} cannot be the name of a node at the gateway: letters, digits and _.- only.")
+    if not _is_address(address):
+        raise StateError(f"The address of {name}, {address!r}, is neither an IP address nor a host's name.")
+    if not 0 < int(given["port"]) < 65536:
+        raise StateError(f"The port of {name}, {given['port']}, is none.")
+    models = {}
+    for model, digest in given["models"].items():
+        try:
+            models[canonical(str(model))] = str(digest).lower().replace("sha256:", "")
+        except BadName as exc:
+            raise StateError(f"{name}: {exc}") from exc
+    return {
+        "address": address,
+        "port": int(given["port"]),
+        "parallel": max(int(given["parallel"]), 1),
+        "models": dict(sorted(models.items())),
+    }
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text) is not None
+    return True
+
+
+def introduced(nodes: Mapping[str, Node], records: Mapping[str, Node]) -> Nodes:
+    """Nodes as they can be reached for a proof: at the new address, with nothing passed to them that was not before."""
+    made: Nodes = dict(nodes)
+    for name, new in records.items():
+        old = nodes.get(name)
+        if old is None:
+            made[name] = {**new, "models": {}, "state": DRAINED}
+        elif (old["address"], old["port"]) == (new["address"], new["port"]):
+            made[name] = {**old, "parallel": new["parallel"]}
+        else:
+            made[name] = {**old, **new, "models": old["models"], "state": DRAINED}
+    return made
+
+
+def with_state(nodes: Mapping[str, Node], names: Iterable[str], state: str) -> Nodes:
+    chosen = set(names)
+    return {name: {**node, "state": state} if name in chosen else node for name, node in nodes.items()}
+
+
+def without(nodes: Mapping[str, Node], names: Iterable[str]) -> Nodes:
+    gone = set(names)
+    return {name: node for name, node in nodes.items() if name not in gone}
+
+
+def allowed(models: Mapping[str, str], digests: Mapping[str, Any]) -> dict[str, str]:
+    """The models of a node that calls may be passed to, where an operator has named the one digest that they go to."""
+    chosen = _chosen(digests)
+    return {model: digest for model, digest in models.items() if chosen.get(model, ANY_DIGEST) in (ANY_DIGEST, digest)}
+
+
+def other_digests(nodes: Mapping[str, Node], name: str, models: Mapping[str, str], digests: Mapping[str, Any]) -> str:
+    """A sentence where a node has another model under a name that calls are spread by; empty where it has not."""
+    chosen = _chosen(digests)
+    for model, digest in models.items():
+        if model in chosen:
+            continue
+        for other in sorted(nodes):
+            known = nodes[other]["models"].get(model, digest)
+            if other != name and known != digest:
+                return (
+                    f"{name} has another {model} than {other}: {digest[:12]}, not {known[:12]}. Calls would be "
+                    "answered by one or the other. Pull the same on both, or set gateway_digests to the digest that "
+                    f"is wanted, or to any: {{{model}: any}}."
+                )
+    return ""
+
+
+def _chosen(digests: Mapping[str, Any]) -> dict[str, str]:
+    """Raises: StateError."""
+    try:
+        return {canonical(str(model)): str(digest).lower().replace("sha256:", "") for model, digest in digests.items()}
+    except BadName as exc:
+        raise StateError(f"gateway_digests: {exc}") from exc
