@@ -22,7 +22,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit monitoring pythons images gates docs-lint build sanity engine world world-down \
-	molecule node nodes scenarios console traces traces-long models models-long upgrade upgrade-long demo-matrix test test-long bench demo demo-down clean
+	molecule node nodes scenarios console traces traces-long models models-long upgrade upgrade-long fleet-nodes fleet fleet-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +131,15 @@ upgrade-long: upgraded ## the same over seven releases and in use: all that can 
 	pytest tests/scenarios/upgrade --ignore=tests/scenarios/upgrade/test_service.py -m "not short"
 	$(MAKE) upgraded
 	pytest tests/scenarios/upgrade/test_service.py
+
+fleet-nodes: engine # those of Molecule's scenario fleet; where they are there already, they are left as they are
+	docker container inspect llmops-fhub1 >/dev/null 2>&1 || molecule converge --scenario-name fleet
+
+fleet: fleet-nodes ## on the nodes of Molecule's scenario fleet: refusals, rollouts in use, a node that dies
+	pytest tests/scenarios/fleet -m "not long"
+
+fleet-long: fleet-nodes ## the same killed half-way, --check and --limit, bytes for 1, 2 and 4 nodes, a site without a way out
+	pytest tests/scenarios/fleet -m long
 
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo

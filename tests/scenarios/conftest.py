@@ -8,7 +8,7 @@ import sys
 import pytest
 
 # What they assert is told as a test's own assertions are.
-pytest.register_assert_rewrite("killing", "node", "people", "rows", "seed", "state")
+pytest.register_assert_rewrite("fleet", "killing", "node", "people", "rows", "seed", "state")
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 

@@ -1,0 +1,48 @@
+"""A new version on a fleet in use: twenty streams at a time through the gateway, and none of them notices anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fleet
+import pytest
+from fleet import BROKEN, CANARIES, NEW, OLD, OLLAMA, finished, play
+from load import Load
+
+STREAMS = 20
+
+
+@pytest.fixture(scope="module")
+def people(current: str) -> Iterator[Load]:
+    """They are there all the time, whatever becomes of the rollout."""
+    if current != OLD:
+        finished()
+    with Load(fleet.gateway(), "talker", streams=STREAMS, predict=100) as load:
+        yield load
+    assert load.total.lost == 0, load.total.told()
+    assert load.total.finished > 2 * STREAMS, load.total.told()
+
+
+def none_lost(people: Load) -> None:
+    assert people.total.lost == 0, people.total.told()
+
+
+def test_a_canary_that_does_not_start_stops_the_rollout(people: Load) -> None:
+    before = {node: fleet.server(node) for node in OLLAMA if node not in CANARIES}
+    run = play(ollama_version=BROKEN)
+    assert run.status != 0
+    for word in (*CANARIES, BROKEN, "told not to start"):  # the server's own last words
+        assert word in run.message, run.message
+    for node in before:
+        assert node in run.message, f"{node} was not reached, and is not named: {run.message}"
+    assert fleet.versions() == dict.fromkeys(OLLAMA, OLD)
+    assert {node: fleet.server(node) for node in before} == before
+    fleet.wait_until_all_answer(20)  # the old version is back, and back in service
+    none_lost(people)
+
+
+def test_the_next_run_takes_the_fleet_to_a_good_version(people: Load) -> None:
+    finished(ollama_version=NEW)
+    assert fleet.versions() == dict.fromkeys(OLLAMA, NEW)
+    fleet.wait_until_all_answer(20)
+    none_lost(people)

@@ -1,0 +1,70 @@
+"""A node that dies with calls on it costs these calls and no others."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import fleet
+import pytest
+from fleet import CHECK_INTERVAL, OLLAMA, PARALLEL, refused
+from load import Load
+
+VICTIM = "fcpu1"
+OTHERS = set(OLLAMA) - {VICTIM}
+# A check that fails takes a second to do so, and has to fail twice.
+NOTICED = 3 * CHECK_INTERVAL
+
+
+class Killed(NamedTuple):
+    load: Load
+    moment: float
+
+
+def control(*command: str) -> None:
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def killed(current: str) -> Iterator[Killed]:
+    """Twenty streams at a time, and a node that is switched off under them; what became of them is in the load."""
+    fleet.wait_until_all_answer()
+    with Load(fleet.gateway(), "talker", streams=20, predict=400) as load:
+        end = time.monotonic() + 60
+        while load.running()[VICTIM] < PARALLEL:
+            assert time.monotonic() < end, load.running()
+            time.sleep(0.02)
+        moment = time.monotonic()
+        control("docker", "kill", f"llmops-{VICTIM}")
+        load.wait(20)
+    yield Killed(load, moment)
+    control("docker", "start", f"llmops-{VICTIM}")
+    fleet.wait_until_all_answer(120)
+
+
+def test_only_the_calls_on_it_are_lost(killed: Killed) -> None:
+    total = killed.load.total
+    assert 0 < total.lost <= PARALLEL, total.told()
+    assert sum(total.nodes[node].get("broken", 0) for node in OTHERS) == 0, total.told()
+
+
+def test_new_calls_go_elsewhere(killed: Killed) -> None:
+    later = killed.load.since(killed.moment + NOTICED)
+    assert later.lost == 0, later.told()
+    assert set(later.nodes) == OTHERS, later.told()
+    assert later.finished > 20, later.told()
+
+
+def test_the_table_says_so(killed: Killed, current: str) -> None:
+    rows = fleet.report(ollama_version=current, stack_skip_unreachable=True)
+    assert rows[VICTIM]["gateway"] == "down"
+    assert {rows[node]["gateway"] for node in OTHERS} == {"ready"}
+
+
+def test_a_run_is_refused_without_it(killed: Killed, current: str) -> None:
+    before = {node: fleet.server(node) for node in OTHERS}
+    run = refused(VICTIM, "cannot be reached", "stack_skip_unreachable", ollama_version=current)
+    assert not fleet.changed(run)
+    assert {node: fleet.server(node) for node in OTHERS} == before
