@@ -10,6 +10,7 @@ WORLD := python3 tests/world/world.py
 SCENARIO ?= default
 DIFY_VERSION ?= 1.12.1
 OTEL ?=
+FLEET ?= 20
 FURTHER := $(addprefix --dify=,1.9.2 1.10.1 1.11.4 1.12.0 1.13.3 1.14.1 1.14.2)
 DEMO_SOURCE ?= auto
 DEMO_PORT ?= 8080
@@ -150,11 +151,12 @@ test: $(READY) ## everything that CI runs, two stages at a time (LANES=1: one)
 test-long: $(READY) ## test, longer scenarios, other Pythons, the bench, and the demo of six releases
 	tools/stages test-long
 
-bench: node ## a no-op run beside geerlingguy.docker, the digest check beside sha256sum, a watched call, an upgrade in use
+bench: node ## a no-op run beside geerlingguy.docker, sha256sum, a watched call, an upgrade in use, a fleet (FLEET=20)
 	python tests/bench/bench.py
 	python tests/bench/digest.py
 	python tests/bench/hook.py
 	LLMOPS_NODE=bench1 python tests/bench/upgrade.py
+	FLEET=$(FLEET) python tests/bench/fleet.py
 
 demo: $(READY) ## a running Dify on http://127.0.0.1:8080, each of its model calls on http://127.0.0.1:6006
 	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) DEMO_TRACES=$(DEMO_TRACES) \

@@ -28,20 +28,20 @@ BUDGET_HEALTH = 2.0
 
 
 def play(playbook: pathlib.Path, *options: str, **environment: str) -> dict[str, Any]:
+    """One run of a playbook on the node of Molecule's default scenario."""
+    return run(playbook, *(f"--inventory={path}" for path in INVENTORIES), f"--limit={NODE}", *options, **environment)
+
+
+def run(playbook: pathlib.Path, *options: str, **environment: str) -> dict[str, Any]:
     """One run of a playbook: what the callback counted, and the wall clock around the whole command."""
+    BUILD.mkdir(parents=True, exist_ok=True)
     result = BUILD / "result.json"
     result.unlink(missing_ok=True)
     log = BUILD / f"{playbook.stem}.log"
     started = time.monotonic()
     with log.open("ab") as out:
         subprocess.call(
-            [
-                "ansible-playbook",
-                *(f"--inventory={path}" for path in INVENTORIES),
-                f"--limit={NODE}",
-                *options,
-                str(playbook),
-            ],
+            ["ansible-playbook", *options, str(playbook)],
             cwd=ROOT,
             stdout=out,
             stderr=subprocess.STDOUT,

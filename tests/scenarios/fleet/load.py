@@ -185,11 +185,11 @@ class Load:
 
     def wait(self, seconds: float = 0.0) -> None:
         """Let so many seconds pass; without a number, until the last call of a limited load is over."""
-        until = time.monotonic() + seconds if seconds else float("inf")
-        while time.monotonic() < until and not self.stopping.is_set():
-            if not any(thread.is_alive() for thread in self.threads):
-                return
-            self.stopping.wait(min(0.1, max(0.0, until - time.monotonic())))
+        if seconds:
+            self.stopping.wait(seconds)
+        for thread in () if seconds else self.threads:
+            while thread.is_alive() and not self.stopping.is_set():
+                thread.join(0.1)
 
     # -- what was noticed
 
