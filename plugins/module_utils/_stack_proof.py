@@ -1,0 +1,182 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""What the gateway is told about a batch of Ollama hosts, and whether the run may go on after it. Pure.
+
+Host variables are C(hostvars), in which tasks of this run have left what they found: C(__ollama_models) the proof of
+role ollama, C(__stack_listed) what the server of a host lists where that role failed, and C(__stack_failure) why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, canonical, listed
+
+__all__ = ["addresses", "announcement", "records", "verdict"]
+
+_PORT = 11434
+_EVERYWHERE = ("0.0.0.0", "::", "[::]", "auto", "")  # noqa: S104 - compared, not bound
+_AGAIN = "Correct the cause and run the same command again: it goes on with what is left."
+
+
+# -- where hosts are -------------------------------------------------------------------------------------------------
+
+
+def addresses(hostvars: Vars, hosts: Iterable[str], variable: str = "") -> list[str]:
+    """Where other hosts see these come from: a variable of theirs or C(ansible_host), as addresses."""
+    found: list[str] = []
+    for host in hosts:
+        seen = hostvars[host]
+        found += _resolved(str((seen.get(variable) if variable else "") or seen.get("ansible_host") or host))
+    return list(dict.fromkeys(found))
+
+
+def _resolved(name: str) -> list[str]:
+    """Firewalls know no names. One that nobody resolves is left, for the roles to refuse it in their words."""
+    try:
+        return [str(ipaddress.ip_address(name.strip("[]")))]
+    except ValueError:
+        pass
+    try:
+        return sorted({str(one[4][0]) for one in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
+    except OSError:
+        return [name]
+
+
+# -- what the gateway is told ----------------------------------------------------------------------------------------
+
+
+def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str, Any]]:
+    """One for each host whose server was asked in this run, with the models that it has as they should be."""
+    found = []
+    for host in hosts:
+        seen = hostvars[host]
+        models = _models(seen)
+        if models is None:
+            continue
+        found.append(
+            {
+                "name": host,
+                **_place(seen, host, gateway),
+                "parallel": int(seen.get("ollama_num_parallel") or 0),
+                "models": models,
+            }
+        )
+    return found
+
+
+def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
+    """Nothing where nobody asked this server; of a failed host, what it lists and should have."""
+    wanted = {canonical(str(name)) for name in seen.get("ollama_models") or ()}
+    for result in (seen.get("__ollama_models"), seen.get("__stack_listed")):
+        if isinstance(result, Mapping) and isinstance(result.get("models"), (list, tuple)):
+            return {
+                canonical(str(model["name"])): str(model["digest"])
+                for model in result["models"]
+                if model.get("digest") and not model.get("error") and canonical(str(model["name"])) in wanted
+            }
+    return None if wanted else {}
+
+
+def _place(seen: Mapping[str, Any], host: str, gateway: str) -> dict[str, Any]:
+    """How the gateway reaches it: as C(ollama_url) says it, or where it listens."""
+    port = int(seen.get("ollama_port") or _PORT)
+    plan = seen.get("__ollama_plan") or {}
+    bind = str(plan.get("bind") or "").strip("[]")
+    if host == gateway:
+        return {"address": "127.0.0.1" if bind in _EVERYWHERE or plan.get("loopback") else bind, "port": port}
+    if seen.get("ollama_url"):
+        url = urlsplit(str(seen["ollama_url"]))
+        return {"address": url.hostname or host, "port": url.port or (443 if url.scheme == "https" else 80)}
+    if bind not in _EVERYWHERE and not plan.get("loopback"):
+        return {"address": bind, "port": port}
+    return {"address": str(seen.get("ansible_host") or host), "port": port}
+
+
+# -- what is said ----------------------------------------------------------------------------------------------------
+
+
+def announcement(plan: Mapping[str, Any], host: str) -> str:
+    """Said before a batch, as nobody may be left after it to say what was not reached."""
+    number, batch, later = _where(plan, host)
+    who = "they have proved themselves" if len(batch) > 1 else "it has proved itself"
+    after = f" Untouched until {who}: {', '.join(later)}." if later else ""
+    return f"Batch {number} of {len(plan['batches'])}: {', '.join(batch)}.{after}"
+
+
+def verdict(
+    hostvars: Vars, plan: Mapping[str, Any], alive: Sequence[str], gateway: str = "", proof: Any = None
+) -> dict[str, Any]:
+    """Whether the run may go on after a batch.
+
+    Args:
+        hostvars: see above.
+        plan: what C(rollout) returned.
+        alive: the hosts of the batch that can still be reached.
+        gateway: the host of the gateway, if there is one.
+        proof: the result of M(llmops.stack.gateway_nodes) for the batch; nothing where it was not asked.
+
+    Returns:
+        C(failed) are the hosts with the reason of each, C(speaker) is the host that fails for those that cannot, and
+        C(message) says it all; empty where everything is well.
+    """
+    _number, batch, later = _where(plan, alive[0]) if plan else (1, list(alive), [])
+    answer, trouble = _answer(proof, gateway)
+    nodes, unproved = answer.get("nodes") or {}, answer.get("unproved") or {}
+    failed: dict[str, str] = {}
+    for host in batch:
+        reason = str(hostvars[host].get("__stack_failure") or "")
+        if host not in alive:
+            reason = "it could not be reached any more, in the middle of its changes."
+        elif not reason and answer:
+            known = "" if host in nodes else f"the gateway on {gateway} does not know it after it was told."
+            reason = str(unproved.get(host) or known)
+        if reason:
+            failed[host] = f"{_ended(reason)}{_service(nodes.get(host))}"
+    if not failed and not trouble:
+        return {"failed": {}, "speaker": "", "message": ""}
+    speaker = next((host for host in alive if host in failed), alive[0])
+    return {"failed": failed, "speaker": speaker, "message": _message(failed, trouble, batch, later)}
+
+
+def _where(plan: Mapping[str, Any], host: str) -> tuple[int, list[str], list[str]]:
+    """Number and hosts of the batch that a host is in, and the hosts that come after it."""
+    batches = plan["batches"]
+    index = next(number for number, batch in enumerate(batches) if host in batch)
+    return index + 1, list(batches[index]), [name for batch in batches[index + 1 :] for name in batch]
+
+
+def _answer(proof: Any, gateway: str) -> tuple[Mapping[str, Any], str]:
+    if not isinstance(proof, Mapping) or proof.get("skipped"):
+        return {}, ""
+    if proof.get("unreachable") or not isinstance(proof.get("nodes"), Mapping):
+        said = str(proof.get("msg") or "it gave no reason").removeprefix("Task failed: ")
+        return {}, f"The gateway on {gateway} could not be asked for a proof: {_ended(said)}"
+    return proof, ""
+
+
+def _service(node: Mapping[str, Any] | None) -> str:
+    if node is None:
+        return ""
+    return " The gateway " + ("has it in service." if node.get("state") == "ready" else "sends it no calls.")
+
+
+def _message(failed: Mapping[str, str], trouble: str, batch: list[str], later: list[str]) -> str:
+    well = [host for host in batch if host not in failed]
+    parts = [f"{host}: {reason.removeprefix(f'{host}: ')}" for host, reason in failed.items()]
+    parts += [trouble] if trouble else []
+    parts += [f"Done: {listed(well)}."] if well and not trouble else []
+    parts += [f"Not reached and untouched: {listed(later)}." if later else "No other Ollama host was left."]
+    return " ".join([*parts, _AGAIN])
+
+
+def _ended(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
