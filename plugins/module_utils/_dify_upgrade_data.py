@@ -130,9 +130,10 @@ def prove(ctx: Context) -> None:
     """The new release, before the doors open: the same data, every part well, a chat where there is an app for it. Its
     workers come last, because they begin to work at once."""
     known = [one for one in services_of_new(ctx) if one not in WORKERS]
+    ctx.meanwhile(lambda: demand_plugins(ctx))
     demand_health(ctx, ctx.new, ctx.options.health_deadline, known)
-    demand_plugins(ctx)
     _demand_the_same_data(ctx)
+    ctx.catch_up()
     start_workers(ctx)
     demand_closed(ctx)
 
