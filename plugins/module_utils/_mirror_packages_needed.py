@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""Which packages of Docker, NVIDIA and the distribution the hosts of an inventory install. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import ARCHITECTURES
+
+__all__ = ["package_needs"]
+
+_DEBIAN = ("debian", "ubuntu")
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_DOCKER = ["containerd.io", "docker-ce", "docker-ce-cli", "docker-compose-plugin"]
+_NVIDIA = [
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+    "nvidia-container-toolkit",
+    "nvidia-container-toolkit-base",
+]
+# What the roles install from the distribution itself, by what a host is to be.
+_DISTRIBUTION = {
+    "dify": ["ca-certificates", "iptables", "python3-requests", "python3-yaml"],
+    "ollama": ["ca-certificates", "nftables", "python3-requests", "zstd"],
+    "gateway": ["ca-certificates", "haproxy", "nftables", "python3-requests"],
+}
+_DISTRIBUTION_DOCKER = ["docker.io", "docker-compose", "iptables"]
+
+
+class Asked(Protocol):
+    """What is known about the hosts: see C(_mirror_needs)."""
+
+    hosts: dict[str, list[str]]
+    settings: Mapping[str, Any]
+    notes: list[str]
+
+    def value(self, host: str, name: str) -> Any: ...
+
+    def given(self, host: str, name: str) -> bool: ...
+
+    def facts(self, host: str) -> Mapping[str, Any]: ...
+
+    def architectures(self, host: str) -> list[str]: ...
+
+
+class System(NamedTuple):
+    base: str  # the distribution whose packages fit
+    release: str  # codename of a Debian or Ubuntu, major version of the others
+    arch: str
+
+    @property
+    def shown(self) -> str:
+        return f"{self.base} {self.release} on {self.arch}"
+
+
+def package_needs(asked: Asked) -> list[dict[str, Any]]:
+    found = []
+    unseen = []
+    for host in dict.fromkeys(name for names in asked.hosts.values() for name in names):
+        systems = _systems(asked, host)
+        if not systems:
+            unseen.append(host)
+        kinds = [kind for kind, names in asked.hosts.items() if host in names]
+        for system in systems:
+            found += _of_host(asked, host, kinds, system)
+    if unseen:
+        asked.notes.append(
+            f"Which packages {', '.join(unseen)} will install is not known, because this run has not looked at "
+            f"{'it' if len(unseen) == 1 else 'them'}. Let the run reach those hosts, or name their systems in "
+            "mirror_systems, such as [debian/trixie]."
+        )
+    return found
+
+
+def _systems(asked: Asked, host: str) -> list[System]:
+    seen = asked.facts(host).get("os") or {}
+    if seen.get("arch") in ARCHITECTURES:
+        base = str(seen.get("base") or seen.get("distribution") or "")
+        release = str(seen.get("codename") if base in _DEBIAN else seen.get("major"))
+        return [System(base, release, ARCHITECTURES[seen["arch"]])]
+    named = []
+    for text in asked.settings.get("systems") or []:
+        match = re.fullmatch(r"([a-z]+)[/ ]([a-z0-9]+)", str(text))
+        if match:
+            named += [System(match[1], match[2], arch) for arch in asked.architectures(host)]
+        else:
+            asked.notes.append(f"mirror_systems: {text!r} is no system: write distribution/release, as debian/trixie.")
+    return named
+
+
+def _of_host(asked: Asked, host: str, kinds: Iterable[str], system: System) -> list[dict[str, Any]]:
+    kinds = list(kinds)
+    runs_docker = "dify" in kinds or ("ollama" in kinds and asked.value(host, "ollama_install") == "container")
+    source = str(asked.value(host, "docker_source") or "docker")
+    found = []
+    wanted = {name for kind in kinds for name in _DISTRIBUTION.get(kind, ())}
+    if runs_docker and source == "docker" and not asked.given(host, "docker_repo_url"):
+        found.append(_docker(asked, host, system))
+    if runs_docker and source == "distro":
+        wanted.update(_DISTRIBUTION_DOCKER)
+    if runs_docker and source != "none" and _nvidia_wanted(asked, host):
+        found.append(_nvidia(host, system))
+    if system.base in _DEBIAN and wanted:
+        more = {"base": system.base, "suite": system.release, "packages": sorted(wanted)}
+        found.append(
+            {
+                "kind": "packages",
+                "name": f"packages of {system.base} {system.release}: {' '.join(sorted(wanted))}",
+                "host": host,
+                "architectures": [system.arch],
+                **more,
+            }
+        )
+    return found
+
+
+def _docker(asked: Asked, host: str, system: System) -> dict[str, Any]:
+    path = f"docker-ce/linux/{system.base}"
+    channel = str(asked.value(host, "docker_repo_channel") or "stable")
+    need: dict[str, Any] = {
+        "kind": "repository",
+        "name": f"Docker's packages for {system.shown}",
+        "host": host,
+        "path": path,
+        "key": f"{path}/gpg",
+        "packages": _DOCKER,
+        "version": str(asked.value(host, "docker_version") or ""),
+    }
+    if system.base in _DEBIAN:
+        return {**need, "form": "deb", "suite": system.release, "component": channel, "arch": system.arch}
+    machine = _MACHINES[system.arch]
+    return {**need, "form": "rpm", "path": f"{path}/{system.release}/{machine}/{channel}", "arch": machine}
+
+
+def _nvidia(host: str, system: System) -> dict[str, Any]:
+    need: dict[str, Any] = {
+        "kind": "repository",
+        "name": f"NVIDIA's container toolkit for {system.arch}",
+        "host": host,
+        "key": "libnvidia-container/gpgkey",
+        "packages": _NVIDIA,
+        "version": "",
+    }
+    root = "libnvidia-container/stable"
+    if system.base in _DEBIAN:
+        return {
+            **need,
+            "form": "deb",
+            "path": f"{root}/deb/{system.arch}",
+            "suite": "/",
+            "component": "",
+            "arch": system.arch,
+        }
+    machine = _MACHINES[system.arch]
+    return {**need, "form": "rpm", "path": f"{root}/rpm/{machine}", "arch": machine}
+
+
+def _nvidia_wanted(asked: Asked, host: str) -> bool:
+    wanted = str(asked.value(host, "docker_nvidia")).lower()
+    if asked.given(host, "docker_nvidia_repo_url") or wanted not in ("true", "auto"):
+        return False
+    if wanted == "true":
+        return True
+    facts = asked.facts(host)
+    if not facts:
+        return str(asked.value(host, "ollama_gpu")) == "nvidia"
+    return any(gpu.get("vendor") == "nvidia" and gpu.get("driver") == "nvidia" for gpu in facts.get("gpus") or [])
