@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scenarios" / "fleet"))
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
+# Behind all others: the scenarios have a fleet.py, too.
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "scenarios" / "fleet"))
 
 import bench
-import fleet
 import fleet_child
+from ansible_collections.llmops.stack.tests.bench import fleet
 from ansible_collections.llmops.stack.tests.unit.servers.scripted import Reply, Request, Scripted, as_json
 
 
