@@ -24,6 +24,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_layout, 
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as ollama_facts
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_gpu import GpuFacts
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host, Runner, run_command
+from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_mirror import MirrorFacts
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import ports as port_owners
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
@@ -40,6 +41,7 @@ PACKAGES = (
     "docker.io", "docker-cli", "docker-compose", "docker-compose-v2", "docker-doc", "containerd", "runc",
     "moby-engine", "docker", "docker-client", "docker-common", "docker-latest", "docker-engine", "podman-docker",
     "nvidia-container-toolkit", "python3-apt", "python3-requests", "ca-certificates", "iptables", "apparmor",
+    "nginx", "docker-registry", "apt-cacher-ng", "skopeo",
 )  # fmt: skip
 PENDING_FILE = "run/llmops.stack/docker-pending"
 TREE_MARKER = ".llmops-tree"  # of the module file_tree
@@ -189,6 +191,7 @@ class StackFacts:
         ollama_port: int = 11434,
         ollama_user: str = "ollama",
         traceloop_home: str = "/opt/traceloop",
+        stack_mirror: str = "",
         deadline: float = 5.0,
         run: Runner = run_command,
     ) -> None:
@@ -200,11 +203,12 @@ class StackFacts:
         self.traceloop_home = traceloop_home
         self.deadline = deadline
         self.gpu = GpuFacts(self.host)
+        self.mirror = MirrorFacts(self.host, stack_mirror, deadline)
         self.ollama = ollama_facts.OllamaFacts(self.host, ollama_home, ollama_models_dir, ollama_port, ollama_user)
 
     def collect(self) -> dict[str, t.Any]:
         machine = self._os()
-        with ThreadPoolExecutor(max_workers=9) as pool:  # every line is one wait on a program or a socket
+        with ThreadPoolExecutor(max_workers=10) as pool:  # every line is one wait on a program or a socket
             packages = pool.submit(self._packages, machine["family"])
             units = pool.submit(self._units)
             daemon = pool.submit(self._ask_engine)
@@ -214,6 +218,7 @@ class StackFacts:
             table = pool.submit(self.ollama.table)
             smi = pool.submit(self.gpu.ask_smi)
             dockerd_version = pool.submit(self._dockerd_version)
+            mirror = pool.submit(self.mirror.ask)
         containers = daemon.result()["containers"]
         engine = self._engine(packages.result(), units.result(), daemon.result(), dockerd_version.result())
         return {
@@ -235,6 +240,7 @@ class StackFacts:
             "ollama": self.ollama.describe(
                 ollama.result(), server.result(), table.result(), units.result(), containers
             ),
+            "mirror": self.mirror.describe(mirror.result(), machine["family"] == "Debian"),
             "traceloop": {"present": self.host.exists(os.path.join(self.traceloop_home, TREE_MARKER))},
         }
 

@@ -75,6 +75,12 @@ options:
     description: Directory that holds, or will hold, what makes model calls visible.
     type: path
     default: /opt/traceloop
+  stack_mirror:
+    description:
+      - Address of the host that everything comes from, asked once whether it answers and what it offers. Empty where
+        there is none.
+    type: str
+    default: ""
   deadline:
     description: Seconds that the engine and each program asked may take to answer.
     type: float
@@ -325,6 +331,15 @@ ansible_facts:
               returned: always
               type: dict
               sample: {name: llmops-ollama-ollama-1, image: "ollama/ollama:0.32.15", running: true, stamp: 1f0c9a5b7d3e}
+        mirror:
+          description: >-
+            The mirror as the host sees it. C(url); C(error), a sentence where it cannot be used, and C(wrong) where that
+            is because of what O(stack_mirror) says; C(here), whether this host is the mirror; and C(apt), the C(path) of
+            the settings by which apt follows it, what is C(wanted) in it, and whether a change is C(due).
+          returned: always
+          type: dict
+          sample: {url: "http://mirror.internal", here: false, error: "", wrong: false,
+                   apt: {path: /etc/apt/apt.conf.d/99llmops-mirror, wanted: "", due: false}}
         traceloop:
           description: >-
             Key C(present), whether O(traceloop_home) is there and was made by M(llmops.stack.file_tree).
@@ -349,6 +364,7 @@ def main() -> None:
             "ollama_port": {"type": "int", "default": 11434},
             "ollama_user": {"type": "str", "default": "ollama"},
             "traceloop_home": {"type": "path", "default": "/opt/traceloop"},
+            "stack_mirror": {"type": "str", "default": ""},
             "deadline": {"type": "float", "default": 5.0},
         },
         supports_check_mode=True,

@@ -107,7 +107,15 @@ def test_roles_that_go_by_one_look_ask_for_the_same() -> None:
     found = [(path, one) for path in (ROOT / "roles").glob("*/tasks/*.yml") for one in looks(load(path) or [])]
     assert len(found) > 5
     for path, options in found:
-        expected = ["dify_home", "ollama_home", "ollama_models_dir", "ollama_port", "ollama_user", "traceloop_home"]
+        expected = [
+            "dify_home",
+            "ollama_home",
+            "ollama_models_dir",
+            "ollama_port",
+            "ollama_user",
+            "stack_mirror",
+            "traceloop_home",
+        ]
         assert sorted(options) == expected, path
         assert all(name in value for name, value in options.items()), path
 
