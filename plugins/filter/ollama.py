@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_fit import fit
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_fleet import asked, differing, offered
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import plan
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan_changes import changes
 
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"ollama_plan": plan, "ollama_changes": changes}
+        return {
+            "ollama_asked": asked,
+            "ollama_changes": changes,
+            "ollama_differing": differing,
+            "ollama_fit": fit,
+            "ollama_offered": offered,
+            "ollama_plan": plan,
+        }

@@ -65,6 +65,7 @@ class Response:
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         self.status = status
         self.headers = headers
+        self.body = body
         self.text = body.decode("utf-8", "replace")
 
     def json(self) -> Any:
@@ -209,7 +210,7 @@ class _Exchange:
             return item
         if isinstance(item, HttpError):
             raise item
-        kind = _classify(item)
+        kind = classify(item)
         if kind == "timeout_connect":
             raise HttpError(kind, self.url, self.connect, self.proxy) from item
         late = kind == "timeout_read"
@@ -266,7 +267,7 @@ def sse(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield event, "\n".join(data)
 
 
-def _classify(exc: BaseException) -> str:
+def classify(exc: BaseException) -> str:
     """The kind of a failure. requests wraps urllib3 wraps the socket, so the whole chain is looked at."""
     chain = list(_chain(exc))
     names = {type(one).__name__ for one in chain}

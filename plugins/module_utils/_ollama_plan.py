@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight as preflight
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_settings import settings
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import environment_lines
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
@@ -89,6 +90,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         if native
         else f"the image {image}",
     }
+    decided["lacking"] = _lacking(given["models"], facts)
     decided["unit"] = unit.state(given, facts["ollama"])
     decided["refusals"] = [
         *made["refusals"],
@@ -98,6 +100,20 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
     ]
     decided["warnings"] = preflight.warnings(facts, wanted)
     return decided
+
+
+def _lacking(models: Any, facts: Mapping[str, Any]) -> list[str]:
+    """Models of which not all files are there. What is none of a name, or no list, the preflight has words for."""
+    there = {_key(name) for name, seen in facts["ollama"]["store"]["models"].items() if seen["whole"]}
+    wanted = models if isinstance(models, list) else []
+    return [str(one) for one in wanted if _key(str(one)) not in there | {""}]
+
+
+def _key(name: str) -> str:
+    try:
+        return parse(name).key
+    except BadName:
+        return ""
 
 
 def _store(path: str, facts: Mapping[str, Any]) -> str:

@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 from urllib.parse import urljoin
 
-from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
+from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, Response
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name, is_host
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest, WeightlessError
 
@@ -42,30 +43,52 @@ def check_host(registry: str) -> None:
         )
 
 
-def manifest_of(name: Name, insecure: bool, proxy: str = "", no_proxy: str = "") -> Manifest:
+def manifest_of(name: Name, insecure: bool, proxy: str = "", no_proxy: str = "", client: Any = None) -> Manifest:
     """The manifest that the name's own host has for it.
 
     Raises:
         RegistryError: It cannot be had.
     """
     authorities = next((path for path in _AUTHORITIES if os.path.exists(path)), True)
-    client = Http(verify=authorities, proxy=proxy, no_proxy=no_proxy)
-    scheme = "http" if insecure else "https"
-    url = f"{scheme}://{name.host}/v2/{name.namespace}/{name.model}/manifests/{name.tag}"
-    for _hop in range(4):
-        try:
-            answer = client.request("GET", url, SECONDS, headers=_ACCEPT)
-        except HttpError as exc:
-            raise RegistryError(f"{exc}.") from exc
-        if answer.status not in (301, 302, 307, 308):
-            break
-        url = urljoin(url, answer.headers.get("Location", ""))
+    client = client or Http(verify=authorities, proxy=proxy, no_proxy=no_proxy)
+    answer = _ask(client, f"{_place(name, insecure)}/manifests/{name.tag}", _ACCEPT)
     if answer.status == 404:
         raise RegistryError(f"{name.host} has no model {name.namespace}/{name.model}:{name.tag}.", missing=True)
     if answer.status != 200:
         raise RegistryError(f"{name.host} answers HTTP {answer.status} to a question for {name.full}.")
     try:
-        return Manifest(answer.text.encode())
+        return Manifest(answer.body)
     except ValueError as exc:
         message = f"what {name.host} sends as the manifest of {name.full} {exc}."
         raise RegistryError(message, missing=isinstance(exc, WeightlessError)) from exc
+
+
+def first_bytes(name: Name, sha: str, start: int, count: int, insecure: bool, client: Any) -> bytes:
+    """A piece of a blob. A server that knows no ranges is read from the beginning, as far as that is needed.
+
+    Raises:
+        RegistryError: It cannot be had.
+    """
+    headers = {"Range": f"bytes={start}-{start + count - 1}"}
+    answer = _ask(client, f"{_place(name, insecure)}/blobs/sha256:{sha}", headers, limit=start + count)
+    if answer.status not in (200, 206):
+        raise RegistryError(
+            f"{name.host} answers HTTP {answer.status} to a question for blob {sha[:12]} of {name.full}."
+        )
+    return answer.body[start : start + count] if answer.status == 200 else answer.body[:count]
+
+
+def _place(name: Name, insecure: bool) -> str:
+    return f"{'http' if insecure else 'https'}://{name.host}/v2/{name.namespace}/{name.model}"
+
+
+def _ask(client: Any, url: str, headers: dict[str, str], **more: Any) -> Response:
+    for _hop in range(4):
+        try:
+            answer: Response = client.request("GET", url, SECONDS, headers=headers, **more)
+        except HttpError as exc:
+            raise RegistryError(f"{exc}.") from exc
+        if answer.status not in (301, 302, 303, 307, 308):
+            break
+        url = urljoin(url, answer.headers.get("Location", ""))
+    return answer

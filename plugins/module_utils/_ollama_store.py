@@ -36,6 +36,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import 
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _WEIGHTS = ("application/vnd.ollama.image.model", "application/vnd.ollama.image.tensor")
+_BESIDE = ("application/vnd.ollama.image.projector", "application/vnd.ollama.image.adapter")
 
 
 class StoreError(Exception):
@@ -84,10 +85,18 @@ class Manifest:
         self.sha = hashlib.sha256(raw).hexdigest()
         self.blobs = list({one.sha: one for one in self.layers}.values())
         self.size = sum(one.size for one in self.layers)
+        # Equal for the same model, also where a server wrote the manifest in its own way.
+        said = "\n".join(f"{one.sha} {one.size} {one.media_type}" for one in self.layers)
+        self.content = hashlib.sha256(said.encode()).hexdigest()[:12]
 
     def same_as(self, other: Manifest) -> bool:
         """Whether both are the same model. A pull writes its own JSON, so that the bytes may differ."""
         return self.sha == other.sha or self.layers == other.layers
+
+    @property
+    def weights(self) -> list[Blob]:
+        """What a server loads: the weights, and what lets them see or changes them."""
+        return [one for one in self.layers if one.media_type in (*_WEIGHTS, *_BESIDE)]
 
 
 def _blob(data: Any) -> Blob:

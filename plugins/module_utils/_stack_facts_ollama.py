@@ -16,7 +16,7 @@ import socket
 import time
 import typing as t
 
-from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout, _stack_facts_store
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_systemd as systemd
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
@@ -154,6 +154,7 @@ class OllamaFacts:
             "running_env": systemd.masked({key: value for key, value in running.items() if TOLD.match(key)}),
             "user": self.user,
             "models_dir": self._models_dir(),
+            "store": _stack_facts_store.look(self.host.at(self.models_dir), self._manifests(self.models_dir)),
             "zstd": bool(self.host.which("zstd")),
             "nft": bool(self.host.which("nft")),
             "firewall": {

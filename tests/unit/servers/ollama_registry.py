@@ -88,6 +88,7 @@ class Registry:
         self.sent = 0  # bytes of blobs
         self.status = 0  # answer everything with this
         self.location = True  # a plain container registry sends none
+        self.ranges = True  # without, all of a blob comes, whatever part of it was asked for
         # The bytes of a blob, or of a range of it, become these.
         self.spoil: Callable[[bytes], bytes] = lambda data: data
         # After how many bytes the next blob breaks off; none where it is negative.
@@ -139,12 +140,13 @@ class Registry:
 
     def _send(self, handler: BaseHTTPRequestHandler, data: bytes, is_blob: bool) -> None:
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range", ""))
-        body = data[int(asked[1]) : int(asked[2]) + 1] if asked else data
-        handler.send_response(206 if asked else 200)
+        part = asked and self.ranges
+        body = data[int(asked[1]) : int(asked[2]) + 1] if asked and part else data
+        handler.send_response(206 if part else 200)
         handler.send_header("Content-Length", str(len(body)))
         if is_blob and self.location:
             handler.send_header("Location", handler.path)
-        if asked:
+        if asked and part:
             handler.send_header("Content-Range", f"bytes {asked[1]}-{asked[2]}/{len(data)}")
         handler.end_headers()
         if handler.command == "HEAD" or (is_blob and not asked):
