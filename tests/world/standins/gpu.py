@@ -7,6 +7,7 @@
 
     vendor  nvidia | amd              nothing: the GPU is taken away
     driver  <version>                 the kernel module's (580.95.05)
+    memory  <MiB>                     what its card has (16380, AMD 16368)
     smi     missing | mismatch        nvidia-smi is not there; it was updated, and the module was not
     uvm     false                     /dev/nvidia-uvm is missing
     kfd     false                     /dev/kfd is missing
@@ -56,7 +57,7 @@ if told.get("smi") == "mismatch":
 driver = str(told.get("driver", "580.95.05"))
 card = {
     "index": "0", "pci.bus_id": "00000000:01:00.0", "uuid": "GPU-6d0c1b52-9c1f-4f7e-8a44-3b1e5a7c2d10",
-    "name": "NVIDIA GeForce RTX 4060 Ti", "memory.total": "16380", "driver_version": driver, "compute_cap": "8.9",
+    "name": "NVIDIA GeForce RTX 4060 Ti", "memory.total": str(told.get("memory", 16380)), "driver_version": driver, "compute_cap": "8.9",
 }
 for argument in sys.argv[1:]:
     if argument.startswith("--query-gpu="):
@@ -81,6 +82,8 @@ def add(vendor: str, told: dict[str, Any]) -> None:
     slot, files = CARDS[vendor]
     subprocess.run(["mount", "-t", "tmpfs", "world-gpu", BUS], check=True)
     (BUS / slot).mkdir()
+    if vendor == "amd" and told.get("memory"):
+        files = {**files, "mem_info_vram_total": str(int(told["memory"]) * 1024 * 1024)}
     for name, text in files.items():
         (BUS / slot / name).write_text(text + "\n")
     (BUS / slot / "driver").symlink_to(f"../../../bus/pci/drivers/{'amdgpu' if vendor == 'amd' else vendor}")
