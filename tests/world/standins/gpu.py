@@ -57,7 +57,8 @@ if told.get("smi") == "mismatch":
 driver = str(told.get("driver", "580.95.05"))
 card = {
     "index": "0", "pci.bus_id": "00000000:01:00.0", "uuid": "GPU-6d0c1b52-9c1f-4f7e-8a44-3b1e5a7c2d10",
-    "name": "NVIDIA GeForce RTX 4060 Ti", "memory.total": str(told.get("memory", 16380)), "driver_version": driver, "compute_cap": "8.9",
+    "name": "NVIDIA GeForce RTX 4060 Ti", "memory.total": str(told.get("memory", 16380)), "driver_version": driver,
+    "compute_cap": "8.9",
 }
 for argument in sys.argv[1:]:
     if argument.startswith("--query-gpu="):
