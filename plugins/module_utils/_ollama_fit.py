@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # This module util is PRIVATE to the collection.
-"""Whether the models that a host lacks can run there, before anything of them is downloaded. Pure.
+"""Whether models can run on a host, before anything of them is downloaded or settings make them too large. Pure.
 
 Each model is judged alone: a server unloads one to make room for another. What it needs is compared with what the host
 has in all, not with what is free at the moment. An operator who names the kind of card with C(ollama_gpu) wants models
@@ -24,7 +24,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_memory import
 )
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 
-__all__ = ["fit"]
+__all__ = ["fit", "fit_present"]
 
 _MIB = 1024**2
 _ANYWAY = "ollama_fit: warn takes it as it is."
@@ -72,6 +72,22 @@ def fit(plan: Mapping[str, Any], facts: Mapping[str, Any], offers: Iterable[Mapp
     # What its source does not have is no question of room.
     refusals, said = (absent, unfit) if given.get("fit") == "warn" else (absent + unfit, [])
     return {"refusals": refusals, "warnings": said + warnings, "models": models}
+
+
+def fit_present(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What speaks against models that are there, with the context that is wanted now; C(refusals) and C(warnings)."""
+    mode = plan["given"].get("fit")
+    there = {_key(name): (name, seen) for name, seen in facts["ollama"]["store"]["models"].items() if seen["whole"]}
+    room = _room(plan["given"], facts, str(plan["gpu"]))
+    refusals: list[str] = []
+    warnings: list[str] = []
+    for wanted in plan["given"]["models"] if mode in ("refuse", "warn") else []:
+        if _key(str(wanted)) in there:
+            name, seen = there[_key(str(wanted))]
+            refused, warned = _judge(_needs({**seen, "name": name}, plan, room), room)
+            (refusals if mode == "refuse" else warnings).extend(refused)
+            warnings += warned
+    return {"refusals": refusals, "warnings": warnings}
 
 
 def _key(name: str) -> str:

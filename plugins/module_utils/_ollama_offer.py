@@ -12,7 +12,6 @@ weights by ranges; or a folder on this host that looks like a store.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any, Protocol
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_gguf as gguf
@@ -23,13 +22,18 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_registry impo
     first_bytes,
     manifest_of,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Blob, Manifest, Store
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import (
+    PARAMS,
+    Blob,
+    Manifest,
+    Store,
+    num_ctx_of,
+)
 
 __all__ = ["Folder", "Registry", "Source", "offer"]
 
 # How much of the weights is read before the next, longer look: mostly the shape stands before the vocabulary.
 _LOOKS = (64 * 1024, 1024**2, 8 * 1024**2, 32 * 1024**2)
-_PARAMS = "application/vnd.ollama.image.params"
 _LONGEST = 64 * 1024
 
 
@@ -101,18 +105,13 @@ def offer(source: Source, name: Name) -> dict[str, Any]:
 
 def _num_ctx(source: Source, name: Name, manifest: Manifest) -> int:
     """The context that its maker gave it, which wins over the server's own; 0 where there is none."""
-    blob = next((one for one in manifest.layers if one.media_type == _PARAMS and one.size <= _LONGEST), None)
+    blob = next((one for one in manifest.layers if one.media_type == PARAMS and one.size <= _LONGEST), None)
     if not blob:
         return 0
     data = source.read(name, blob, 0, blob.size)
     if hashlib.sha256(data).hexdigest() != blob.sha:
         raise RegistryError(f"the bytes of blob {blob.shown} are not those that its name promises. Repair the source.")
-    try:
-        params = json.loads(data)
-    except ValueError:
-        return 0
-    value = params.get("num_ctx") if isinstance(params, dict) else 0
-    return value if isinstance(value, int) and value > 0 else 0
+    return num_ctx_of(data)
 
 
 def _shape(source: Source, name: Name, manifest: Manifest) -> dict[str, Any]:

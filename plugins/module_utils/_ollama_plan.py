@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils import _ollama_fit as room
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight as preflight
@@ -92,13 +93,16 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
     }
     decided["lacking"] = _lacking(given["models"], facts)
     decided["unit"] = unit.state(given, facts["ollama"])
+    found = preflight.refusals(facts, wanted)
+    fit = {"refusals": [], "warnings": []} if made["refusals"] or found else room.fit_present(decided, facts)
     decided["refusals"] = [
         *made["refusals"],
-        *preflight.refusals(facts, wanted),
+        *found,
+        *fit["refusals"],
         *unit.refusals(given, facts["ollama"], decided),
         *metrics.refusals(given, facts),
     ]
-    decided["warnings"] = preflight.warnings(facts, wanted)
+    decided["warnings"] = [*preflight.warnings(facts, wanted), *fit["warnings"]]
     return decided
 
 

@@ -36,6 +36,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import 
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _WEIGHTS = ("application/vnd.ollama.image.model", "application/vnd.ollama.image.tensor")
+PARAMS = "application/vnd.ollama.image.params"
 _BESIDE = ("application/vnd.ollama.image.projector", "application/vnd.ollama.image.adapter")
 
 
@@ -105,6 +106,16 @@ def _blob(data: Any) -> Blob:
     if not found or not isinstance(size, int) or size < 0:
         raise ValueError("has a layer without a digest and a size")
     return Blob(found.group(1), size, str(data.get("mediaType", "")))
+
+
+def num_ctx_of(params: bytes) -> int:
+    """The context in the layer of a model's parameters, 0 where there is none."""
+    try:
+        said = json.loads(params)
+    except ValueError:
+        return 0
+    value = said.get("num_ctx") if isinstance(said, dict) else 0
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 class Found(NamedTuple):

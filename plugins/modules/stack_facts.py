@@ -306,13 +306,15 @@ ansible_facts:
                        mode: "0755", has_models: true, models: ["deepseek-r1:1.5b"], blocked: ""}
             store:
               description: >-
-                What lies in O(ollama_models_dir) at first sight, without a look into large files. C(models) by their
-                names, with C(digest) (of the manifest), C(content) (equal for the same model, also where a server wrote
-                its manifest anew) and C(whole) (all blobs are there in full length); C(blobs) of 1 MiB and more; and
-                C(partial), the bytes that an unfinished pull has brought, by blob.
+                What lies in O(ollama_models_dir) at first sight, without a look into large files but for their first
+                keys. C(models) by their names, with C(digest) (of the manifest), C(content) (equal for the same model,
+                also where a server wrote its manifest anew), C(whole) (all blobs are there in full length), C(weights)
+                (their bytes), C(num_ctx) and C(shape) (as M(llmops.stack.ollama_manifest) returns them); C(blobs) of 1
+                MiB and more; and C(partial), the bytes that an unfinished pull has brought, by blob.
               returned: always
               type: dict
-              sample: {models: {"deepseek-r1:1.5b": {digest: e0979632db5a, content: 0f0c4e1ab3d2, whole: true}},
+              sample: {models: {"deepseek-r1:1.5b": {digest: e0979632db5a, content: 0f0c4e1ab3d2, whole: true,
+                       weights: 1117320512, num_ctx: 0, shape: {architecture: qwen2, block_count: 28}}},
                        blobs: [aabd4debf0c8], partial: {}}
             zstd:
               description: Whether the program C(zstd) is there.

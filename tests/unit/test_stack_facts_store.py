@@ -5,14 +5,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import sys
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import PARAMS, Manifest
 from ansible_collections.llmops.stack.tests.unit.machine import Machine
 from ansible_collections.llmops.stack.tests.unit.servers.ollama_registry import Models
 from ansible_collections.llmops.stack.tests.unit.test_ollama_plan import decided
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "world"))
+
+import _gguf
 
 STORE = "usr/share/ollama/.ollama/models"
 MIB = 1024**2
@@ -37,12 +43,20 @@ def test_nothing(tmp_path: pathlib.Path) -> None:
 
 def test_models_that_are_there(tmp_path: pathlib.Path) -> None:
     machine, models = stored(tmp_path)
-    digest = models.put("talk:latest", bytes(MIB))
+    weights = _gguf.talker(_gguf.Talk((" One", " two"), context=8192))
+    digest = models.put("talk:latest", weights)
     models.put("hf.co/me/x:q4", b"small")
     facts = machine.facts()
     seen = facts["ollama"]["store"]
     content = Manifest(models.manifest_path("talk:latest").read_bytes()).content
-    assert seen["models"]["talk:latest"] == {"digest": digest, "content": content, "whole": True}
+    assert seen["models"]["talk:latest"] == {
+        "digest": digest, "content": content, "whole": True, "weights": len(weights), "num_ctx": 0,
+        "shape": {
+            "architecture": "llama", "context_length": 8192, "embedding_length": 384, "block_count": 1,
+            "attention.head_count": 6, "attention.head_count_kv": 6, "rope.dimension_count": 64,
+        },
+    }  # fmt: skip
+    assert seen["models"]["hf.co/me/x:q4"]["shape"] == {}
     assert list(seen["models"]) == ["hf.co/me/x:q4", "talk:latest"]
     assert [f"sha256-{sha}" for sha in seen["blobs"]] == [models.weights_of("talk:latest").name]
     assert lacking(facts, "Talk", "library/talk:latest", "hf.co/me/x:q4", "talk:7b") == ["talk:7b"]
@@ -82,6 +96,35 @@ def test_what_an_unfinished_pull_has_brought(tmp_path: pathlib.Path) -> None:
     seen = machine.facts()["ollama"]["store"]
     assert list(seen["partial"]) == ["a" * 64] and 2 * MIB <= seen["partial"]["a" * 64] < 3 * MIB
     assert seen["blobs"] == []
+
+
+def test_what_settings_would_make_of_a_model_that_is_there(tmp_path: pathlib.Path) -> None:
+    """1 layer of 6 heads of 64 has 1.5 KiB for a token, so 131072 tokens 4096 times make 768 GiB."""
+    machine, models = stored(tmp_path)
+    models.put("talk:latest", _gguf.talker(_gguf.Talk((" One", " two"))))
+    machine.write("proc/meminfo", "MemTotal: 33554432 kB\n")
+    facts = machine.facts()
+    facts["os"].update(arch="amd64", machine="x86_64")
+    facts["systemd"] = True
+    wanted = {"ollama_models": ["talk"], "ollama_context_length": 131072, "ollama_num_parallel": 4096}
+    (sentence,) = decided(facts, **wanted)["refusals"]
+    assert sentence.startswith("talk:latest takes ")
+    assert "768.0 GiB for a context of 131072 tokens (ollama_context_length) times 4096 at a time" in sentence
+    assert "a lower ollama_num_parallel" in sentence
+    assert decided(facts, **wanted, ollama_fit="warn")["warnings"][-1] == sentence
+    assert decided(facts, **wanted, ollama_fit="ignore")["warnings"] == []
+    assert decided(facts, **{**wanted, "ollama_num_parallel": 4})["refusals"] == []
+
+
+def test_the_context_that_its_maker_gave_it(tmp_path: pathlib.Path) -> None:
+    machine, models = stored(tmp_path)
+    models.put("talk:latest", b"weights")
+    path = models.manifest_path("talk:latest")
+    data = b'{"num_ctx": 2048}'
+    layer = {"mediaType": PARAMS, "digest": f"sha256:{models.blob(data)}", "size": len(data)}
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "layers": [*manifest["layers"], layer]}))
+    assert machine.facts()["ollama"]["store"]["models"]["talk:latest"]["num_ctx"] == 2048
 
 
 def test_what_is_no_name_is_not_looked_for(tmp_path: pathlib.Path) -> None:
