@@ -151,7 +151,12 @@ def _defaults(settings: Mapping[str, Any]) -> list[str]:
         "\tretries 3",
         "\toption redispatch 1",
         "\tretry-on conn-failure empty-response 404",
-        f"\tdefault-server inter {check}s fastinter {max(check * 250, 100)}ms downinter {check}s fall 2 rise 1",
+        "\toption httpchk",
+        "\thttp-check send meth GET uri /api/version hdr Host localhost",
+        "\thttp-check expect rstring version",
+        f"\tdefault-server inter {check}s fastinter {max(check * 250, 100)}ms downinter {check}s fall 2 rise 1"
+        # One name that cannot be resolved keeps nobody else from being served.
+        " init-addr libc,none",
         f"\thttp-error status 408 {error('The request did not arrive in time.')}",
         f"\thttp-error status 502 {error('The node broke off before it answered.')}",
         f"\thttp-error status 503 {error('No node took the call in time: all are busy, or none can be reached.')}",
@@ -206,9 +211,6 @@ def _node(name: str, node: Mapping[str, Any], settings: Mapping[str, Any]) -> li
     return [
         f"backend {node_backend(name)}",
         "\tretry-on none",
-        "\toption httpchk",
-        "\thttp-check send meth GET uri /api/version hdr Host localhost",
-        "\thttp-check expect rstring version",
         "\thttp-request set-header Host localhost",
         f"\thttp-response set-header X-Node {name}",
         f"{_server(name, node)} check",
@@ -238,14 +240,15 @@ def _model(
     return [
         f"backend {backend_of(model)}",
         "\tbalance leastconn",
+        # A node that refuses is out at once: or each call that waits would be given to it, since it always has room.
+        "\tdefault-server observe layer4 error-limit 1 on-error mark-down",
         f"\thttp-request return status 503 {none} hdr Retry-After {settings['check_interval']} if {{ nbsrv eq 0 }}",
         f"\thttp-request return status 503 {full} hdr Retry-After 5"
         f" if {{ queue ge {waiting} }} !{{ be_conn_free gt 0 }}",
         "\thttp-request set-header Host localhost",
         "\thttp-response set-header X-Node %s",
         *(
-            f"{_server(name, nodes[name])} track {node_backend(name)}/{name} maxconn {nodes[name]['parallel']}"
-            f" weight {weight_of(nodes[name])}"
+            f"{_server(name, nodes[name])} check maxconn {nodes[name]['parallel']} weight {weight_of(nodes[name])}"
             for name in names
         ),
     ]

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ class Gateway:
     def _known(self, nodes: rules.Nodes, records: rules.Nodes, digests: Mapping[str, Any]) -> rules.Nodes:
         """The nodes with these records, but for those whose models are others under names that are in use."""
         made = rules.without(nodes, records)
-        for name, node in records.items():
+        # Where two differ, the one that is as it was before stays.
+        for name, node in sorted(records.items(), key=lambda one: rules.is_new(nodes, *one)):
             clash = rules.other_digests(made, name, node["models"], digests)
             old = nodes.get(name)
             if clash:
@@ -190,10 +192,15 @@ class Gateway:
         """Nothing lands that HAProxy would not start with."""
         with self.home.candidate() as beside:
             beside.land(self._render(beside.path).files)
-            said = self.machine.command(self.machine.program, "-c", "-q", "-f", f"{beside.path}/{CONFIG}")
+            said = self.machine.command(self.machine.program, "-c", "-f", f"{beside.path}/{CONFIG}")
             if said:
-                said = said.replace(beside.path, self.home.path)
-                raise GatewayError(f"HAProxy does not take what the gateway is to be told; nothing was changed: {said}")
+                alerts = re.findall(
+                    r"(?m)^\[ALERT\][^:]*: (?:config : )?(.*)$", said.replace(beside.path, self.home.path)
+                )
+                raise GatewayError(
+                    "HAProxy does not take what the gateway is to be told, so nothing was changed: "
+                    f"{alerts[0] if alerts else said}"
+                )
 
     def _reload(self, stamp: str) -> None:
         said = self.machine.command(*self.machine.reload)

@@ -51,7 +51,7 @@ def rules(home: str, buffer: int, key: bool) -> list[str]:
         "acl changes path_beg /api/blobs/",
         "acl reads method GET HEAD",
         "acl routed var(txn.backend) -m found",
-        "acl asked var(txn.asked) -m found",
+        "acl asked var(txn.asked) -m len gt 0",
         "acl is_name var(txn.asked) -m reg ^[A-Za-z0-9_./:-]{1,512}$",
         "acl has_tag var(txn.model) -m reg :[^/]+$",
         "acl itself src 127.0.0.0/8 ::1",
@@ -78,10 +78,10 @@ def rules(home: str, buffer: int, key: bool) -> list[str]:
         # It reads whole bodies. In one that does not end in the buffer, the expression looks.
         "http-request set-var(txn.asked) req.body,json_query('$.model') if asks",
         "http-request set-var(txn.asked) req.body,json_query('$.name') if { path /api/show } !asked",
-        f'http-request set-var(txn.asked) \'req.body,regsub("{_MODEL}","\\2")\' if asks !asked',
-        # What does not match is left as it is.
-        r"http-request unset-var(txn.asked) if asks { var(txn.asked) -m reg ^\s*([{\[]|$) }",
-        'http-request set-var(txn.asked) \'var(txn.asked),regsub("\\\\\\\\/","/",g)\' if asked',
+        # What does not match is left as it is, and could be a name by chance: so what does gets a mark.
+        f'http-request set-var(txn.seen) \'req.body,regsub("{_MODEL}","=\\2")\' if asks !asked',
+        'http-request set-var(txn.asked) \'var(txn.seen),regsub("^=",),regsub("\\\\\\\\/","/",g)\''
+        " if { var(txn.seen) -m beg = }",
         _refuse(
             413,
             "The request is longer than the gateway looks into, and names no model in what it sees. "

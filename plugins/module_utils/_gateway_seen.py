@@ -30,13 +30,15 @@ def described(
         "nodes": {name: _node(name, node, proofs.get(name), servers) for name, node in shown.items()},
         "models": {model: _model(model, names, nodes, servers) for model, names in holders(nodes).items()},
         "healthy": [
-            name for name, node in nodes.items() if node["state"] == "ready" and _status(name, servers) == "up"
+            name
+            for name, node in nodes.items()
+            if node["state"] == "ready" and _status(name, node_backend(name), servers) == "up"
         ],
     }
 
 
-def _status(name: str, servers: Servers) -> str:
-    server = servers.get((node_backend(name), name))
+def _status(name: str, backend: str, servers: Servers) -> str:
+    server = servers.get((backend, name))
     return "unknown" if server is None else "up" if server.up else "down"
 
 
@@ -44,7 +46,7 @@ def _node(name: str, node: Mapping[str, Any], proof: Proof | None, servers: Serv
     models = {}
     for model, digest in node["models"].items():
         server = servers.get((backend_of(model), name))
-        status = "drained" if node["state"] == "drained" else _status(name, servers)
+        status = "drained" if node["state"] == "drained" else _status(name, backend_of(model), servers)
         models[model] = {
             "digest": digest,
             "proved": proof is not None and model in proof.proved,
@@ -55,7 +57,7 @@ def _node(name: str, node: Mapping[str, Any], proof: Proof | None, servers: Serv
         }
     return {
         **{key: node[key] for key in ("address", "port", "parallel", "state")},
-        "status": _status(name, servers),
+        "status": _status(name, node_backend(name), servers),
         "running": sum(model["running"] for model in models.values()),
         "models": models,
     }
@@ -63,5 +65,7 @@ def _node(name: str, node: Mapping[str, Any], proof: Proof | None, servers: Serv
 
 def _model(model: str, names: list[str], nodes: Mapping[str, Mapping[str, Any]], servers: Servers) -> dict[str, Any]:
     backend = servers.get((backend_of(model), ""))
-    up = [name for name in names if nodes[name]["state"] == "ready" and _status(name, servers) == "up"]
+    up = [
+        name for name in names if nodes[name]["state"] == "ready" and _status(name, backend_of(model), servers) == "up"
+    ]
     return {"nodes": names, "up": len(up), "queued": backend.queued if backend else 0}

@@ -24,6 +24,7 @@ __all__ = [
     "StateError",
     "allowed",
     "introduced",
+    "is_new",
     "other_digests",
     "record",
     "with_state",
@@ -89,6 +90,12 @@ def introduced(nodes: Mapping[str, Node], records: Mapping[str, Node]) -> Nodes:
         else:
             made[name] = {**old, **new, "models": old["models"], "state": DRAINED}
     return made
+
+
+def is_new(nodes: Mapping[str, Node], name: str, node: Mapping[str, Any]) -> bool:
+    """Whether it has a model that it was not known to have."""
+    known = nodes[name]["models"] if name in nodes else {}
+    return any(known.get(model) != digest for model, digest in node["models"].items())
 
 
 def with_state(nodes: Mapping[str, Node], names: Iterable[str], state: str) -> Nodes:
