@@ -98,8 +98,8 @@ molecule: engine ## one Molecule scenario: make molecule SCENARIO=default (KEEP=
 node: engine # the node of Molecule's default scenario; one that runs already is left as it is
 	$(WORLD) up --dify 1.12.1 --node dify1=trixie:18180
 
-nodes: engine # those of the scenario ollama
-	molecule converge --scenario-name ollama
+nodes: engine # those of the scenario ollama; where they are there already, they are left as they are
+	docker container inspect llmops-ollama1 llmops-ollama2 >/dev/null 2>&1 || molecule converge --scenario-name ollama
 
 scenarios: node ## bad input, broken states and interrupted runs, on the node of Molecule's default scenario
 	pytest tests/scenarios/dify
