@@ -6,8 +6,8 @@
 """Everything that a mirror holds in one file, for a site without a way out, and a mirror that is filled from it.
 
     www/… models/… registry/… apt/…   as they lie below the mirror's home, sorted
-    SHA256SUMS                         of all of them; `tar xf` and `sha256sum -c` are enough to check by hand
     llmops-bundle.json                 what they are: version of this format, the mirror's index, a line for each file
+    SHA256SUMS                         of all of them and of that list; `tar xf` and `sha256sum -c` check it by hand
 
 The lists come last, so that one pass writes what it has summed. Pages that follow from the rest are not in it.
 """
@@ -38,6 +38,7 @@ __all__ = [
     "check_room",
     "contents",
     "cut",
+    "entry_of",
     "fresh_digest",
     "known_sum",
     "listed",
@@ -74,11 +75,11 @@ class Contents(NamedTuple):
     @property
     def digest(self) -> str:
         """Of all that is in it: equal for equal mirrors."""
-        return hashlib.sha256(sums_of(self.files).encode()).hexdigest()
+        return hashlib.sha256(sums_of(self.files)).hexdigest()
 
 
-def sums_of(files: Mapping[str, Entry]) -> str:
-    return "".join(f"{files[path].sha256}  {path}\n" for path in sorted(files))
+def sums_of(files: Mapping[str, Entry]) -> bytes:
+    return "".join(f"{files[path].sha256}  {path}\n" for path in sorted(files)).encode()
 
 
 def known_sum(path: str, index: Index | None = None) -> str:
@@ -130,8 +131,9 @@ def write(home: str, target: str, deadline: float) -> Contents:
                 if time.monotonic() > deadline:
                     raise BundleError("the bundle was not written in time. Raise mirror_timeout.")
             found = Contents(files, index.data)
-            _text(archive, SUMS, sums_of(files))
-            _text(archive, LIST, _described(found))
+            described = _described(found)
+            _text(archive, LIST, described)
+            _text(archive, SUMS, sums_of({**files, LIST: entry_of(described)}))
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         whole = sha256_of(partial)
@@ -143,9 +145,14 @@ def write(home: str, target: str, deadline: float) -> Contents:
     return found
 
 
-def _described(found: Contents) -> str:
+def _described(found: Contents) -> bytes:
     listed = {path: {"sha256": one.sha256, "size": one.size} for path, one in found.files.items()}
-    return json.dumps({"format": FORMAT, "files": listed, "index": found.noted}, indent=1, sort_keys=True) + "\n"
+    whole = {"format": FORMAT, "files": listed, "index": found.noted}
+    return (json.dumps(whole, indent=1, sort_keys=True) + "\n").encode()
+
+
+def entry_of(content: bytes) -> Entry:
+    return Entry(hashlib.sha256(content).hexdigest(), len(content))
 
 
 class _Summing:
@@ -171,9 +178,8 @@ def _add(archive: tarfile.TarFile, home: str, path: str) -> Entry:
     return Entry(summing.digest.hexdigest(), member.size)
 
 
-def _text(archive: tarfile.TarFile, name: str, text: str) -> None:
+def _text(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
-    content = text.encode()
     member.size, member.mode = len(content), 0o644
     archive.addfile(member, io.BytesIO(content))
 
@@ -238,7 +244,7 @@ def parsed(content: bytes, path: str) -> Contents:
 
 def cut(path: str) -> str:
     return (
-        f"the bundle {path} is not whole: it ends before its list of contents ({LIST}); nothing was changed. Copy it "
+        f"the bundle {path} is not whole: it ends before its sums ({SUMS}); nothing was changed. Copy it "
         f"again and compare it with {os.path.basename(path)}.sha256."
     )
 

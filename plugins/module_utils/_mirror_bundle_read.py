@@ -25,6 +25,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._mirror_bundle import
     Entry,
     check_room,
     cut,
+    entry_of,
     known_sum,
     opened,
     parsed,
@@ -45,7 +46,7 @@ def verify(path: str) -> Contents:
     """
     seen: dict[str, Entry] = {}
     said: Contents | None = None
-    sums = ""
+    sums = b""
     with opened(path) as archive:
         for member in archive:
             file = archive.extractfile(member) if member.isreg() else None
@@ -56,17 +57,19 @@ def verify(path: str) -> Contents:
                 )
             if member.name in (LIST, SUMS):
                 content = file.read()
-                said = parsed(content, path) if member.name == LIST else said
-                sums = content.decode("utf-8", "replace") if member.name == SUMS else sums
+                if member.name == LIST:
+                    said, described = parsed(content, path), entry_of(content)
+                else:
+                    sums = content
                 continue
             seen[member.name] = Entry(_sum(file), member.size)
-    if said is None:
+    if said is None or not sums:
         raise BundleError(cut(path))
-    _compare(path, said, seen, sums)
+    _compare(path, said, seen, sums_of({**said.files, LIST: described}) == sums)
     return said
 
 
-def _compare(path: str, said: Contents, seen: Mapping[str, Entry], sums: str) -> None:
+def _compare(path: str, said: Contents, seen: Mapping[str, Entry], agreed: bool) -> None:
     missing = sorted(set(said.files) - set(seen))
     extra = sorted(set(seen) - set(said.files))
     damaged = sorted(
@@ -79,8 +82,8 @@ def _compare(path: str, said: Contents, seen: Mapping[str, Entry], sums: str) ->
         for words, names in (("damaged", damaged), ("missing", missing), ("not listed", extra))
         if names
     ]
-    if not wrong and sums != sums_of(said.files):
-        wrong = [f"{SUMS} does not say what {LIST} says."]
+    if not wrong and not agreed:
+        wrong = [f"damaged: {LIST} or {SUMS}."]
     if wrong:
         raise BundleError(
             f"the bundle {path} is not whole; nothing was changed. {' '.join(wrong)[0].upper()}{' '.join(wrong)[1:]} "

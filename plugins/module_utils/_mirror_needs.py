@@ -77,7 +77,8 @@ class _Needs:
     def collect(self) -> None:
         for host in self.hosts.get("dify", ()):
             self._dify(host)
-            self._plugins(host)
+            if self._is_version(host, str(self.value(host, "dify_version"))):
+                self._plugins(host)
             self._traces(host)
             self._compose(host)
         for host in self.hosts.get("ollama", ()):
@@ -97,10 +98,7 @@ class _Needs:
                 self._release(host, version)
 
     def _release(self, host: str, version: str) -> None:
-        try:
-            parse_dify_version(version)
-        except ValueError as exc:
-            self.notes.append(f"{host or 'mirror_dify_versions'}: {exc}.")
+        if not self._is_version(host, version):
             return
         given = (self.hostvars[host].get("dify_env") or {}) if host else {}
         own = (self.hostvars[host].get("dify_compose_override") or {}) if host else {}
@@ -125,6 +123,14 @@ class _Needs:
                 if isinstance(service, Mapping) and service.get("image")
             },
         )
+
+    def _is_version(self, host: str, version: str) -> bool:
+        try:
+            parse_dify_version(version)
+        except ValueError as exc:
+            self.notes.append(f"{host or 'mirror_dify_versions'}: {str(exc).rstrip('.')}.")
+            return False
+        return True
 
     def _plugins(self, host: str) -> None:
         if not since(str(self.value(host, "dify_version")), "plugin_daemon") or self.given(
