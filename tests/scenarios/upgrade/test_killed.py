@@ -37,7 +37,7 @@ STEPS = {
     ("1.12.1", "1.14.1"): ("vector_properties", "sandbox_config"),
     ("1.14.1", "1.16.0"): ("legacy_model_types", "plugin_auto_upgrade"),
 }
-# What the next run takes up again, or has nothing to take back for: these go on. All others come back, and are asked to:
+# What the next run takes up again, or has nothing to take back for: these go on. The others come back and are asked to;
 # that spares each of them a whole upgrade and its rollback.
 GOES_ON = {"backup", "install_plugins", "migrate", "open", "forget_copies", "prune"}
 # A handover is killed in test_service.py, and the rest belongs to rollback.yml.
