@@ -18,6 +18,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import (
     is_name,
     is_password,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._dify_placement import unplaced
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_given import WishError, given_of
 
 __all__ = ["console_refusals"]
@@ -34,12 +35,12 @@ def console_refusals(wanted: Mapping[str, Any]) -> list[str]:
 
     Args:
         wanted: the variables of role dify without their prefix: C(admin_email), C(admin_password), C(admin_name),
-            C(plugins), C(models), C(apps), C(probe_app), C(plugin_public_keys).
+            C(plugins), C(models), C(apps), C(probe_app), C(plugin_public_keys); and C(nodes), which is ollama_nodes.
     """
     return [
         *_owner(wanted),
         *_plugins(wanted.get("plugins") or []),
-        *_models(wanted.get("models") or []),
+        *_models(wanted.get("models") or [], wanted.get("nodes") or []),
         *_apps(wanted.get("apps") or [], str(wanted.get("probe_app") or "")),
         *_keys(wanted.get("plugin_public_keys") or []),
     ]
@@ -83,13 +84,13 @@ def _plugins(entries: Iterable[Any]) -> list[str]:
     return found
 
 
-def _models(entries: Iterable[Any]) -> list[str]:
+def _models(entries: Iterable[Any], nodes: Iterable[Mapping[str, Any]]) -> list[str]:
     found = []
     names: list[tuple[str, str, str]] = []
     defaults: dict[str, str] = {}
     for number, entry in enumerate(entries, 1):
         where = f"dify_models, entry {number}"
-        problem = _model(entry)
+        problem = _model(entry) or unplaced(entry, nodes)
         if problem:
             found.append(f"{where}: {problem}.")
             continue

@@ -104,3 +104,43 @@ def test_an_entry_that_cannot_end_well_is_named_with_what_is_wrong(key: str, ent
 
 def test_everything_is_named_in_one_round() -> None:
     assert len(console_refusals({**GOOD, "admin_email": "x", "plugins": ["y"], "models": [{}], "apps": [{}]})) == 4
+
+
+NODES = [
+    {"name": "gpu1", "url": "http://192.0.2.21:11434", "models": [{"name": "talk:latest"}, {"name": "big:70b"}]},
+    {"name": "cpu1", "url": "http://192.0.2.22:11434/", "models": [{"name": "talk:latest"}]},
+]
+
+
+def at(url: str, model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "credentials": {"base_url": url}, **more}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"model": "Talk"},
+        at("http://192.0.2.21:11434/", "big:70b"),
+        at("http://192.0.2.22:11434", "talk"),
+        at("http://models.example.com:11434", "other:7b"),
+        {"model": "other:7b", "state": "absent"},
+        {"model": "gpt-4o", "provider": "langgenius/openai/openai"},
+    ],
+)
+def test_a_model_where_dify_is_to_ask_it(entry: dict[str, Any]) -> None:
+    assert console_refusals({**GOOD, "models": [entry], "nodes": NODES}) == []
+
+
+def test_a_model_on_no_node() -> None:
+    for entry in ({"model": "other:7b"}, at("http://192.0.2.21:11434", "other:7b", provider="ollama")):
+        assert console_refusals({**GOOD, "models": [entry], "nodes": []}) == []
+        (sentence,) = console_refusals({**GOOD, "models": [entry], "nodes": NODES})
+        assert sentence == (
+            "dify_models, entry 1: other:7b is on no node: it is not among the ollama_models of gpu1, cpu1. Correct "
+            "its name, or have it on one of them; where another server has it, write that one's credentials.base_url."
+        )
+
+
+def test_a_model_on_another_node() -> None:
+    (sentence,) = console_refusals({**GOOD, "models": [at("http://192.0.2.22:11434", "big:70b")], "nodes": NODES})
+    assert "big:70b is not on cpu1, at which Dify is to ask it (http://192.0.2.22:11434), but on gpu1." in sentence
