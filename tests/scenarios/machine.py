@@ -75,8 +75,8 @@ class Machine:
         )
         return Run(done.returncode, done.stdout)
 
-    def kill_when(self, printed: str, delay: float = 0.0, **variables: Any) -> str:
-        """Start site.yml, and SIGKILL it with all its workers some seconds after it printed a text."""
+    def kill_when(self, *printed: str, delay: float = 0.0, **variables: Any) -> str:
+        """Start site.yml, and SIGKILL it with all its workers some seconds after it printed texts, in this order."""
         process = subprocess.Popen(
             [*self._command(variables), "site.yml"],
             cwd=ROOT,
@@ -87,16 +87,18 @@ class Machine:
             start_new_session=True,
         )
         assert process.stdout
-        seen = ""
+        seen, waiting = "", list(printed)
         for line in process.stdout:
             seen += line
-            if printed.lower() in line.lower():
+            if waiting[0].lower() in line.lower():
+                del waiting[0]
+            if not waiting:
                 time.sleep(delay)
                 break
         alive = process.poll() is None
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        assert alive, f"the run ended before it could be killed at {printed!r}:\n{seen[-4000:]}"
+        assert alive, f"the run ended before it printed {waiting}:\n{seen[-4000:]}"
         return seen
 
     def _command(self, variables: dict[str, Any]) -> list[str]:

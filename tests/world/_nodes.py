@@ -167,15 +167,26 @@ def remove(name: str) -> None:
 
 
 def cut(name: str) -> None:
-    """Takes every way out from a node: it reaches nothing but the other nodes that were cut."""
+    """Takes every way out from a node: it reaches nothing but the other nodes that were cut, and their doors."""
     container = node_container(name)
+    networks = _join_the_dark(container)
+    for network in networks - {DARK}:
+        docker("network", "disconnect", network, container)
+
+
+def door(name: str) -> None:
+    """Lets nodes that were cut reach this one, which keeps its own way out."""
+    _join_the_dark(node_container(name))
+
+
+def _join_the_dark(container: str) -> set[str]:
+    """The networks that the container was in."""
     found = inspect("container", container)
     if not found:
-        raise WorldError(f"there is no node {name}; world.py status shows what is")
+        raise WorldError(f"there is no container {container}; world.py status shows what is")
     if DARK not in labelled("network"):
         docker("network", "create", "--internal", "--label", LABEL, DARK)
-    networks = found["NetworkSettings"]["Networks"]
+    networks = set(found["NetworkSettings"]["Networks"])
     if DARK not in networks:
         docker("network", "connect", DARK, container)
-    for network in networks.keys() - {DARK}:
-        docker("network", "disconnect", network, container)
+    return networks

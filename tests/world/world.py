@@ -168,6 +168,8 @@ def model(options: argparse.Namespace) -> None:
 
 
 def cut(options: argparse.Namespace) -> None:
+    for name in options.door:
+        _nodes.door(name)
     for name in options.node:
         _nodes.cut(name)
 
@@ -215,8 +217,9 @@ def arguments() -> argparse.ArgumentParser:
     made = command(model, "put a model of the registry into a node's own store, under a name")
     made.add_argument("node")
     made.add_argument("model", nargs="+", metavar="NAME=EDITION")
-    made = command(cut, "take every way out from nodes; they reach only each other")
+    made = command(cut, "take every way out from nodes; they reach only each other, and what is a door")
     made.add_argument("node", nargs="+")
+    made.add_argument("--door", action="append", default=[], metavar="NODE", help="one that keeps its own way out")
     return parser
 
 

@@ -35,7 +35,12 @@ def test_a_gateway_without_a_healthy_node(current: str) -> None:
     for node in OLLAMA:
         fleet.on(node, "systemctl kill --signal=STOP ollama.service")
     try:
-        refused(GATEWAY, "no healthy node", options=(f"--limit={GATEWAY},{DIFY}",), ollama_version=current)
+        refused(
+            GATEWAY,
+            "no node that is proved and answers",
+            options=(f"--limit={GATEWAY},{DIFY}",),
+            ollama_version=current,
+        )
     finally:
         for node in OLLAMA:
             fleet.on(node, "systemctl kill --signal=CONT ollama.service")
