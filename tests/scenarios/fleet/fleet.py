@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -196,6 +198,28 @@ def wait_until_all_answer(seconds: float = 60.0) -> None:
         time.sleep(1)
 
 
+# -- hosts that die
+
+
+@contextlib.contextmanager
+def off(node: str) -> Iterator[float]:
+    """Without power for as long as a test asks: what is sent to it gets no answer, and it keeps its address."""
+    route = on(node, "ip -4 route show default")
+    on(node, "ip link set eth0 down")
+    moment = time.monotonic()
+    control("docker", "pause", f"llmops-{node}")
+    try:
+        yield moment
+    finally:
+        control("docker", "unpause", f"llmops-{node}")
+        on(node, f"ip link set eth0 up && ip route replace {route}")
+        wait_until_all_answer(120)
+
+
+def control(*command: str) -> None:
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=120)
+
+
 # -- the way out
 
 
@@ -217,6 +241,6 @@ def twice(node: str, since: float, until: float, least: int = 65536) -> list[str
 
 def packages(hub: str, since: float, until: float) -> int:
     """Bytes of distribution packages and their lists that the mirror's proxy has fetched from outside."""
-    lines = on(hub, "cat /var/log/apt-cacher-ng/apt-cacher.log 2>/dev/null || true").splitlines()
+    lines = on(hub, "cat /var/log/llmops-mirror-apt/apt-cacher.log 2>/dev/null || true").splitlines()
     rows = (line.split("|") for line in lines)
     return sum(int(row[2]) for row in rows if row[1] == "I" and since <= float(row[0]) <= until)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import fleet
 import pytest
 from fleet import DIFY, GATEWAY, NEW, OLD, OLLAMA, finished
@@ -46,12 +44,8 @@ def test_tags_do_their_part_alone(current: str) -> None:
 
 
 def test_a_host_that_is_down_is_left_out_and_said(current: str) -> None:
-    subprocess.run(["docker", "stop", f"llmops-{ONE}"], stdout=subprocess.DEVNULL, check=True, timeout=120)
-    try:
+    with fleet.off(ONE):
         run = finished(ollama_version=current, stack_skip_unreachable=True)
         assert f"{ONE} cannot be reached and is left out" in run.output
         assert fleet.answering() == set(OTHERS)
         assert fleet.recap(run)[DIFY]["failed"] == 0
-    finally:
-        subprocess.run(["docker", "start", f"llmops-{ONE}"], stdout=subprocess.DEVNULL, check=True, timeout=120)
-        fleet.wait_until_all_answer(120)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,25 +23,19 @@ class Killed(NamedTuple):
     moment: float
 
 
-def control(*command: str) -> None:
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=120)
-
-
 @pytest.fixture(scope="module")
 def killed(current: str) -> Iterator[Killed]:
     """Twenty streams at a time, and a node that is switched off under them; what became of them is in the load."""
     fleet.wait_until_all_answer()
-    with Load(fleet.gateway(), "talker", streams=20, predict=400) as load:
+    with contextlib.ExitStack() as stack, Load(fleet.gateway(), "talker", streams=20, predict=400) as load:
         end = time.monotonic() + 60
         while load.running()[VICTIM] < PARALLEL:
             assert time.monotonic() < end, load.running()
             time.sleep(0.02)
-        moment = time.monotonic()
-        control("docker", "kill", f"llmops-{VICTIM}")
+        moment = stack.enter_context(fleet.off(VICTIM))
         load.wait(20)
-    yield Killed(load, moment)
-    control("docker", "start", f"llmops-{VICTIM}")
-    fleet.wait_until_all_answer(120)
+        load.stop()
+        yield Killed(load, moment)
 
 
 def test_only_the_calls_on_it_are_lost(killed: Killed) -> None:
