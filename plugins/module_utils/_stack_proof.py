@@ -154,7 +154,7 @@ def _where(plan: Mapping[str, Any], host: str) -> tuple[int, list[str], list[str
 
 
 def _answer(proof: Any, gateway: str) -> tuple[Mapping[str, Any], str]:
-    if not isinstance(proof, Mapping) or proof.get("skipped"):
+    if not proof or proof.get("skipped"):
         return {}, ""
     if proof.get("unreachable") or not isinstance(proof.get("nodes"), Mapping):
         said = str(proof.get("msg") or "it gave no reason").removeprefix("Task failed: ")

@@ -656,9 +656,17 @@ def test_the_role_reads_as_it_runs() -> None:
 
     assert order("main.yml") == ["preflight", "change", "models", "answer"]
     assert order("change.yml") == [
-        "install", "remember", "firewall", "openings", "configure", "service", "container", "settle", "prune",
+        "install", "drain", "remember", "firewall", "openings", "configure", "service", "container", "settle", "prune",
         "metrics", "metrics_off",
     ]  # fmt: skip
+
+
+def test_only_a_server_with_calls_to_lose_is_drained(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root, server=VERSION)
+    assert ask("__ollama_drain_needed", facts) is False  # there is no gateway
+    assert ask("__ollama_drain_needed", facts, ollama_drain_at="gw1") is True
+    assert ask("__ollama_drain_needed", facts, ollama_drain_at="gw1", ansible_check_mode=True) is False
+    assert ask("__ollama_drain_needed", look(root), ollama_drain_at="gw1") is False
 
 
 def test_systemd_forgets_a_unit_that_is_gone() -> None:
@@ -671,12 +679,12 @@ def test_systemd_forgets_a_unit_that_is_gone() -> None:
 
 
 def test_every_variable_reaches_the_decisions(ask: Ask, root: pathlib.Path) -> None:
-    """All but what only tells modules how long to wait and how much to prove, and what is for Dify."""
+    """All but what only tells modules how long to wait and how much to prove, and what is for Dify and the gateway."""
     names = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
     passed = set(ask("__ollama_variables", look(root)))
     assert names - passed == {
         "ollama_look", "ollama_verify", "ollama_download_timeout", "ollama_start_timeout", "ollama_pull_timeout",
-        "ollama_pull_stall", "ollama_probe_timeout", "ollama_url",
+        "ollama_pull_stall", "ollama_probe_timeout", "ollama_url", "ollama_drain_at", "ollama_drain_seconds",
     }  # fmt: skip
     assert passed - names == {"host", "engine_expected"}
 
