@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import Wanted, parse_name
 from ansible_collections.llmops.stack.plugins.module_utils._download import HAS_REQUESTS, until
+from ansible_collections.llmops.stack.plugins.module_utils._stack_mirror import lacks
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 if HAS_REQUESTS:
@@ -26,6 +27,7 @@ if HAS_REQUESTS:
 __all__ = ["Marketplace", "MarketplaceError"]
 
 _PAGE = 100
+_OWN = "marketplace.dify.ai"
 # No daemon takes a larger package unless told to; a page of a portal in the way is not to fill the memory.
 _MAX_BYTES = 512 * 1024 * 1024
 
@@ -37,7 +39,9 @@ class MarketplaceError(Exception):
 class Marketplace:
     """Through the proxies of the environment and along redirects: it may be far away, and its packages elsewhere."""
 
-    def __init__(self, url: str, timeout: float, verify: bool | str = True) -> None:
+    def __init__(self, url: str, timeout: float, verify: bool | str = True, filling: bool = False) -> None:
+        """C(filling): it is asked for what a mirror is to have, and not by a host of that mirror."""
+        self.filling = filling
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.verify = verify
@@ -61,14 +65,16 @@ class Marketplace:
         if not wanted.version:
             newest = max(known, key=lambda one: one.order, default=None)
             if newest is None:
-                raise MarketplaceError(f"{self._name} has no version of {wanted.plugin}: mirror one, or use a package.")
+                raise MarketplaceError(
+                    f"{self._name} has no version of {wanted.plugin}: use a package. {self._lacks}".rstrip()
+                )
             return newest
         found = next((one for one in known if one.version == wanted.version), None)
         if found is None:
             listed = ", ".join(one.version for one in known[:8]) or "none"
             raise MarketplaceError(
                 f"{self._name} has no version {wanted.version} of {wanted.plugin}; it has {listed}. Correct the "
-                "version, or mirror it."
+                f"version. {self._lacks}".rstrip()
             )
         return found
 
@@ -94,7 +100,8 @@ class Marketplace:
                 requests.get(self.url + path, timeout=(10, seconds), verify=self.verify, stream=True) as answer,
             ):
                 if answer.status_code == 404:
-                    raise MarketplaceError(f"{self._name} does not have {what} (HTTP 404): correct the plugin's name.")
+                    said = f"{self._name} does not have {what} (HTTP 404): correct the plugin's name."
+                    raise MarketplaceError(f"{said} {self._lacks}".rstrip())
                 if answer.status_code != 200:
                     raise MarketplaceError(
                         f"{self._name} answered HTTP {answer.status_code} when asked for {what}. {advice}"
@@ -103,6 +110,12 @@ class Marketplace:
         except requests.RequestException as exc:
             raise MarketplaceError(f"{self._name} cannot be asked for {what} ({type(exc).__name__}). {advice}") from exc
         return content
+
+    @property
+    def _lacks(self) -> str:
+        """What to do where it is not Dify's own, which has every plugin."""
+        own = urllib.parse.urlsplit(self.url).hostname == _OWN
+        return lacks("" if own or self.filling else self.url, "such plugin")
 
     @property
     def _name(self) -> str:

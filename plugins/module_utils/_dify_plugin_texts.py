@@ -108,7 +108,7 @@ _FETCHES = (
         r"file not found",
         "marketplace",
         "The marketplace that api asks, MARKETPLACE_API_URL (dify_marketplace_url), has no such package: correct the "
-        "version, or mirror it there.",
+        "version, or run playbooks/mirror.yml where it is a mirror's, and then this again.",
     ),
 )
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from ansible_collections.llmops.stack.plugins.module_utils._stack_mirror import lacks
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 try:
@@ -315,9 +316,11 @@ class Download:
     def _check_status(self, status: int) -> None:
         shown, role = mask_urls(self.url), self.words.role
         if status in _ABSENT:
+            public = urlsplit(self.words.versions).hostname
+            mirror = self.url if public and urlsplit(self.url).hostname != public else ""
             raise NotThere(
-                f"there is no release at {shown} (HTTP {status}). Check {role}_version against "
-                f"{self.words.versions}; if a mirror serves the archives, check that it has this tag."
+                f"there is no release at {shown} (HTTP {status}). Check {role}_version against {self.words.versions}. "
+                f"{lacks(mirror, 'such release')}".rstrip()
             )
         if status in (401, 403, 407):
             raise ReleaseError(f"{shown} refuses access (HTTP {status}). Check the login, proxy or mirror behind it.")

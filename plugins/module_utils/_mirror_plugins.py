@@ -77,7 +77,8 @@ class Plugins:
         if wanted.identifier:
             return wanted
         try:
-            return Marketplace(self.fetcher.sources.marketplace, min(_ASK, self.fetcher.left())).find(wanted)
+            seconds = min(_ASK, self.fetcher.left())
+            return Marketplace(self.fetcher.sources.marketplace, seconds, filling=True).find(wanted)
         except MarketplaceError as exc:
             raise MirrorError(str(exc), "Correct the plugin's name or version in dify_plugins.") from exc
 

@@ -16,6 +16,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_item import I
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_pull import Pull
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Found, Manifest, Store, StoreError
+from ansible_collections.llmops.stack.plugins.module_utils._stack_mirror import lacks
 
 
 class Source:
@@ -45,7 +46,10 @@ class Source:
             return registries.manifest_of(source, options.insecure, options.proxy, options.no_proxy)
         except registries.RegistryError as exc:
             if exc.missing:
-                raise StoreError(f"{exc} Check the name and tag, or what the mirror holds.") from exc
+                short = item.name.short
+                raise StoreError(
+                    f"{exc} Check the name and tag. {lacks(options.registry, f'model {short}')}".rstrip()
+                ) from exc
             if needed:
                 raise StoreError(
                     f"whether it is the latest cannot be said, because the registry cannot be asked: {exc} "
