@@ -151,6 +151,7 @@ class Fetcher:
         self.staging = os.path.join(home, ".incoming")
         self.received = 0  # of all files together
         self._lock = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
 
     def left(self) -> float:
         return max(1.0, self.deadline - time.monotonic())
@@ -174,7 +175,7 @@ class Fetcher:
 
     def content(self, url: str) -> bytes:
         part = os.path.join(self.staging, f"{_name(url)}.text")
-        with self._in_words():
+        with self._alone(part), self._in_words():
             self._make(self.staging)
             file = _File(url, part, self.deadline, WORDS)
             try:
@@ -194,9 +195,9 @@ class Fetcher:
         Raises:
             MirrorError: it cannot be had, or is another one; what came of one that broke off is kept for the next run.
         """
-        self._make(self.staging)
         file = _File(url, self._part(url), self.deadline, WORDS, piece=1 << 16)
-        with self._in_words():
+        with self._alone(file.part), self._in_words():
+            self._make(self.staging)
             try:
                 path = file.run()
             finally:
@@ -225,6 +226,11 @@ class Fetcher:
     def _count(self, file: Download) -> None:
         with self._lock:
             self.received += file.received
+
+    def _alone(self, part: str) -> threading.Lock:
+        """Several things may need the same file at the same time, such as the list of a release's sums."""
+        with self._lock:
+            return self._busy.setdefault(part, threading.Lock())
 
     def _part(self, url: str) -> str:
         return os.path.join(self.staging, f"{_name(url)}.part")

@@ -18,6 +18,7 @@ import hashlib
 import lzma
 import os
 import re
+import urllib.parse
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -82,6 +83,10 @@ class Repository:
         self.index.save()
         return self.received
 
+    def _url(self, path: str) -> str:
+        """A file's name may hold what means something else in an address, such as %3a for the colon of a version."""
+        return self.fetcher.sources.url(urllib.parse.quote(path, safe="/~+:@=,"))
+
     def _has(self, one: Listed) -> bool:
         return self.index.holds(f"www/{self.root}/{one.path}", one.sha256)
 
@@ -108,7 +113,7 @@ class Repository:
         path = f"{self.root}/{path}" if below else path
         kept = f"www/{path}"
         if not sha256 or not self.index.holds(kept, sha256):
-            got = self.fetcher.file(self.fetcher.sources.url(path), self.index.absolute(kept), sha256)
+            got = self.fetcher.file(self._url(path), self.index.absolute(kept), sha256)
             self.received += got.received
             self.index.note(kept, got.sha256, str(self.need["name"]))
         self.files.append(kept)
@@ -118,11 +123,9 @@ class Repository:
             self._file(path, sha256)
             with open(self.index.absolute(f"www/{self.root}/{path}"), "rb") as file:
                 return file.read()
-        content = self.fetcher.content(self.fetcher.sources.url(f"{self.root}/{path}"))
+        content = self.fetcher.content(self._url(f"{self.root}/{path}"))
         if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-            raise MirrorError(
-                f"{self.fetcher.sources.url(f'{self.root}/{path}')} is not what its index says.", "Run again."
-            )
+            raise MirrorError(f"{self._url(f'{self.root}/{path}')} is not what its index says.", "Run again.")
         return content
 
     def _head(self, kept: str, content: bytes) -> None:
@@ -135,7 +138,7 @@ class Repository:
         self.files.append(kept)
 
     def _named(self, path: str) -> bytes:
-        content = self.fetcher.content(self.fetcher.sources.url(f"{self.root}/{path}"))
+        content = self.fetcher.content(self._url(f"{self.root}/{path}"))
         self.heads[path] = content
         return content
 

@@ -41,7 +41,7 @@ def prune(
     index = mirror.index
     wanted = {
         "images": {stored_name(one.name) for one in outcomes if one.kind == "image"},
-        "models": {one.name for one in outcomes if one.kind == "model"},
+        "models": {parse(one.name).short for one in outcomes if one.kind == "model"},
         "plugins": {one.identifier for one in outcomes if one.identifier},
         "repositories": {one.name for one in outcomes if one.kind in ("repository", "packages")},
     }
@@ -109,7 +109,7 @@ def _images(mirror: Mirror, gone: list[str], kept: set[str], registry_config: st
 
 def _empty(folder: str, home: str) -> None:
     """Folders that nothing is in any more, up to those that the mirror starts with."""
-    while os.path.relpath(folder, home).count(os.sep) > 1:
+    while os.path.relpath(folder, home).count(os.sep) >= 1:
         try:
             os.rmdir(folder)
         except OSError:

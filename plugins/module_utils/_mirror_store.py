@@ -36,6 +36,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._mirror_release impor
     stored_name,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_wheels import Wheels
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_release import published
 
 __all__ = ["Mirror", "Outcome"]
@@ -207,7 +208,7 @@ class Mirror:
             return False  # a check run may come before the registry
 
     def _model(self, need: Need) -> Outcome:
-        name = str(need["name"])
+        name = parse(str(need["name"])).short
         held = self.models.held(name)
         if held and not self.refresh:
             return _there(need)
