@@ -67,7 +67,8 @@ def write(store: Path) -> None:
 
 def models() -> Iterator[tuple[str, Layers]]:
     yield "deepseek-r1:1.5b", _spoken(Talk(SENTENCE))
-    yield "talker:latest", _spoken(Talk((" and", " so", " on,"), endless=True))
+    # For load on several servers of one small machine: a thread each, and not one for each core.
+    yield "talker:latest", _spoken(Talk((" and", " so", " on,"), endless=True), num_thread=1)
     yield "bulky:latest", _spoken(Talk(("Heavy", " but", " here."), ballast=150))
     # The registry serves `moving:latest` until somebody puts the manifest of `moving:next` in its place.
     yield "moving:latest", _spoken(Talk(("First", " edition.")))
@@ -81,12 +82,13 @@ def models() -> Iterator[tuple[str, Layers]]:
     yield "all-minilm:latest", [("model", _gguf.embedder()), ("license", LICENSE), ("params", b'{"num_ctx":256}')]
 
 
-def _spoken(talk: Talk) -> Layers:
+def _spoken(talk: Talk, **parameters: object) -> Layers:
+    told = {"stop": ["<|User|>", "<|Assistant|>"], "temperature": 0.6, **parameters}
     return [
         ("model", _gguf.talker(talk)),
         ("template", TEMPLATE),
         ("license", LICENSE),
-        ("params", b'{"stop":["<|User|>","<|Assistant|>"],"temperature":0.6}'),
+        ("params", json.dumps(told, separators=(",", ":")).encode()),
     ]
 
 
