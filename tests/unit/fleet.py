@@ -47,6 +47,7 @@ ROLES = {
             __ollama_changes: {any: "{{ lookup('ansible.builtin.file', place) != version }}"}
     """,
     "ollama/tasks/main.yml": """
+        - {name: 'Ollama looks again', ansible.builtin.import_tasks: preflight.yml, when: ollama_look | bool}
         - {name: 'Ollama', ansible.builtin.debug: {msg: '{{ ollama_gateways }}'}}
         - name: Ollama drains
           ansible.builtin.include_tasks: drain.yml

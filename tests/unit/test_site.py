@@ -214,6 +214,15 @@ def test_a_check_run_changes_nothing_and_sees_all_at_once(fleet: Fleet) -> None:
     assert run.hosts("Dify") == ["dify1"]
 
 
+def test_a_look_that_was_long_ago_is_taken_again(fleet: Fleet) -> None:
+    fleet.hosts["gpu1"]["slow"] = 3
+    run = fleet.run("-e", "__stack_look_lasts=2")
+    assert run.rc == 0, run.output
+    looks = run.hosts("Ollama looks")
+    assert set(NODES) == set(looks[:4])
+    assert {"gpu2", "cpu2"} <= set(looks[4:])
+
+
 def test_tags_choose_parts_of_the_work(fleet: Fleet) -> None:
     fleet.hosts["gpu2"]["broken"] = "2"
     run = fleet.run("--tags", "ollama")
