@@ -26,12 +26,23 @@ def defaults(role: pathlib.Path) -> dict[str, Any]:
     return (load(path) or {}) if path.exists() else {}
 
 
+def steps(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks, with those of blocks instead of the blocks."""
+    found = []
+    for task in tasks:
+        inner = [one for section in ("block", "rescue", "always") for one in task.get(section) or []]
+        found += steps(inner) if inner else [task]
+    return found
+
+
 def entry_points(role: pathlib.Path) -> set[str]:
     """Task files that something outside the role's own tasks runs: main, and each tasks_from in a playbook."""
     used = {"main"}
     for playbook in (ROOT / "playbooks").glob("*.yml"):
         for play in load(playbook) or []:
-            for task in (play.get("tasks") or []) + (play.get("post_tasks") or []) + (play.get("pre_tasks") or []):
+            for task in steps(
+                (play.get("tasks") or []) + (play.get("post_tasks") or []) + (play.get("pre_tasks") or [])
+            ):
                 include = next((task[key] for key in task if key.endswith((".include_role", ".import_role"))), None)
                 if include and include["name"].split(".")[-1] == role.name:
                     used.add(include.get("tasks_from", "main").removesuffix(".yml"))
@@ -124,7 +135,7 @@ def test_roles_that_go_by_one_look_ask_for_the_same() -> None:
 def test_playbooks_hold_roles_and_no_logic(playbook: pathlib.Path) -> None:
     for play in load(playbook):
         for section in ("tasks", "pre_tasks", "post_tasks"):
-            for task in play.get(section) or []:
+            for task in steps(play.get(section) or []):
                 assert any(key.endswith((".import_role", ".include_role")) for key in task), task.get("name")
 
 

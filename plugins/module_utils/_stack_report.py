@@ -1,0 +1,177 @@
+# Copyright: (c) 2026, llmops.stack contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# This module util is PRIVATE to the collection.
+"""The table at the end of playbooks/verify.yml: each Ollama node, what it runs, and whether calls get there. Pure.
+
+Made of what the verification has left in the variables of each host, also of those on which it failed in the middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import ollama_nodes
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+
+__all__ = ["report"]
+
+Hostvars = Mapping[str, Mapping[str, Any]]
+_HEAD = ("NODE", "KIND", "GPU", "OLLAMA", "MODEL", "DIGEST", "TOKENS/S", "ON GPU", "GATEWAY", "DIFY")
+_OWN = 4  # the columns of the node, which are said once
+
+
+def report(
+    hostvars: Hostvars, nodes: Iterable[str], gateway: Mapping[str, Any], difys: Iterable[str]
+) -> dict[str, list[Any]]:
+    """C(nodes) for programs, C(lines) for people.
+
+    Args:
+        hostvars: of the run.
+        nodes: the Ollama hosts in it.
+        gateway: what M(llmops.stack.gateway_nodes) returned with C(state=info); empty where there is no gateway.
+        difys: the hosts of Dify in it.
+    """
+    names, askers = list(nodes), list(difys)
+    rows = [_row(hostvars, name, names, gateway, askers) for name in names]
+    problems = [_told(str(row["node"]), str(row["problem"])) for row in rows if row["problem"]]
+    return {"nodes": rows, "lines": [*_table(rows), *problems]}
+
+
+def _row(
+    hostvars: Hostvars, name: str, nodes: Sequence[str], gateway: Mapping[str, Any], difys: Sequence[str]
+) -> dict[str, Any]:
+    found = hostvars[name]
+    info: Mapping[str, Any] = found.get("__ollama_info") or {}
+    routed = _routed(gateway, name)
+    return {
+        "node": name,
+        "kind": _kind(found),
+        "gpu": _gpus((found.get("ansible_facts") or {}).get("llmops_stack", {}).get("gpus") or [], found),
+        "version": str(info.get("version") or ""),
+        "models": _models(found, info, routed),
+        "gateway": _state(gateway, routed),
+        "dify": _reached(hostvars, name, nodes, _state(gateway, routed), difys),
+        "problem": str(
+            found.get("__report_failure")
+            or ("" if info else "it was not looked at in this run, or could not be reached")
+        ),
+    }
+
+
+# -- the node ----------------------------------------------------------------------------------------------------------
+
+
+def _kind(found: Mapping[str, Any]) -> str:
+    """Of a node that was not looked at, as far as its variables say."""
+    gpu = str((found.get("__ollama_plan") or {}).get("gpu") or found.get("ollama_gpu") or "")
+    return "" if gpu in ("", "auto") else "cpu" if gpu == "cpu" else "gpu"
+
+
+def _gpus(cards: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
+    """Those that it may use, each kind once."""
+    vendor = (found.get("__ollama_plan") or {}).get("gpu")
+    shown = [_card(one) for one in cards if one.get("vendor") == vendor]
+    return ", ".join(f"{shown.count(one)} x {one}" if shown.count(one) > 1 else one for one in dict.fromkeys(shown))
+
+
+def _card(card: Mapping[str, Any]) -> str:
+    name = str(card.get("name") or {"nvidia": "NVIDIA", "amd": "AMD"}.get(str(card.get("vendor")), ""))
+    memory = int(card.get("memory_mb") or 0)
+    return f"{name} {memory / 1024:.0f} GiB" if memory else name
+
+
+def _models(found: Mapping[str, Any], info: Mapping[str, Any], routed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    proved = (found.get("__ollama_models_checked") or {}).get("models") or []
+    loaded = {_key(str(one.get("name"))): one for one in info.get("models") or []}
+    routes = {_key(str(name)): one for name, one in (routed.get("models") or {}).items()}
+    models = {}
+    for one in proved:
+        key = _key(str(one["name"]))
+        probe = one.get("probe") or {}
+        models[str(one["name"])] = {
+            "digest": str(one.get("digest") or ""),
+            "verified": bool(one.get("verified")),
+            "tokens_per_second": probe.get("tokens_per_second") or None,
+            "gpu_share": loaded.get(key, {}).get("gpu_share"),
+            "gateway": str(routes.get(key, {}).get("status") or ""),
+        }
+    return models
+
+
+def _key(name: str) -> str:
+    try:
+        return parse(name).key
+    except BadName:
+        return name
+
+
+# -- who gets there ----------------------------------------------------------------------------------------------------
+
+
+def _routed(gateway: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return (gateway.get("nodes") or {}).get(name) or {}
+
+
+def _state(gateway: Mapping[str, Any], routed: Mapping[str, Any]) -> str:
+    """Of one that is in service it matters whether it answers; one that is not there by intention is only called so."""
+    if not gateway:
+        return ""
+    if "nodes" not in gateway:
+        return "unknown"
+    if not routed:
+        return "absent"
+    state, status = str(routed.get("state") or ""), str(routed.get("status") or "")
+    return status if state == "ready" and status in ("down", "unknown") else state
+
+
+def _reached(hostvars: Hostvars, name: str, nodes: Sequence[str], state: str, difys: Sequence[str]) -> bool | None:
+    """Whether Dify's containers get to it, through the gateway where there is one; None where nobody has tried."""
+    answers = [_reached_from(hostvars, dify, name, nodes, state) for dify in difys]
+    known = [one for one in answers if one is not None]
+    return all(known) if known else None
+
+
+def _reached_from(hostvars: Hostvars, dify: str, name: str, nodes: Sequence[str], state: str) -> bool | None:
+    checks = (hostvars[dify].get("__dify_health") or {}).get("checks") or []
+    check = next((one for one in checks if one["name"] == "model_servers" and one["status"] != "skipped"), None)
+    if check is None:
+        return None
+    if state:
+        return bool(check["status"] == "ok" and state == "ready")
+    url = next((one["url"] for one in ollama_nodes(hostvars, nodes, dify) if one["name"] == name), "")
+    # The check tells the addresses that it has tried; of several it stops at the first that does not answer.
+    return bool(check["status"] == "ok") if url and url in str(check["detail"]) else None
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    cells: list[tuple[str, ...]] = [_HEAD]
+    for row in rows:
+        own = (row["node"], row["kind"], row["gpu"], row["version"])
+        reach = {True: "yes", False: "no", None: ""}[row["dify"]]
+        models = [_model_cells(name, one) for name, one in row["models"].items()] or [("", "", "", "")]
+        for number, about in enumerate(models):
+            cells.append((*own, *about, row["gateway"], reach) if not number else ("",) * _OWN + (*about, "", ""))
+    shown = [tuple(cell or ("" if not row[0] else "-") for cell in row) for row in cells]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(_HEAD))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in shown]
+
+
+def _told(node: str, problem: str) -> str:
+    """Most sentences name their host already."""
+    return problem if problem.startswith(node) else f"{node}: {problem}"
+
+
+def _model_cells(name: str, model: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    speed, share = model["tokens_per_second"], model["gpu_share"]
+    return (
+        name,
+        model["digest"][:12],
+        f"{speed:.1f}" if speed else "",
+        "" if share is None else f"{100 * share:.0f} %",
+    )
