@@ -29,8 +29,8 @@ USER_HOME = "/usr/share/ollama"
 CONTAINER = "llmops-ollama-ollama-1"
 # Variables that the preflight looks at as they are; the others of the role reach it decided.
 _LOOKED_AT = (
-    "version", "install", "home", "models_dir", "user", "port", "gpu", "allow", "min_disk_mb", "models", "registry",
-    "bundle", "keep", "checksums",
+    "version", "install", "home", "models_dir", "user", "port", "gpu", "allow", "gateways", "min_disk_mb", "models",
+    "registry", "bundle", "keep", "checksums",
 )  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         "bind": bind,
         "loopback": loopback,
         "url": f"http://{asked}:{given['port']}",
+        "let_in": _let_in(given),
         "firewall_wanted": given["firewall"] == "auto" and not loopback,
         "look_at": "journalctl -u ollama" if native else f"docker logs {CONTAINER}",
         "product": f"Ollama {given['version']} from {mask_urls(str(given['archive_url']))}"
@@ -118,6 +119,16 @@ def _key(name: str) -> str:
         return parse(name).key
     except BadName:
         return ""
+
+
+def _let_in(given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Besides the host itself. Before a gateway nobody else has any business at its nodes."""
+    if given["gateways"]:
+        return {"addresses": list(given["gateways"]), "interfaces": []}
+    return {
+        "addresses": list(given["allow"]),
+        "interfaces": list(given["container_interfaces"]) if given["containers"] else [],
+    }
 
 
 def _store(path: str, facts: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ Pure: files are compared by what they should say, which the templates of the rol
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils import _guard
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_before as before
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
@@ -61,7 +61,9 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
     native = decided["native"]
     made = {
         **dict.fromkeys((*_OF_SERVICES, *_OF_CONTAINERS), False),
-        **_firewall(found, decided, texts, there),
+        **_guard.changes(
+            found["firewall"], decided["firewall_wanted"], _RULES, texts, there, decided["let_in"], given["port"]
+        ),
         **metrics.changes(found, given, texts, there),
         **(_service if native else _container)(found, decided, texts, there),
         "libraries_ready": facts["python"]["requests"] != "",
@@ -161,37 +163,3 @@ def _container(
         "compose": differs,
         "container": differs or not as_wanted or found["server"] not in ("", given["version"]),
     }
-
-
-def _firewall(
-    found: Mapping[str, Any], decided: Mapping[str, Any], texts: Mapping[str, str], there: Mapping[str, str]
-) -> dict[str, Any]:
-    """Our table, and the host's own firewalls, which have to let the same sources in."""
-    wanted, loaded = decided["firewall_wanted"], found["firewall"]
-    left = not wanted and any(path in there for path in _RULES.values())
-    openings = [name for name in ("ufw", "firewalld") if loaded.get(name)]
-    made: dict[str, Any] = {
-        "firewall": False,
-        "firewall_left": left,
-        "openings": bool(openings and (wanted or left)),
-        "openings_in": openings,
-        "ufw_rules": [],
-        "firewalld_sources": [],
-    }
-    if not wanted:
-        return made
-    mark = re.search(r"chain rules_([0-9a-f]{12})\b", texts["firewall"])
-    here = re.sub(r"^rules_", "", loaded["table"])
-    made["firewall"] = (
-        any(_digest(texts[name]) != there.get(path) for name, path in _RULES.items())
-        or not loaded["enabled"]
-        or not mark
-        or here != mark.group(1)
-    )
-    given = decided["given"]
-    interfaces = [name.replace("*", "+") for name in given["container_interfaces"]] if given["containers"] else []
-    sources = [*(f"from {source}" for source in given["allow"]), *(f"in on {name}" for name in interfaces)]
-    made["ufw_rules"] = [f"{source} to any port {given['port']} proto tcp" for source in sources]
-    # Docker gives firewalld a zone of its own, which lets containers in.
-    made["firewalld_sources"] = list(given["allow"])
-    return made

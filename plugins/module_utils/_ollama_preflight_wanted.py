@@ -10,17 +10,21 @@ The modules would refuse most of it, too: after the server was replaced, and one
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils import _guard
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, is_host, parse
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
 __all__ = ["refusals"]
 
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_EVERYBODY = (
+    "and Ollama knows no login. List the networks that need it, or set ollama_firewall: none if another firewall "
+    "guards this host."
+)
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{64}", re.IGNORECASE)
 
 
@@ -114,27 +118,8 @@ def _bundle(wanted: Mapping[str, Any]) -> list[str]:
 
 
 def _allow(wanted: Mapping[str, Any]) -> list[str]:
-    entries, found = _listed(wanted, "allow", "addresses and networks")
-    return [*found, *(sentence for sentence in map(_allow_one, entries) if sentence)]
-
-
-def _allow_one(entry: Any) -> str:
-    text = str(entry).strip()
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return (
-            f"ollama_allow holds {text!r}, which is no address or network; a firewall knows no names. Write something "
-            "like 10.0.0.7 or 10.0.0.0/24."
-        )
-    if network.prefixlen == 0:
-        return (
-            f"ollama_allow holds {text}, which is everybody, and Ollama knows no login. List the networks that need "
-            "it, or set ollama_firewall: none if another firewall guards this host."
-        )
-    if "/" in text and ipaddress.ip_interface(text).ip != network.network_address:
-        return (
-            f"ollama_allow holds {text}, which is an address within a network. Write {network} for the whole network "
-            f"or {ipaddress.ip_interface(text).ip} for the one address."
-        )
-    return ""
+    said = []
+    for name in ("allow", "gateways"):
+        entries, found = _listed(wanted, name, "addresses and networks")
+        said += [*found, *(_guard.refusal(f"ollama_{name}", entry, _EVERYBODY) for entry in entries)]
+    return [sentence for sentence in said if sentence]

@@ -161,7 +161,9 @@ class _Environment:
 
     def host(self) -> None:
         bind, port = self.variables.get("ollama_bind") or "auto", str(self.variables.get("ollama_port", 11434))
-        others = [name for name in ("ollama_containers", "ollama_allow") if self.variables.get(name)]
+        gateways = bool(self.variables.get("ollama_gateways"))
+        callers = ("ollama_gateways",) if gateways else ("ollama_containers", "ollama_allow")
+        others = [name for name in callers if self.variables.get(name)]
         host = self.everywhere() if others else "127.0.0.1"
         if bind != "auto":
             write = "Write an address of the host, 0.0.0.0 for all of them, or auto; the port goes into ollama_port."
@@ -174,7 +176,9 @@ class _Environment:
                     self.refuse(
                         "ollama_bind", bind,
                         f"where only the host itself reaches Ollama, and {' and '.join(others)} would let others in",
-                        "Write ollama_bind: auto, or ollama_containers: false and ollama_allow: [].",
+                        "Write ollama_bind: auto, or take the host out of the gateway's nodes."
+                        if gateways
+                        else "Write ollama_bind: auto, or ollama_containers: false and ollama_allow: [].",
                     )  # fmt: skip
         if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             why = "which is no port: Ollama would listen on 11434, and start all the same"
@@ -187,7 +191,7 @@ class _Environment:
     def everywhere(self) -> str:
         """All addresses; the firewall decides who gets there. With [::] those of IPv4 are among them, where the host
         has IPv6 at all."""
-        allow = self.variables.get("ollama_allow")
+        allow = self.variables.get("ollama_gateways") or self.variables.get("ollama_allow")
         six = any(":" in str(one) for one in (allow if isinstance(allow, (list, tuple)) else []))
         return "[::]" if six else "0.0.0.0"  # noqa: S104 - the firewall decides
 

@@ -358,6 +358,21 @@ def test_the_rules(ask: Ask, root: pathlib.Path) -> None:
     assert "br-" not in closed
 
 
+def test_before_a_gateway_nobody_else_is_let_in(ask: Ask, root: pathlib.Path) -> None:
+    given: dict[str, Any] = {"ollama_allow": ["10.0.0.0/8"], "ollama_gateways": ["192.0.2.7"]}
+    chain = ask("__ollama_firewall_text", look(root), **given).partition("chain ollama")[2]
+    assert re.findall(r"(\S+) accept", chain) == ['"lo"', "192.0.2.7"]
+    alone = {**given, "ollama_containers": False, "ollama_allow": []}
+    assert ask("__ollama_plan.bind", look(root), **alone) == "0.0.0.0"
+    six = ask("__ollama_plan", look(root), **{**given, "ollama_gateways": ["2001:db8::7"]})
+    assert six["bind"] == "[::]"
+    assert six["let_in"] == {"addresses": ["2001:db8::7"], "interfaces": []}
+    for wrong, words in (("gateway.example.com", "no address or network"), ("0.0.0.0/0", "which is everybody")):
+        (said,) = ask("__ollama_plan.refusals", look(root), **{**given, "ollama_gateways": [wrong]})
+        assert f"ollama_gateways holds {wrong}" in said.replace("'", "")
+        assert words in said
+
+
 def test_rules_for_two_ports_until_the_new_one_has_answered(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
     before = ask("__ollama_firewall_text", facts, ollama_port=11434)
