@@ -72,7 +72,7 @@ class PlainHttp:
         if not self.proxy or not url.startswith("https://"):
             return ""
         inside = any(_within(host, one.strip()) for one in self.no_proxy.split(","))
-        named: Any = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]
+        named: Any = urllib.request.proxy_bypass_environment  # type: ignore[attr-defined]  # typeshed lacks it
         return "" if inside or named(host, {"no": self.no_proxy}) else self.proxy
 
 
