@@ -84,7 +84,7 @@ class Handover:
         in_the_way = [name for name in wanted if name not in (*BESIDE, *_FROM_QUEUE, _NGINX)]
         for name in BESIDE:
             if name in wanted:
-                self._replace(name, with_others=bool(in_the_way))
+                self._replace(name, with_others=in_the_way)
             elif not services or name in services:
                 self._tidy(name)
         queue = [name for name in _FROM_QUEUE if name in wanted]
@@ -136,7 +136,7 @@ class Handover:
 
     # -- beside
 
-    def _replace(self, service: str, with_others: bool) -> None:
+    def _replace(self, service: str, with_others: Sequence[str]) -> None:
         first = self.project.container(service)
         beside = self._beside(service)
         if first is None or not (first.running or beside):
@@ -148,8 +148,7 @@ class Handover:
             address = self._start_beside(service, name, beside)
         except NotProved as exc:
             said = self._give_up(service, name)
-            if with_others:
-                # It may need what changes with it, a password of the database for example.
+            if _needs(exc, with_others):
                 self.ctx.log(f"{service}: {exc}; it is replaced together with the others instead")
                 self._up([service])
                 self.front.reload()
@@ -287,3 +286,12 @@ class Handover:
 
     def _up(self, services: Iterable[str], extra: Iterable[str] = (), wait: bool = False) -> None:
         self.project.up(services, self.ctx.remaining(600), wait=wait, extra=extra)
+
+
+def _needs(trouble: NotProved, others: Sequence[str]) -> bool:
+    """Whether a container may fail beside the running one for want of what is replaced after it.
+
+    A database may have another password, without which no API starts. Of the plugin daemon, which may have another key,
+    it needs only what goes through it; one that does not even answer by itself would not do so later either.
+    """
+    return any(name in _DATA or (name == _DAEMON and trouble.check == "llm") for name in others)

@@ -49,7 +49,14 @@ _RESTARTS = 2
 
 
 class NotProved(Exception):
-    """A container is not what it should be. The text is a sentence with its full stop."""
+    """A container is not what it should be. The text is a sentence with its full stop.
+
+    C(check) is the first check that failed; empty where the container ended.
+    """
+
+    def __init__(self, text: str, check: str = "") -> None:
+        super().__init__(text)
+        self.check = check
 
 
 def prove(ctx: Context, service: str, container: str, url: str, version: str) -> None:
@@ -102,12 +109,12 @@ def _until(ctx: Context, container: str, checks: Sequence[Check], options: Optio
             raise NotProved(ended)
         final = any(one.final and one.status == "failed" for one in verdict.results)
         if final or time.monotonic() + _STEP > deadline:
-            raise NotProved(_why(verdict.results))
+            first = next((one for one in verdict.results if one.status == "failed"), None)
+            raise NotProved(_why(first), first.name if first else "")
         time.sleep(_STEP)
 
 
-def _why(results: list[Result]) -> str:
-    first = next((one for one in results if one.status == "failed"), None)
+def _why(first: Result | None) -> str:
     return f"{first.detail} {first.advice}".strip() if first else "It does not answer."
 
 

@@ -272,8 +272,9 @@ def test_killed_at_any_moment(tmp_path: pathlib.Path, stage: Stage, then: str) -
     assert _moments(run) > 12
 
 
-def test_a_new_one_that_never_gets_well(stage: Stage, tmp_path: pathlib.Path) -> None:
-    change(stage, "api")
+@pytest.mark.parametrize("others", [(), ("plugin_daemon",)], ids=["alone", "with the daemon"])
+def test_a_new_one_that_never_gets_well(stage: Stage, tmp_path: pathlib.Path, others: tuple[str, ...]) -> None:
+    change(stage, "api", *others)
     stage.broken.add(("api", "new"))
     with pytest.raises(StepError, match="goes on serving: nobody answers") as caught:
         handover(context(stage, str(tmp_path)))
@@ -281,7 +282,7 @@ def test_a_new_one_that_never_gets_well(stage: Stage, tmp_path: pathlib.Path) ->
     assert "ends with: Traceback" in caught.value.message
     assert (tmp_path / "api-beside.log").read_text() == "the whole log"
     assert [one.made_of for one in stage.all if one.service == "api"] == ["old"]
-    stage.release["api"] = "old"
+    stage.release = dict.fromkeys(SERVICES, "old")
     handover(context(stage))
     assert_settled(stage)
 
@@ -322,3 +323,19 @@ def test_a_daemon_that_does_not_get_well(stage: Stage, monkeypatch: pytest.Monke
     stage.release = dict.fromkeys(SERVICES, "old")
     handover(context(stage))
     assert_settled(stage)
+
+
+@pytest.mark.parametrize(
+    ("check", "others", "needed"),
+    [
+        ("", [], False),
+        ("", ["plugin_daemon"], False),
+        ("api", ["plugin_daemon"], False),
+        ("llm", ["plugin_daemon"], True),  # the daemon's key may be another one
+        ("", ["weaviate"], False),
+        ("", ["redis"], True),  # so may its password be
+        ("api", ["plugin_daemon", "db_postgres"], True),
+    ],
+)
+def test_one_that_fails_for_want_of_what_is_replaced_after_it(check: str, others: list[str], needed: bool) -> None:
+    assert handovers._needs(NotProved("It does not answer.", check), others) is needed
