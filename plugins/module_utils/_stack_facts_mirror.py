@@ -49,8 +49,8 @@ class MirrorFacts:
             status, signed, body = self._get()
         except HttpError as exc:
             state["error"] = (
-                f"The mirror {origin(self.url)}, from which this host is to get everything (stack_mirror), cannot be "
-                f"reached: {exc}. Start it or let this host through to it, and run again."
+                f"The mirror, from which this host is to get everything (stack_mirror), cannot be reached: {exc}. Start "
+                "it, let this host through to it, or have it made by playbooks/mirror.yml, and run again."
             )
             return state
         if status == 403 and signed:

@@ -52,19 +52,15 @@ def apt_text(url: str, offer: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def refusals(facts: Mapping[str, Any], needed: bool = True, expected: bool = False) -> list[str]:
+def refusals(facts: Mapping[str, Any], needed: bool = True) -> list[str]:
     """Why the mirror cannot be used, as sentences; empty where it can, or nothing is wanted from it.
 
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
-        needed: whether something is to be fetched.
-        expected: whether this run makes the mirror, before anything is fetched.
+        needed: whether something is to be fetched. An address that cannot be one is refused in any case.
     """
     mirror = facts.get("mirror") or {}
-    error = str(mirror.get("error") or "")
-    if not error or not needed or (expected and not mirror.get("wrong")):
-        return []
-    return [error]
+    return [str(mirror["error"])] if mirror.get("error") and (needed or mirror.get("wrong")) else []
 
 
 def lacks(place: str, what: str) -> str:
