@@ -21,6 +21,7 @@ from importlib import metadata
 from urllib.parse import quote
 
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_layout, _openpgp
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_gateway as gateway_facts
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as ollama_facts
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_gpu import GpuFacts
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host, Runner, run_command
@@ -216,6 +217,7 @@ class StackFacts:
             ollama = pool.submit(self.ollama.version)
             server = pool.submit(self.ollama.server)
             table = pool.submit(self.ollama.table)
+            rules = pool.submit(ollama_facts.rules_loaded, self.host, gateway_facts.TABLE, gateway_facts.SIGNS)
             smi = pool.submit(self.gpu.ask_smi)
             dockerd_version = pool.submit(self._dockerd_version)
             mirror = pool.submit(self.mirror.ask)
@@ -240,6 +242,7 @@ class StackFacts:
             "ollama": self.ollama.describe(
                 ollama.result(), server.result(), table.result(), units.result(), containers
             ),
+            "gateway": gateway_facts.describe(self.host, units.result(), rules.result()),
             "mirror": self.mirror.describe(mirror.result(), machine["family"] == "Debian"),
             "traceloop": {"present": self.host.exists(os.path.join(self.traceloop_home, TREE_MARKER))},
         }
@@ -292,7 +295,7 @@ class StackFacts:
         if not os.path.isdir(self.host.at("run/systemd/system")):
             return {}
         properties = f"--property={','.join(ollama_facts.PROPERTIES)}"
-        argv = ["systemctl", "show", properties, "docker.service", *ollama_facts.UNITS]
+        argv = ["systemctl", "show", properties, "docker.service", *ollama_facts.UNITS, *gateway_facts.UNITS]
         text = self.host.run(argv, timeout=self.deadline)[1]
         blocks = [
             dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in text.split("\n\n")

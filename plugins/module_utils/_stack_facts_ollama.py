@@ -73,6 +73,20 @@ def ask_version(address: str, port: int, seconds: float) -> str:
         return ""
 
 
+def rules_loaded(host: Host, table: tuple[str, str], signs: tuple[str, str]) -> str:
+    """The marker in an nftables table of ours: the name of an empty chain ends in the digest of the rules.
+
+    Args:
+        signs: paths of which one is there where the table may be.
+    """
+    nft = host.which("nft")
+    if not nft or not any(map(host.exists, signs)):
+        return ""
+    text = host.run([nft, "list", "table", *table], timeout=host.deadline)[1]
+    found = re.search(r"chain rules_([0-9a-f]{12})\b", text)
+    return found.group(1) if found else ""
+
+
 class OllamaFacts:
     def __init__(self, host: Host, home: str, models_dir: str, port: int, user: str) -> None:
         self.host = host
@@ -113,13 +127,7 @@ class OllamaFacts:
         return ask_version(address, self.port, min(1.0, self.host.deadline))
 
     def table(self) -> str:
-        """The marker in our nftables table: the name of an empty chain ends in the digest of the rules."""
-        nft = self.host.which("nft")
-        if not nft or not (self.host.exists("etc/ollama") or self.host.exists(FIREWALL_UNIT)):
-            return ""
-        text = self.host.run([nft, "list", "table", *TABLE], timeout=self.host.deadline)[1]
-        found = re.search(r"chain rules_([0-9a-f]{12})\b", text)
-        return found.group(1) if found else ""
+        return rules_loaded(self.host, TABLE, ("etc/ollama", FIREWALL_UNIT))
 
     # -- all of it -------------------------------------------------------------
 
