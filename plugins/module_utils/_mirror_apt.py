@@ -11,6 +11,7 @@ depend on, for a release and an architecture that need not be the mirror's.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import Fetcher, MirrorError
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_index import Index
 
-__all__ = ["AptCache"]
+__all__ = ["AptCache", "local_sources"]
 
 _KEYS = ("/etc/apt/trusted.gpg.d", "/etc/apt/trusted.gpg", "/usr/share/keyrings")
 
@@ -40,7 +41,17 @@ class AptCache:
         return noted is not None and noted["wish"] == self._wish() and _weight(self.folder) > 0
 
     def _wish(self) -> str:
-        return " ".join([*self.need["packages"], *self.need["architectures"]])
+        return f"{self._wanted()} [{' '.join(self.need['architectures'])}]"
+
+    def _wanted(self) -> str:
+        """In the words of a package that depends on all of it: what hosts install, and what Docker's packages want."""
+        with self.index.lock:
+            others = [
+                str(one.get("depends") or "")
+                for one in self.index.data["repositories"].values()
+                if any(f"/dists/{self.need['suite']}/" in path or "/stable/deb/" in path for path in one["files"])
+            ]
+        return ", ".join(dict.fromkeys([*self.need["packages"], *(one for one in others if one)]))
 
     def bring(self) -> int:
         """Have the cache hold them; returns by how many bytes it grew.
@@ -108,8 +119,8 @@ class AptCache:
             "Debug::NoLocking": "true",
         }
         self._run(["apt-get", "update", "--error-on=any"], options)
-        install = ["apt-get", "install", "--download-only", "--yes", "--no-install-recommends"]
-        self._run([*install, *self.need["packages"]], options)
+        satisfy = ["apt-get", "satisfy", "--download-only", "--yes", "--no-install-recommends"]
+        self._run([*satisfy, self._wanted()], options)
 
     def _run(self, command: list[str], options: Mapping[str, str]) -> str:
         given = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
@@ -136,6 +147,19 @@ class AptCache:
                 f"Check the cache of packages at {self.proxy} and what it may reach.",
             )
         return done.stdout
+
+
+def local_sources(home: str) -> list[str]:
+    """Lines of a sources.list by which this host gets packages out of the cache's own files, without the cache."""
+    own = _release().get("VERSION_CODENAME", "")
+    found = []
+    for folder, _folders, names in os.walk(os.path.join(home, "apt")):
+        suite = os.path.basename(folder)
+        root, dists = os.path.split(os.path.dirname(folder))
+        if "InRelease" in names and dists == "dists" and own and suite.split("-")[0] == own:
+            parts = sorted(name for name in os.listdir(folder) if glob.glob(os.path.join(folder, name, "binary-*")))
+            found += [f"deb file:{root} {suite} {' '.join(parts)}"] if parts else []
+    return sorted(found)
 
 
 def _release() -> dict[str, str]:

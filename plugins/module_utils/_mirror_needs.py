@@ -68,10 +68,10 @@ class _Needs:
 
     # -- needs
 
-    def add(self, kind: str, name: str, host: str, architectures: Iterable[str] = (), **more: Any) -> None:
+    def add(self, kind: str, name: str, host: str | list[str], architectures: Iterable[str] = (), **more: Any) -> None:
         key = (kind, name, *(str(more[one]) for one in ("path", "env", "images") if one in more))
         need = self.found.setdefault(key, {"kind": kind, "name": name, "hosts": [], "architectures": [], **more})
-        need["hosts"] = sorted({*need["hosts"], *([host] if host else [])})
+        need["hosts"] = sorted({*need["hosts"], *([host] if isinstance(host, str) else host)} - {""})
         need["architectures"] = sorted({*need["architectures"], *architectures})
 
     def collect(self) -> None:
@@ -294,7 +294,7 @@ def needs(
 
     Args:
         hostvars: the variables of every host; with C(llmops_stack) among its facts where this run has looked at it.
-        hosts: names by what they are to be, C(dify), C(ollama) and C(gateway).
+        hosts: names by what they are to be, C(dify), C(ollama), C(gateway) and C(mirror).
         settings: C(defaults) of the roles by name; for hosts that nobody has looked at C(architectures) (amd64) and
             C(systems) (such as C(debian/trixie)); C(plugin_python), the versions of Python that plugins run on; and
             what is wanted besides, C(dify_versions), C(ollama_versions), C(models), C(plugins), C(images).

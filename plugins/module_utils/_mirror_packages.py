@@ -41,6 +41,7 @@ class Listed(NamedTuple):
     path: str  # below the repository
     sha256: str
     size: int
+    depends: str = ""
 
 
 class Repository:
@@ -73,12 +74,13 @@ class Repository:
         Raises:
             MirrorError: it lacks a package, or something of it is not what its lists say.
         """
-        for one in self._chosen(self._listed(keep=True)):
+        chosen = self._chosen(self._listed(keep=True))
+        for one in chosen:
             self._file(one.path, one.sha256)
         self._file(str(self.need["key"]), "", below=False)
         for path, content in self.heads.items():
             self._head(f"www/{self.root}/{path}", content)
-        noted = {"wish": self._wish(), "files": sorted(set(self.files))}
+        noted = {"wish": self._wish(), "files": sorted(set(self.files)), "depends": _depends(chosen)}
         self.index.put("repositories", str(self.need["name"]), noted)
         self.index.save()
         return self.received
@@ -228,8 +230,16 @@ def _stanzas(text: str) -> list[Listed]:
         if {"Package", "Version", "Filename", "SHA256"} <= set(fields):
             path = re.sub(r"^(\./)+", "", fields["Filename"])
             size = int(fields.get("Size") or 0)
-            found.append(Listed(fields["Package"], fields["Version"], path, fields["SHA256"], size))
+            depends = ", ".join(fields[key] for key in ("Pre-Depends", "Depends") if key in fields)
+            found.append(Listed(fields["Package"], fields["Version"], path, fields["SHA256"], size, depends))
     return found
+
+
+def _depends(chosen: list[Listed]) -> str:
+    """What these packages want of the distribution, in the words of a package."""
+    own = {one.name for one in chosen}
+    parts = [part.strip() for one in chosen for part in one.depends.split(",")]
+    return ", ".join(sorted({part for part in parts if part and re.split(r"[ (:|]", part)[0] not in own}))
 
 
 def _primary(content: bytes) -> list[Listed]:

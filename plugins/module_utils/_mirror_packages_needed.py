@@ -26,11 +26,24 @@ _NVIDIA = [
 ]
 # What the roles install from the distribution itself, by what a host is to be.
 _DISTRIBUTION = {
-    "dify": ["ca-certificates", "iptables", "python3-requests", "python3-yaml"],
-    "ollama": ["ca-certificates", "nftables", "python3-requests", "zstd"],
-    "gateway": ["ca-certificates", "haproxy", "nftables", "python3-requests"],
+    "dify": ["python3-requests", "python3-yaml"],
+    "ollama": ["nftables", "python3-requests", "zstd"],
+    "gateway": ["haproxy", "nftables", "python3-requests"],
+    # Its own, for the one that is filled from a bundle.
+    "mirror": [
+        "apt-cacher-ng",
+        "docker-registry",
+        "nginx",
+        "python3-pip",
+        "python3-requests",
+        "python3-yaml",
+        "skopeo",
+    ],
 }
-_DISTRIBUTION_DOCKER = ["docker.io", "docker-compose", "iptables"]
+# python3-apt is Ansible's own, to ask apt.
+_EVERYWHERE = ["ca-certificates", "python3-apt"]
+_WITH_DOCKER = ["apparmor", "iptables"]
+_OF_DISTRO = ["docker-compose", "docker.io"]
 
 
 class Asked(Protocol):
@@ -62,20 +75,23 @@ class System(NamedTuple):
 def package_needs(asked: Asked) -> list[dict[str, Any]]:
     found = []
     unseen = []
+    wanted: dict[System, dict[str, set[str]]] = {}
     for host in dict.fromkeys(name for names in asked.hosts.values() for name in names):
         systems = _systems(asked, host)
         if not systems:
             unseen.append(host)
         kinds = [kind for kind, names in asked.hosts.items() if host in names]
         for system in systems:
-            found += _of_host(asked, host, kinds, system)
+            found += _repositories(asked, host, kinds, system)
+            if system.base in _DEBIAN:
+                wanted.setdefault(system, {})[host] = _packages(asked, host, kinds)
     if unseen:
         asked.notes.append(
             f"Which packages {', '.join(unseen)} will install is not known, because this run has not looked at "
             f"{'it' if len(unseen) == 1 else 'them'}. Let the run reach those hosts, or name their systems in "
             "mirror_systems, such as [debian/trixie]."
         )
-    return found
+    return found + [_distribution(system, by_host) for system, by_host in wanted.items()]
 
 
 def _systems(asked: Asked, host: str) -> list[System]:
@@ -94,30 +110,42 @@ def _systems(asked: Asked, host: str) -> list[System]:
     return named
 
 
-def _of_host(asked: Asked, host: str, kinds: Iterable[str], system: System) -> list[dict[str, Any]]:
+def _runs_docker(asked: Asked, host: str, kinds: Iterable[str]) -> bool:
     kinds = list(kinds)
-    runs_docker = "dify" in kinds or ("ollama" in kinds and asked.value(host, "ollama_install") == "container")
+    return "dify" in kinds or ("ollama" in kinds and asked.value(host, "ollama_install") == "container")
+
+
+def _repositories(asked: Asked, host: str, kinds: Iterable[str], system: System) -> list[dict[str, Any]]:
     source = str(asked.value(host, "docker_source") or "docker")
+    if not _runs_docker(asked, host, kinds) or source == "none":
+        return []
     found = []
-    wanted = {name for kind in kinds for name in _DISTRIBUTION.get(kind, ())}
-    if runs_docker and source == "docker" and not asked.given(host, "docker_repo_url"):
+    if source == "docker" and not asked.given(host, "docker_repo_url"):
         found.append(_docker(asked, host, system))
-    if runs_docker and source == "distro":
-        wanted.update(_DISTRIBUTION_DOCKER)
-    if runs_docker and source != "none" and _nvidia_wanted(asked, host):
+    if _nvidia_wanted(asked, host):
         found.append(_nvidia(host, system))
-    if system.base in _DEBIAN and wanted:
-        more = {"base": system.base, "suite": system.release, "packages": sorted(wanted)}
-        found.append(
-            {
-                "kind": "packages",
-                "name": f"packages of {system.base} {system.release}: {' '.join(sorted(wanted))}",
-                "host": host,
-                "architectures": [system.arch],
-                **more,
-            }
-        )
     return found
+
+
+def _packages(asked: Asked, host: str, kinds: Iterable[str]) -> set[str]:
+    wanted = {name for kind in kinds for name in _DISTRIBUTION.get(kind, ())} | set(_EVERYWHERE)
+    if _runs_docker(asked, host, kinds):
+        wanted.update(_WITH_DOCKER)
+        wanted.update(_OF_DISTRO if asked.value(host, "docker_source") == "distro" else ())
+    return wanted
+
+
+def _distribution(system: System, by_host: Mapping[str, set[str]]) -> dict[str, Any]:
+    """One for all hosts of a kind: what one of them has brought, others need, too."""
+    return {
+        "kind": "packages",
+        "name": f"packages of {system.shown}",
+        "host": sorted(by_host),
+        "base": system.base,
+        "suite": system.release,
+        "architectures": [system.arch],
+        "packages": sorted(set().union(*by_host.values())),
+    }
 
 
 def _docker(asked: Asked, host: str, system: System) -> dict[str, Any]:

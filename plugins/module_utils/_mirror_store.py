@@ -101,7 +101,7 @@ class Mirror:
         waiting = list(needs)
         with concurrent.futures.ThreadPoolExecutor(self.parallel) as pool:
             # Archives before what stands in them, and what follows from several needs once, for all of them.
-            for kinds in (("archive", "model", "plugin", "repository", "packages"), ("release",), ("image", "wheels")):
+            for kinds in (("archive", "model", "plugin", "repository"), ("release", "packages"), ("image", "wheels")):
                 wave = _together(one for one in waiting if one["kind"] in kinds)
                 waiting = [one for one in waiting if one["kind"] not in kinds]
                 for outcome in pool.map(self._one, wave):

@@ -90,6 +90,14 @@ new_bytes:
   type: int
   returned: when O(state=read) and not in check mode
   sample: 1117322599
+package_sources:
+  description: >-
+    Lines of a sources.list by which the mirror itself gets packages of its distribution out of what the bundle has
+    brought, while nothing serves that yet. Empty where the bundle has none for its release.
+  type: list
+  elements: str
+  returned: when O(state=read) and not in check mode
+  sample: ["deb file:/srv/llmops-mirror/apt/deb.debian.org/debian trixie main"]
 """
 
 import os
@@ -99,6 +107,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.llmops.stack.plugins.module_utils import _mirror_bundle as bundle
 from ansible_collections.llmops.stack.plugins.module_utils import _mirror_bundle_read as reading
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_apt import local_sources
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import Fetcher, Sources
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_index import Index
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_plugins import Plugins
@@ -151,6 +160,7 @@ class MirrorBundle:
             **self._about(said),
             "new_files": new["files"],
             "new_bytes": new["bytes"],
+            "package_sources": local_sources(self.home),
             "changed": bool(new["files"]) or any(pages),
         }
 

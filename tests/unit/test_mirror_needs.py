@@ -63,7 +63,7 @@ class TestHosts:
         found = mirror_needs(hostvars, {"ollama": list(hostvars)})
         assert only(found, "model")["hosts"] == sorted(hostvars)
         assert only(found, "archive")["architectures"] == []
-        assert only(found, "packages")["architectures"] == ["amd64"]
+        assert only(found, "packages")["hosts"] == sorted(hostvars)
 
     def test_an_upgrade_needs_both_releases_until_it_is_done(self) -> None:
         """What runs and what comes; and one in preparation, which no host asks for yet."""

@@ -43,7 +43,7 @@ def site(current: str) -> Iterator[Fleet]:
     written = play("playbooks/mirror.yml", mirror_bundle_to=BUNDLE, ollama_version=current)
     assert written.status == 0, written.output[-6000:]
     groups = {"mirror": [MIRROR], "gateway": [MIRROR], "ollama": [DIFY], "dify": [DIFY]}
-    with hosts(groups, ollama_version=current, ollama_models=["lone"], mirror_upstream="") as dark:
+    with hosts(groups, ollama_version=current, ollama_models=["lone"], mirror_upstream="", mirror_offline=True) as dark:
         world("cut", MIRROR, DIFY)
         pack = f"docker exec llmops-{HUB} sh -c 'cd / && tar -cf - .{BUNDLE}*'"
         carry = f"{pack} | docker exec -i llmops-{MIRROR} tar -xf - -C /"
