@@ -38,8 +38,7 @@ class MirrorFacts:
         state: dict[str, t.Any] = {"offer": {}, "error": "", "wrong": False}
         if not self.url:
             return state
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(self.url):
             state["error"] = (
                 f"stack_mirror is {mask_urls(self.url)}, and it has to be the address of the mirror with its scheme, "
                 "such as http://mirror.internal."
@@ -49,8 +48,8 @@ class MirrorFacts:
             status, signed, body = self._get()
         except HttpError as exc:
             state["error"] = (
-                f"The mirror, from which this host is to get everything (stack_mirror), cannot be reached: {exc}. Start "
-                "it, let this host through to it, or have it made by playbooks/mirror.yml, and run again."
+                f"The mirror, from which this host is to get everything (stack_mirror), cannot be reached: {exc}. "
+                "Start it, let this host through to it, or have it made by playbooks/mirror.yml, and run again."
             )
             return state
         if status == 403 and signed:
@@ -71,11 +70,12 @@ class MirrorFacts:
         """The fact. Where nobody could be asked, what the host has made its own stays as it is."""
         found = self.host.read(APT_FILE)
         here = self.host.exists(SERVED_FROM)
-        wanted = apt_text(self.url, asked["offer"]) if apt else ""
-        if here and asked["offer"].get("offline") is not True:
-            wanted = ""  # the mirror itself gets its packages from where it gets all others
         if asked["error"]:
             wanted = found
+        elif here and asked["offer"].get("offline") is not True:
+            wanted = ""  # the mirror itself gets its packages from where it gets all others
+        else:
+            wanted = apt_text(self.url, asked["offer"]) if apt else ""
         return {
             "url": mask_urls(self.url),
             "here": here,
@@ -106,6 +106,14 @@ class MirrorFacts:
             raise HttpError(stage, self.url, self.deadline) from exc
         except (OSError, ValueError, http.client.HTTPException) as exc:
             raise HttpError(classify(exc), self.url) from exc
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _object(body: bytes) -> dict[str, t.Any]:
