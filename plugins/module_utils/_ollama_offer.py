@@ -29,6 +29,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import 
     Store,
     num_ctx_of,
 )
+from ansible_collections.llmops.stack.plugins.module_utils._stack_mirror import lacks
 
 __all__ = ["Folder", "Registry", "Source", "offer"]
 
@@ -50,7 +51,13 @@ class Registry:
         self.client = PlainHttp(proxy, no_proxy)
 
     def manifest(self, name: Name) -> Manifest:
-        return manifest_of(self._there(name), self.insecure, client=self.client)
+        try:
+            return manifest_of(self._there(name), self.insecure, client=self.client)
+        except RegistryError as exc:
+            if not exc.missing:
+                raise
+            advice = f"Check the name and tag. {lacks(self.host, f'model {name.short}')}".rstrip()
+            raise RegistryError(f"{exc} {advice}", missing=True) from exc
 
     def read(self, name: Name, blob: Blob, start: int, count: int) -> bytes:
         return first_bytes(self._there(name), blob.sha, start, count, self.insecure, self.client)

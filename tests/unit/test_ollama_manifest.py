@@ -84,7 +84,11 @@ class TestRegistry:
         models.put("other:7b", b"no gguf at all")
         found = ask(run_module, registry, "talk", "gone:1b", "other:7b")
         assert [one["name"] for one in found] == ["talk:latest", "gone:1b", "other:7b"]
-        assert found[1]["missing"] is True and "has no model library/gone:1b" in found[1]["error"]
+        assert found[1]["missing"] is True
+        assert found[1]["error"].startswith(
+            f"{registry.host} has no model library/gone:1b. Check the name and tag. The mirror {registry.host} has no "
+            "model gone:1b. Run playbooks/mirror.yml"
+        )
         assert (found[2]["shape"], found[2]["weights"]) == ({}, 14)
 
     def test_a_vocabulary_in_the_way(self, run_module: Run, registry: Registry, models: Models) -> None:
