@@ -14,6 +14,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.llmops.stack.plugins.filter import stack_mirror
 from ansible_collections.llmops.stack.plugins.filter.dify import FilterModule
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles/dify"
@@ -31,7 +32,7 @@ OUTSIDE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
     """A variable of the role as one of its tasks would see it."""
-    own = FilterModule().filters()
+    own = {**FilterModule().filters(), **stack_mirror.FilterModule().filters()}
     find = filter_loader.get
     loader = DataLoader()
     variables: dict[str, Any] = {}
@@ -44,19 +45,29 @@ def ask() -> Iterator[Ask]:
             return filter_loader._wrap_func(name, name, own[short])
         return find(name, *args, **options)
 
-    def ask(name: str, dify: dict[str, Any], **given: Any) -> Any:
+    def ask(name: str, dify: dict[str, Any], mirror: str = "", **given: Any) -> Any:
         everything = {
             **variables,
             "inventory_hostname": "node1",
             "ansible_check_mode": False,
             **given,
-            "ansible_facts": {"llmops_stack": {"dify": dify}},
+            "ansible_facts": {"llmops_stack": {"dify": dify, "mirror": {"error": mirror, "wrong": False}}},
         }
         return Templar(loader=loader, variables=everything).template(trust_as_template("{{ " + name + " }}"))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filter_loader, "get", get)
         yield ask
+
+
+def test_a_mirror_that_cannot_be_reached_is_refused_by_who_needs_it(ask: Ask) -> None:
+    complete = {**OUTSIDE, "releases": {"1.11.4": {"complete": True}}}
+    for dify, version, said in (
+        (complete, "1.11.4", []),
+        (complete, "1.12.1", ["It is down."]),
+        ({**complete, "containers": []}, "1.11.4", ["It is down."]),
+    ):
+        assert ask("__dify_mirror_refusals", dify, "It is down.", dify_version=version) == said
 
 
 class TestAnUpgradeIsDue:

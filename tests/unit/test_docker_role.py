@@ -107,6 +107,15 @@ def installed(facts: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return facts
 
 
+def test_a_mirror_that_cannot_be_reached_is_refused_by_who_needs_it(docker: Ask, compose: Ask, bare: Any) -> None:
+    facts = bare("trixie")
+    facts["mirror"]["error"] = "The mirror is down."
+    assert docker("__docker_refusals", facts) == ["The mirror is down."]
+    assert compose("__compose_refusals", facts) == ["The mirror is down."]
+    assert docker("__docker_refusals", facts, docker_source="none") != ["The mirror is down."]
+    assert docker("__docker_refusals", installed(facts)) == []
+
+
 # -- what is installed, from where --------------------------------------------
 
 

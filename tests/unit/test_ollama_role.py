@@ -20,6 +20,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, lookup_loader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.llmops.stack.plugins.filter import stack_mirror
 from ansible_collections.llmops.stack.plugins.filter.ollama import FilterModule
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts, _stack_facts_ollama
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import USER_HOME
@@ -75,7 +76,8 @@ def look(root: pathlib.Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def plugins() -> Iterator[None]:
     """Filters and lookups by their full names, without Ansible's own importer, which the other tests do not expect."""
-    filters = {f"llmops.stack.{name}": function for name, function in FilterModule().filters().items()}
+    own = {**FilterModule().filters(), **stack_mirror.FilterModule().filters()}
+    filters = {f"llmops.stack.{name}": function for name, function in own.items()}
     find_filter, find_lookup = filter_loader.get, lookup_loader.get
 
     def get_filter(name: str, *args: Any, **options: Any) -> Any:
@@ -656,6 +658,24 @@ def test_where_the_figures_are_asked_for(ask: Ask, root: pathlib.Path, bind: str
     assert ask("__ollama_metrics_url", look(root), **given) == url
     said = ask("__ollama_summary", look(root), __ollama_info=INFO, **given)
     assert f"Figures for Prometheus: {url}" in said
+
+
+# -- the mirror ------------------------------------------------------------------------------
+
+
+def test_a_mirror_that_cannot_be_reached_is_refused_by_who_needs_it(ask: Ask, root: pathlib.Path) -> None:
+    down = {"error": "The mirror is down.", "wrong": False}
+    installed = {"releases": {VERSION: {"complete": True}}}
+    model = {"digest": "e0979632db5a", "content": "0f0c4e1ab3d2", "weights": 1, "whole": True}
+    held = {**installed, "store": {"models": {"speak:latest": model}, "blobs": [], "partial": {}}}
+    for changes, models, said in (
+        ({}, [], [down["error"]]),
+        (installed, [], []),
+        (installed, ["speak"], [down["error"]]),
+        (held, ["speak"], []),
+    ):
+        facts = {**look(root, **changes), "mirror": down}
+        assert ask("__ollama_mirror_refusals", facts, ollama_models=models) == said, (changes, models)
 
 
 # -- order ---------------------------------------------------------------------------------
