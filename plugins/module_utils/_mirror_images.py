@@ -89,6 +89,9 @@ class Images:
             MirrorError: it cannot be had; layers that came whole are in the registry for the next run.
         """
         stored = stored_name(image)
+        before = self.index.get("images", stored)
+        # A kind of machine that once had it does not lose it to another one.
+        architectures = sorted({*architectures, *(before["architectures"] if before else ())})
         source, insecure = self.fetcher.sources.image(full_name(image), stored)
         raw = self._raw(image)
         coming = self._weigh(image, raw, architectures)
@@ -103,8 +106,7 @@ class Images:
         digest = self._served(*reference(stored))
         if not digest:
             raise MirrorError(f"{image} was copied, and the mirror's own registry does not have it.", "Run again.")
-        known: dict[str, Any] = {"digest": digest, "size": coming, "architectures": sorted(architectures)}
-        before = self.index.get("images", stored)
+        known: dict[str, Any] = {"digest": digest, "size": coming, "architectures": architectures}
         if before and before["digest"] == digest:
             known["size"] = before["size"] or coming
         self.index.put("images", stored, known)
