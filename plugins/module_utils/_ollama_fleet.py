@@ -99,16 +99,19 @@ def _on(hostvars: Hostvars, host: str) -> Iterable[tuple[str, str, _Seen]]:
 
 
 def _sentence(name: str, groups: list[list[_Seen]]) -> str:
-    each = [
-        f"{group[0].digest[:12]} {'is on' if all(one.there for one in group) else 'is what would be pulled on'} "
-        f"{_and([one.host for one in group])}"
-        for group in groups
-    ]
+    each = [f"{group[0].digest[:12]} {_places(group)}" for group in groups]
     return (
         f"{name} is not one model: {', '.join(each)}; callers of the gateway would get one or another. Have one "
         "everywhere (delete the older one there, with ollama_model and state: absent, and run again), or say in "
         f"gateway_digests what may answer: {{'{name}': any}}, or the one digest."
     )
+
+
+def _places(group: list[_Seen]) -> str:
+    there = [one.host for one in group if one.there]
+    coming = [one.host for one in group if not one.there]
+    parts = [f"is on {_and(there)}"] if there else []
+    return " and ".join([*parts, *([f"would be pulled on {_and(coming)}"] if coming else [])])
 
 
 def _key(name: str) -> str:

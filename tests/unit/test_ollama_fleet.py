@@ -103,7 +103,10 @@ class TestDiffering:
             "new2": host("talk", lacking=["talk"]),
         }
         (sentence,) = differing(hosts, list(hosts), {})
-        assert "aaaaaaaa0000 is on gpu1, bbbbbbbb0000 is what would be pulled on new1;" in sentence
+        assert "aaaaaaaa0000 is on gpu1, bbbbbbbb0000 would be pulled on new1;" in sentence
+        hosts["new3"] = {**host("talk", store={"talk:latest": "bbbbbbbb"})}
+        (sentence,) = differing(hosts, list(hosts), {})
+        assert "bbbbbbbb0000 is on new3 and would be pulled on new1;" in sentence
 
     def test_what_is_not_whole_is_no_model(self) -> None:
         broken = host("talk", store={"talk:latest": "bbbbbbbb"}, lacking=["talk"])
