@@ -97,7 +97,7 @@ package_sources:
   type: list
   elements: str
   returned: when O(state=read) and not in check mode
-  sample: ["deb file:/srv/llmops-mirror/apt/deb.debian.org/debian trixie main"]
+  sample: ["deb file:/srv/llmops-mirror/apt/debian.example.com/debian trixie main"]
 """
 
 import os
