@@ -370,6 +370,36 @@ class TestPackages:
         assert fill(docker(), check=True)["bytes_to_fetch"] == 50 * len("docker-ce 5:28.0.1~xcontainerd.io 1.7.10-1")
         assert not (home / "www").exists()
 
+    def test_dnf_s_lists_and_packages(self, fill: Run, home: pathlib.Path, upstream: Upstream, failed: Any) -> None:
+        folder = "docker-ce/linux/centos/9/x86_64/stable"
+        upstream.dnf(folder, {"docker-ce": ["27.5.1-1", "28.0.1-1"], "other": ["1-1"]})
+        upstream.put("docker-ce/linux/centos/gpg", b"a key")
+        need = {
+            **docker(),
+            "form": "rpm",
+            "path": folder,
+            "key": "docker-ce/linux/centos/gpg",
+            "packages": ["docker-ce"],
+        }
+        fill(need)
+        assert [path.name for path in (home / "www" / folder).rglob("*.rpm")] == ["docker-ce-28.0.1-1.x86_64.rpm"]
+        for path in ("repodata/repomd.xml", "repodata/primary.xml.gz", "repodata/filelists.xml.gz"):
+            assert kept(home, f"{folder}/{path}") == (upstream.www / folder / path).read_bytes()
+        assert not fill(need)["changed"]
+        upstream.spoiled.add(f"/{folder}/repodata/primary.xml.gz")
+        with pytest.raises(failed, match="was not taken"):
+            fill({**need, "name": "again"}, home=str(home.parent / "other"))
+
+    def test_what_docker_wants_of_the_distribution_is_noted(
+        self, fill: Run, home: pathlib.Path, upstream: Upstream
+    ) -> None:
+        wants = "containerd.io (>= 1.7), docker-ce-cli, iptables, libseccomp2 (>= 2.3.0)"
+        upstream.apt(DOCKER, {**ENGINE, "docker-ce-cli": ["5:28.0.1~x"]}, depends={"docker-ce": wants})
+        fill({**docker(), "packages": ["containerd.io", "docker-ce", "docker-ce-cli"]})
+        noted = Index(str(home)).get("repositories", "Docker's packages")
+        assert noted is not None
+        assert noted["depends"] == "iptables, libseccomp2 (>= 2.3.0)"
+
     @pytest.mark.parametrize(
         ("older", "newer"),
         [("1.9", "1.10"), ("5:1.0", "6:0.9"), ("1.0~rc1", "1.0"), ("1.0", "1.0a"), ("28.0.1-1~debian.13", "28.0.1-2")],

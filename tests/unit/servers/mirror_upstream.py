@@ -124,7 +124,14 @@ class Upstream:
         self.put(f"pypi/simple/{name.replace('_', '-')}/index.html", page.encode())
         return file
 
-    def apt(self, folder: str, packages: dict[str, list[str]], suite: str = "trixie", by_hash: bool = False) -> None:
+    def apt(
+        self,
+        folder: str,
+        packages: dict[str, list[str]],
+        suite: str = "trixie",
+        by_hash: bool = False,
+        depends: dict[str, str] | None = None,
+    ) -> None:
         """A repository of these packages, each in these versions."""
         stanzas = []
         for name, versions in packages.items():
@@ -132,7 +139,15 @@ class Upstream:
                 file = f"dists/{suite}/pool/{name}_{version.replace(':', '%3a')}_amd64.deb"
                 sha = self.put(f"{folder}/{file}", f"{name} {version}".encode() * 50)
                 size = (self.www / folder / file).stat().st_size
-                fields = {"Package": name, "Version": version, "Filename": file, "Size": size, "SHA256": sha}
+                fields: dict[str, Any] = {
+                    "Package": name,
+                    "Version": version,
+                    "Filename": file,
+                    "Size": size,
+                    "SHA256": sha,
+                }
+                if depends and name in depends:
+                    fields["Depends"] = depends[name]
                 stanzas.append("".join(f"{key}: {value}\n" for key, value in fields.items()))
         text = "\n".join(stanzas).encode()
         lists = {"Packages": text, "Packages.gz": gzip.compress(text, mtime=0)}
@@ -145,6 +160,31 @@ class Upstream:
         head = f"Suite: {suite}\n{'Acquire-By-Hash: yes' if by_hash else 'Components: stable'}\nSHA256:\n"
         self.put(f"{folder}/dists/{suite}/InRelease", (head + "".join(lines)).encode())
         self.put(f"{folder}/gpg", b"a key")
+
+    def dnf(self, folder: str, packages: dict[str, list[str]]) -> None:
+        """A repository of these packages, each in these versions."""
+        entries = []
+        for name, versions in packages.items():
+            for version in versions:
+                ver, _dash, rel = version.partition("-")
+                file = f"Packages/{name}-{version}.x86_64.rpm"
+                content = f"{name} {version}".encode() * 50
+                entries.append(
+                    f'<package type="rpm"><name>{name}</name><arch>x86_64</arch>'
+                    f'<version epoch="0" ver="{ver}" rel="{rel}"/>'
+                    f'<checksum type="sha256" pkgid="YES">{self.put(f"{folder}/{file}", content)}</checksum>'
+                    f'<size package="{len(content)}"/><location href="{file}"/></package>'
+                )
+        text = f'<metadata xmlns="http://linux.duke.edu/metadata/common">{"".join(entries)}</metadata>'
+        lists = {"primary": gzip.compress(text.encode(), mtime=0), "filelists": gzip.compress(b"<filelists/>", mtime=0)}
+        sums = {kind: self.put(f"{folder}/repodata/{kind}.xml.gz", content) for kind, content in lists.items()}
+        data = [
+            f'<data type="{kind}"><checksum type="sha256">{sha}</checksum>'
+            f'<location href="repodata/{kind}.xml.gz"/></data>'
+            for kind, sha in sums.items()
+        ]
+        head = f'<repomd xmlns="http://linux.duke.edu/metadata/repo">{"".join(data)}</repomd>'
+        self.put(f"{folder}/repodata/repomd.xml", head.encode())
 
     # -- how it is served
 
