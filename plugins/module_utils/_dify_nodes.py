@@ -34,23 +34,43 @@ _RESULTS = ("__ollama_models", "__ollama_models_checked")
 _KEPT = ("name", "capabilities", "context_length", "probe")
 
 
-def ollama_nodes(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], host: str) -> list[dict[str, Any]]:
+def ollama_nodes(
+    hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], host: str, gateways: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """The Ollama hosts as Dify on C(host) reaches them: the host's own first, then in the order of C(hosts).
 
-    Where a host sets C(dify_ollama_nodes) itself, that says which and in what order. What it leaves out about an
-    Ollama host is what this run has seen of it.
+    Behind a gateway they are one, with the models of all. Where a host sets C(dify_ollama_nodes) itself, that says
+    which and in what order. What it leaves out about an Ollama host, or the gateway, is what this run has seen of it.
     """
     hosts = list(hosts)
+    ordered = [name for name in hosts if name == host] + [name for name in hosts if name != host]
+    seen = {name: _node(name, hostvars[name], own=name == host) for name in ordered}
+    through = {name: _gateway(name, hostvars[name], name == host, seen.values()) for name in list(gateways)[:1]}
     given = hostvars[host].get("dify_ollama_nodes")
     if given:
-        return [
-            _merged(one, _node(one["name"], hostvars[one["name"]], one["name"] == host))
-            if one.get("name") in hosts
-            else dict(one)
-            for one in given
-        ]
-    ordered = [name for name in hosts if name == host] + [name for name in hosts if name != host]
-    return [_node(name, hostvars[name], own=name == host) for name in ordered]
+        known = {**seen, **through}
+        return [_merged(one, known[one["name"]]) if one.get("name") in known else dict(one) for one in given]
+    return list((through or seen).values())
+
+
+def _gateway(name: str, found: Mapping[str, Any], own: bool, nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One address for all nodes. What several of them have is asked as the weakest of them can answer it."""
+    models: dict[str, dict[str, Any]] = {}
+    for model in (model for node in nodes for model in node["models"]):
+        before = models.setdefault(_key(str(model["name"])), dict(model))
+        lengths = [int(one.get("context_length") or 0) for one in (before, model)]
+        if before.get("capabilities") is None:
+            before.update(model)
+        if any(lengths):
+            before["context_length"] = min(length for length in lengths if length)
+    key = str(found.get("gateway_key") or "")
+    return {
+        "name": name,
+        "url": _address(name, found, own, "gateway"),
+        "models": list(models.values()),
+        "gateway": True,
+        **({"key": key} if key else {}),
+    }
 
 
 def _merged(given: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,12 +97,13 @@ def _node(name: str, found: Mapping[str, Any], own: bool) -> dict[str, Any]:
     return {"name": name, "url": _address(name, found, own), "models": models}
 
 
-def _address(name: str, found: Mapping[str, Any], own: bool) -> str:
+def _address(name: str, found: Mapping[str, Any], own: bool, role: str = "ollama") -> str:
     """As Dify's containers reach it."""
-    if found.get("ollama_url"):
-        return str(found["ollama_url"]).rstrip("/")
-    server = _OWN_URL if own else f"http://{_bracketed(str(found.get('ansible_host') or name))}"
-    return f"{server}:{int(found.get('ollama_port') or _PORT)}"
+    if found.get(f"{role}_url"):
+        return str(found[f"{role}_url"]).rstrip("/")
+    address = (found.get("gateway_address") if role == "gateway" else "") or found.get("ansible_host") or name
+    server = _OWN_URL if own else f"http://{_bracketed(str(address))}"
+    return f"{server}:{int(found.get(f'{role}_port') or _PORT)}"
 
 
 def _bracketed(address: str) -> str:
@@ -133,7 +154,7 @@ def default_models(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "model": str(model["name"]),
                 "provider": PROVIDER,
                 "model_type": kind,
-                "credentials": _credentials(str(node["url"]), model, kind),
+                "credentials": _credentials(node, model, kind),
                 "default": first_known and all(one["model_type"] != kind for one in models),
             }
         )
@@ -148,9 +169,11 @@ def _first_holders(nodes: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str
     return list(first.values())
 
 
-def _credentials(url: str, model: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _credentials(node: Mapping[str, Any], model: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """What is not known is left out: Dify keeps what it has, and a new model gets what the provider's form says."""
-    made: dict[str, Any] = {"base_url": url}
+    made: dict[str, Any] = {"base_url": str(node["url"])}
+    if node.get("key"):
+        made["api_key"] = str(node["key"])
     context = int(model.get("context_length") or 0)
     if context:
         made["context_size"] = context
@@ -177,7 +200,7 @@ def node_notes(nodes: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
         if len(holders) > 1 and asked:
             notes.append(
                 f"{entry['model']} is on {_and(holders)}: Dify asks {asked}. The community edition cannot spread a "
-                "model over nodes; choose another one by dify_models."
+                "model over nodes; a gateway can (role gateway), or choose another one by dify_models."
             )
     if models != default_models(nodes):
         return notes  # the operator's own list says all
@@ -211,7 +234,16 @@ def url_of(entry: Mapping[str, Any]) -> str:
     return str(credentials.get("base_url") or "").rstrip("/") if isinstance(credentials, Mapping) else ""
 
 
-def model_servers(models: Iterable[Mapping[str, Any]], own: bool = False, port: int | str = _PORT) -> list[str]:
-    """The base URLs that must answer from inside Dify's containers; C(own) adds the Ollama of the host itself."""
-    urls = [url_of(one) for one in models] + ([f"{_OWN_URL}:{int(port)}"] if own else [])
+def model_servers(
+    models: Iterable[Mapping[str, Any]],
+    own: bool = False,
+    port: int | str = _PORT,
+    nodes: Iterable[Mapping[str, Any]] = (),
+) -> list[str]:
+    """The base URLs that must answer from inside Dify's containers.
+
+    C(own) adds the Ollama of the host itself, unless one of the C(nodes) is a gateway, which it lets in alone.
+    """
+    alone = any(node.get("gateway") for node in nodes)
+    urls = [url_of(one) for one in models] + ([f"{_OWN_URL}:{int(port)}"] if own and not alone else [])
     return list(dict.fromkeys(url for url in urls if url))

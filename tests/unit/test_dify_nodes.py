@@ -209,6 +209,54 @@ def test_what_must_answer_is_where_models_lead_and_the_hosts_own() -> None:
     assert model_servers([]) == []
 
 
+def test_a_gateway_is_the_one_server_that_dify_has() -> None:
+    hosts = {
+        "gpu1": host(CHAT, {**SEEING, "context_length": 8192}),
+        "cpu1": host({**SEEING, "context_length": 4096}, EMBEDDING),
+        "gpu2": unasked("qwen3-vl:8b", "later"),
+        "gw": {"ansible_host": "192.0.2.9", "gateway_port": 11500},
+        "dify": {},
+    }
+    nodes = ["gpu2", "gpu1", "cpu1"]
+    (found,) = ollama_nodes(hosts, nodes, "dify", ["gw"])
+    assert (found["name"], found["url"]) == ("gw", "http://192.0.2.9:11500")
+    models = {one["name"]: one for one in found["models"]}
+    assert list(models) == ["qwen3-vl:8b", "later:latest", "deepseek-r1:1.5b", "nomic-embed-text:latest"]
+    # Whoever of them answers: no more than the weakest can take.
+    assert (models["qwen3-vl:8b"]["context_length"], models["qwen3-vl:8b"]["capabilities"][1]) == (4096, "vision")
+    assert "capabilities" not in models["later:latest"]
+    wanted = default_models([found])
+    assert {one["credentials"]["base_url"] for one in wanted} == {found["url"]}
+    assert all("api_key" not in one["credentials"] for one in wanted)
+    assert not any("cannot spread" in note for note in node_notes([found], wanted))
+    assert ollama_nodes(hosts, nodes, "dify") == ollama_nodes(hosts, nodes, "dify", [])
+
+
+def test_where_a_gateway_is_reached_and_what_it_wants() -> None:
+    hosts: dict[str, dict[str, Any]] = {"gpu1": host(CHAT), "gw": {"gateway_key": "s3cret"}, "dify": {}}
+    (own,) = ollama_nodes(hosts, ["gpu1"], "gw", ["gw"])
+    assert (own["url"], own["key"]) == ("http://host.docker.internal:11434", "s3cret")
+    assert default_models([own])[0]["credentials"]["api_key"] == "s3cret"
+    hosts["gw"].update(gateway_address="2001:db8::9")
+    assert ollama_nodes(hosts, ["gpu1"], "dify", ["gw"])[0]["url"] == "http://[2001:db8::9]:11434"
+    hosts["gw"].update(gateway_url="https://models.example.com/")
+    assert ollama_nodes(hosts, ["gpu1"], "dify", ["gw"])[0]["url"] == "https://models.example.com"
+    # An operator's own list stays, with what is known about those that it names.
+    hosts["dify"]["dify_ollama_nodes"] = [{"name": "gw", "url": "http://other:1"}, {"name": "gpu1"}]
+    first, second = ollama_nodes(hosts, ["gpu1"], "dify", ["gw"])
+    assert (first["url"], first["models"][0]["name"], second["url"]) == (
+        "http://other:1",
+        CHAT["name"],
+        "http://gpu1:11434",
+    )
+
+
+def test_an_ollama_behind_a_gateway_does_not_answer_the_host_s_own_containers() -> None:
+    through = {**node("gw", CHAT), "gateway": True}
+    assert model_servers(default_models([through]), True, 11434, [through]) == ["http://gw:11434"]
+    assert len(model_servers(default_models([through]), True, 11434, [node("gw", CHAT)])) == 2
+
+
 def test_the_plugin_of_ollama_is_there_for_its_models_only() -> None:
     assert default_plugins(default_models([node("gpu1", CHAT)])) == ["langgenius/ollama"]
     # By the provider, whatever the credentials are: it may be that they are in Dify already.

@@ -141,8 +141,10 @@ class TestRefusals:
         one = Node("one")
         stack.begin(one, key="s3cret")
         for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": "s3cret"}, {"X_Llmops_Node": "one"}):
-            for path in ("/api/tags", "/api/version", "/"):
+            for path in ("/api/tags", "/api/ps", "/v1/models"):
                 assert stack.client.get(path, **headers).status == 401
+            assert stack.client.get("/api/version", **headers).status == 200
+            assert stack.client.post("/api/version", b"{}", **headers).status == 401
             assert stack.client.post("/api/chat", {"model": "speak"}, **headers).status == 401
         answer = stack.client.post("/api/chat", {"model": "speak"}, Authorization="Bearer s3cret")
         assert answer.status == 200
