@@ -6,7 +6,7 @@
 """What the gateway is told about a batch of Ollama hosts, and whether the run may go on after it. Pure.
 
 Host variables are C(hostvars), in which tasks of this run have left what they found: C(__ollama_models) the proof of
-role ollama, C(__stack_listed) what the server of a host lists where that role failed, and C(__stack_failure) why.
+role ollama, C(__rollout_listed) what the server of a host lists where that role failed, and C(__rollout_failure) why.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str
 def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
     """Nothing where nobody asked this server; of a failed host, what it lists and should have."""
     wanted = {canonical(str(name)) for name in seen.get("ollama_models") or ()}
-    for result in (seen.get("__ollama_models"), seen.get("__stack_listed")):
+    for result in (seen.get("__ollama_models"), seen.get("__rollout_listed")):
         if isinstance(result, Mapping) and isinstance(result.get("models"), (list, tuple)):
             return {
                 canonical(str(model["name"])): str(model["digest"])
@@ -132,7 +132,7 @@ def verdict(
     nodes, unproved = answer.get("nodes") or {}, answer.get("unproved") or {}
     failed: dict[str, str] = {}
     for host in batch:
-        reason = str(hostvars[host].get("__stack_failure") or "")
+        reason = str(hostvars[host].get("__rollout_failure") or "")
         if host not in alive:
             reason = "it could not be reached any more, in the middle of its changes."
         elif not reason and answer:

@@ -39,7 +39,7 @@ def start(
     """What is known before any host is looked at.
 
     Args:
-        hostvars: with C(__stack_reached), the result of a command that does nothing.
+        hostvars: with C(__rollout_reached), the result of a command that does nothing.
         groups: the groups of the inventory.
         asked: the hosts of this run.
         batches: C(stack_batches).
@@ -48,7 +48,7 @@ def start(
     Returns:
         C(refusals) and C(remarks) are sentences, C(left_out) the hosts that the run does without.
     """
-    dead = {host: why for host in asked for why in [_unreached(hostvars[host].get("__stack_reached"))] if why}
+    dead = {host: why for host in asked for why in [_unreached(hostvars[host].get("__rollout_reached"))] if why}
     refusals = [
         f"Group {group} has {listed(groups[group])}, and it can have one host. Choose one of them."
         for group in _NEEDED

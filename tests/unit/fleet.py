@@ -165,7 +165,8 @@ class Fleet:
         home = self.folder / "collections/ansible_collections/llmops/stack"
         (home / "plugins/action").mkdir(parents=True)
         (home / "playbooks").mkdir()
-        for name in ("plugins/filter", "plugins/module_utils", "playbooks/site.yml"):
+        (home / "roles").mkdir()
+        for name in ("plugins/filter", "plugins/module_utils", "playbooks/site.yml", "roles/rollout"):
             (home / name).symlink_to(ROOT / name)
         for name, text in ROLES.items():
             (home / "roles" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ def host(
         "ollama_models": list(models),
         "__ollama_plan": {"gpu": gpu, "bind": "0.0.0.0", "loopback": False, "lacking": list(models) if lacking else []},
         "__ollama_changes": {"any": differs},
-        "__stack_reached": {"rc": 0},
+        "__rollout_reached": {"rc": 0},
         **more,
     }
 
@@ -164,8 +164,8 @@ def test_there_is_one_mirror_and_one_gateway() -> None:
 
 def test_hosts_that_do_not_answer_are_all_named() -> None:
     hosts = fleet(2, 1)
-    hosts["gpu2"]["__stack_reached"] = UNREACHABLE
-    hosts["cpu1"]["__stack_reached"] = {"rc": 1, "stdout": "", "stderr": "container is not running"}
+    hosts["gpu2"]["__rollout_reached"] = UNREACHABLE
+    hosts["cpu1"]["__rollout_reached"] = {"rc": 1, "stdout": "", "stderr": "container is not running"}
     seen = begin(hosts)
     (said,) = seen["refusals"]
     assert said.startswith("gpu2 and cpu1 cannot be reached. gpu2: Failed to connect to the host via ssh: no route")
@@ -178,7 +178,7 @@ def test_hosts_that_do_not_answer_are_all_named() -> None:
 
 
 def test_nobody_goes_without_the_gateway() -> None:
-    hosts = {**fleet(1, 1), "gw": {"__stack_reached": UNREACHABLE}}
+    hosts = {**fleet(1, 1), "gw": {"__rollout_reached": UNREACHABLE}}
     seen = start(hosts, {"ollama": ["gpu1", "cpu1"], "gateway": ["gw"]}, hosts, None, skip=True)
     assert seen["refusals"][0].startswith("gw cannot be left out")
     assert begin(hosts, skip=False, gateway=["gw"])["refusals"][0].startswith("gw cannot be reached")
@@ -214,8 +214,8 @@ def test_models_with_an_error_or_that_nobody_asked_for_are_none() -> None:
     broken = {"models": [{"name": "tiny:latest", "digest": DIGEST, "error": "damaged"}]}
     hosts = {
         "failed": host(__ollama_models=broken),
-        "back": host(__stack_listed=proved("tiny:latest", "somebodys:latest")),
-        "silent": host(__stack_listed={"failed": False, "msg": "no answer"}),
+        "back": host(__rollout_listed=proved("tiny:latest", "somebodys:latest")),
+        "silent": host(__rollout_listed={"failed": False, "msg": "no answer"}),
         "empty": host(models=()),
     }
     made = {one["name"]: one["models"] for one in records(hosts, hosts, "gw")}
@@ -291,7 +291,7 @@ def test_a_batch_that_is_well_is_passed_over_in_silence() -> None:
 
 def test_a_failure_names_host_reason_and_whom_it_saved() -> None:
     hosts = fleet(3, 2)
-    hosts["cpu1"]["__stack_failure"] = "cpu1: Ollama 0.18.0 did not come up. Ollama 0.17.4 serves again as before"
+    hosts["cpu1"]["__rollout_failure"] = "cpu1: Ollama 0.18.0 did not come up. Ollama 0.17.4 serves again as before"
     seen = verdict(hosts, PLAN, ["gpu1", "cpu1"], "gw", proof())
     assert list(seen["failed"]) == ["cpu1"]
     assert seen["speaker"] == "cpu1"
