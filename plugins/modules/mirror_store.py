@@ -199,12 +199,13 @@ class MirrorStore:
         if self.params["prune"] and not missing:
             removed = prune(mirror, self.params["needs"], outcomes, self.params["registry_config"] or "")
         known = sum(one.size or 0 for one in fetched)
+        carried = sum(one.size or 0 for one in fetched if one.kind in ("image", "packages", "wheels"))
         result: dict[str, Any] = {
             "changed": bool(fetched or removed),
             "fetched": [{"kind": one.kind, "name": one.name, "bytes": one.size} for one in fetched],
             "present": sum(1 for one in outcomes if one.action == "none"),
             "missing": [_missing(one) for one in missing],
-            "bytes_transferred": 0 if self.module.check_mode else known,
+            "bytes_transferred": 0 if self.module.check_mode else mirror.fetcher.received + carried,
             "removed": removed,
             "notes": sorted(dict.fromkeys(mirror.notes)),
             "diff": {"before": _listed(removed), "after": _listed(f"{one.kind} {one.name}" for one in fetched)},
@@ -256,7 +257,8 @@ def _failure(missing: list[Outcome], total: int, result: dict[str, Any]) -> str:
         f"{one.name}{f' (for {_some(one.hosts)})' if one.hosts else ''}: {one.reason} {one.advice}".rstrip()
         for one in missing
     ]
-    kept = f" What came is kept ({result['bytes_transferred']} bytes)." if result["fetched"] else ""
+    came = result["bytes_transferred"]
+    kept = f" What came is kept ({came} bytes)." if came else ""
     return f"The mirror lacks {len(missing)} of {total} things.{kept}\n" + "\n".join(lines)
 
 

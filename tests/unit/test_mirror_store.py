@@ -101,7 +101,7 @@ class TestArchives:
         found = fill(ollama())
         assert found["changed"]
         assert found["fetched"] == [{"kind": "archive", "name": "Ollama", "bytes": 300_000}]
-        assert found["bytes_transferred"] == 300_000
+        assert 300_000 < found["bytes_transferred"] < 301_000  # with the list of sums
         assert kept(home, BASE) == (upstream.www / BASE).read_bytes()
         assert hashlib.sha256(kept(home, BASE)).hexdigest().encode() in kept(home, f"{OLLAMA}/sha256sum.txt")
         assert (home / "www" / BASE).stat().st_mode & 0o777 == 0o644
@@ -147,14 +147,14 @@ class TestArchives:
 
     def test_one_that_breaks_off_goes_on_where_it_stopped(self, fill: Run, upstream: Upstream) -> None:
         upstream.cut[f"/{BASE}"] = 200_000
-        assert fill(ollama())["bytes_transferred"] == 300_000
+        assert 300_000 < fill(ollama())["bytes_transferred"] < 301_000
         assert upstream.asked.count(f"GET /{BASE}") == 2
 
     def test_what_came_before_the_deadline_is_kept(
         self, fill: Run, home: pathlib.Path, upstream: Upstream, failed: Any
     ) -> None:
         upstream.slow.add(f"/{BASE}")
-        with pytest.raises(failed, match="The mirror lacks 1 of 2 things"):
+        with pytest.raises(failed, match=r"The mirror lacks 1 of 2 things. What came is kept"):
             fill(ollama(), model("tiny"), deadline=1)
         assert (home / "models/manifests/registry.ollama.ai/library/tiny/latest").exists()
 
@@ -193,7 +193,7 @@ class TestArchives:
         fill(ollama())
         good = kept(home, BASE)
         (home / "www" / BASE).write_bytes(good[:-1] + b"x")
-        assert fill(ollama())["bytes_transferred"] == 300_000
+        assert fill(ollama())["bytes_transferred"] > 300_000
         assert kept(home, BASE) == good
 
     def test_one_that_somebody_put_there_is_taken_when_it_is_right(
@@ -202,7 +202,7 @@ class TestArchives:
         target = home / "www" / BASE
         target.parent.mkdir(parents=True)
         target.write_bytes((upstream.www / BASE).read_bytes())
-        assert fill(ollama())["bytes_transferred"] == 0
+        assert fill(ollama())["bytes_transferred"] < 1000
         assert f"GET /{BASE}" not in upstream.asked
 
 
