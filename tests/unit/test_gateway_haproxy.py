@@ -255,6 +255,19 @@ class TestFailures:
         link.close()
         until(lambda: one.running == 0, 3)
 
+    def test_a_client_that_goes_away_waits_no_longer(self, stack: Stack) -> None:
+        one = Node("one")
+        one.pause = 0.3
+        stack.begin(one)
+        running = Running(stack.client, 1)
+        until(lambda: one.running == 1)
+        link = stack.client.open_chat()
+        until(lambda: stack.tell(state="info")["models"]["speak:latest"]["queued"] == 1)
+        link.close()
+        until(lambda: stack.tell(state="info")["models"]["speak:latest"]["queued"] == 0, 1)
+        assert running.done()[0].whole
+        assert len(one.asked) == 1
+
     def test_a_node_that_comes_back_gets_calls_again(self, stack: Stack, two: tuple[Node, Node]) -> None:
         two[1].kill()
         until(lambda: stack.client.chat("only2").status == 503)
@@ -340,6 +353,13 @@ class TestDrain:
         until(lambda: one.running == 2)
         assert stack.tell(state="drained", names=["one"], deadline=1)["busy"] == {"one": 2}
         assert {answer.whole for answer in running.done()} == {True}
+
+    def test_a_client_that_keeps_its_connection_is_no_call(self, stack: Stack) -> None:
+        stack.begin(Node("one"))
+        link = stack.client.open_chat()
+        link.getresponse().read()
+        assert stack.tell(state="drained", names=["one"], deadline=0)["busy"] == {}
+        link.close()
 
     def test_calls_of_the_process_before_a_reload_count(self, stack: Stack) -> None:
         one = Node("one")
