@@ -18,7 +18,6 @@ import typing as t
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout, _stack_facts_store
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_systemd as systemd
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import Name
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import listeners
 
@@ -283,10 +282,6 @@ class OllamaFacts:
     def _manifests(self, store: str) -> t.Iterator[str]:
         return glob.iglob(f"{glob.escape(self.host.at(store))}/manifests/*/*/*/*")
 
-    def _models(self, store: str) -> list[str]:
-        """Names that have a manifest, which is no proof of anything behind it."""
-        return sorted(Name(*path.split("/")[-4:]).short for path in self._manifests(store))
-
     def _models_dir(self) -> dict[str, t.Any]:
         path = self.models_dir
         state: dict[str, t.Any] = {
@@ -304,8 +299,7 @@ class OllamaFacts:
                 mode=f"{seen.st_mode & 0o7777:04o}",
             )
         blocked = self.host.blocked_for(self.user, path)
-        models = self._models(path)
-        return {**state, "has_models": bool(models), "models": models, "blocked": blocked}
+        return {**state, "has_models": self._has_models(path), "blocked": blocked}
 
     # -- what is beside the service --------------------------------------------
 

@@ -297,13 +297,12 @@ ansible_facts:
               type: dict
             models_dir:
               description: >-
-                C(path), C(realpath) (where its links lead), C(exists), C(owner), C(group), C(mode), C(has_models),
-                C(models) (names that have a manifest, proved or not) and C(blocked) (the first directory above it that
-                O(ollama_user) may not pass through, or empty).
+                C(path), C(realpath) (where its links lead), C(exists), C(owner), C(group), C(mode), C(has_models) and
+                C(blocked) (the first directory above it that O(ollama_user) may not pass through, or empty).
               returned: always
               type: dict
               sample: {path: /srv/models, realpath: /data/models, exists: true, owner: ollama, group: ollama,
-                       mode: "0755", has_models: true, models: ["deepseek-r1:1.5b"], blocked: ""}
+                       mode: "0755", has_models: true, blocked: ""}
             store:
               description: >-
                 What lies in O(ollama_models_dir) at first sight, without a look into large files but for their first
