@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mirror_bundle
 short_description: Carry what a mirror holds to a site without a network
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Writes everything that a mirror holds into one file, or fills a mirror from such a file.
   - The file is a plain tar with a list of contents, C(SHA256SUMS) of all files in it. The sum of the whole lies beside

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: mirror_store
 short_description: Have a mirror hold what the hosts of an inventory need
-version_added: 0.2.0
+version_added: 0.1.0
 description:
   - Fetches what is not there yet, several things at a time - release archives, images, models, packages of plugins with
     their wheels, and packages for hosts.
