@@ -28,6 +28,7 @@ _SETTINGS = (
     "port", "key", "max_queue", "queue_timeout", "stream_timeout", "check_interval", "stats_port", "metrics_bind",
     "metrics_port", "digests",
 )  # fmt: skip
+_OLLAMA = "ollama.service"
 _EVERYBODY = "and there is no gateway_key. Set one, or list the networks that need it."
 _DIGEST = re.compile(r"any|(?:sha256:)?[0-9a-f]{64}", re.IGNORECASE)
 # With their smallest values.
@@ -136,6 +137,9 @@ def _taken(given: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
             said.append(f"gateway_{name} is {port}, which is no port. Write a number from 1 to 65535.")
         if list(ports.values()).count(port) > 1:
             said.append(f"gateway_{name} is {port}, and another of the gateway's ports is, too. Choose another.")
+        if port in map(int, _list(given["taken_ports"])):
+            said.append(_owned(name, port, {"unit": _OLLAMA}))
+            continue
         owner = facts["ports"].get(str(port))
         if owner and not (owner["unit"] == places.SERVICE or (facts["gateway"]["active"] and not owner["pid"])):
             said.append(_owned(name, port, owner))
@@ -143,13 +147,13 @@ def _taken(given: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
 
 
 def _owned(name: str, port: int, owner: Mapping[str, Any]) -> str:
-    who = f"the container {owner['container']}" if owner["container"] else owner["process"] or "a process"
-    pid = f" (pid {owner['pid']})" if owner["pid"] and not owner["container"] else ""
-    if owner["unit"] == "ollama.service":
+    if owner["unit"] == _OLLAMA:
         return (
             f"Port {port} is Ollama's on this host. Give the gateway another one (gateway_{name}), or Ollama "
             "(ollama_port)."
         )
+    who = f"the container {owner['container']}" if owner["container"] else owner["process"] or "a process"
+    pid = f" (pid {owner['pid']})" if owner["pid"] and not owner["container"] else ""
     return f"Port {port} is taken by {who}{pid}. Stop it, or give the gateway another one (gateway_{name})."
 
 
