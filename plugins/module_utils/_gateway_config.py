@@ -115,6 +115,8 @@ def _global(settings: Mapping[str, Any]) -> list[str]:
         f"\tstats socket {settings['socket']} mode 600 level admin expose-fd listeners",
         "\tlog stdout format raw daemon",
         *([f"\tuser {settings['user']}", f"\tgroup {settings['user']}"] if settings["user"] else []),
+        # Each may hold two buffers; without it, HAProxy takes as many as it has files.
+        "\tmaxconn 5000",
         # A model's name may be the last word of a body, and a call can only be repeated while all of it is here.
         f"\ttune.bufsize {settings['buffer']}",
         f"\thard-stop-after {settings['stream_timeout']}s",
