@@ -82,13 +82,15 @@ class AptCache:
                 f"this mirror runs {own['ID']} and knows no package sources of {self.need['base']}.",
                 f"Have a mirror that runs {self.need['base']}, or give those hosts package sources of their own.",
             )
-        form = "$(REPO_URI)|$(SUITE)|$(RELEASE)|$(COMPONENT)"
+        form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
         found = self._run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], {}).splitlines()
         lines = []
         for line in found:
-            uri, suite, _release_name, component = (line.split("|") + [""] * 4)[:4]
+            uri, suite, component, origin = ([*line.split("|"), "", "", "", ""])[:4]
             base = suite.split("-")[0].split("/")[0]
-            if uri.startswith("http") and base in (own["VERSION_CODENAME"], own.get("DEBIAN_CODENAME", "")):
+            # Not those of others, such as Docker's, which have keys of their own.
+            ours = origin.lower() == own["ID"] and base == own.get("VERSION_CODENAME")
+            if uri.startswith("http://") and ours:
                 wanted = str(self.need["suite"]) + suite[len(base) :]
                 lines.append(f"deb {uri} {wanted} {component}")
         if not lines:
@@ -116,6 +118,7 @@ class AptCache:
             "APT::Architectures::": architecture,
             "Acquire::http::Proxy": self.proxy,
             "Acquire::Retries": "3",
+            "Acquire::Languages": "en",  # as a host asks that was told nothing
             "Debug::NoLocking": "true",
         }
         self._run(["apt-get", "update", "--error-on=any"], options)
