@@ -191,6 +191,11 @@ class Fleet:
     def versions(self) -> dict[str, str]:
         return {name: self.place(name).read_text() for name in self.groups["ollama"]}
 
+    def in_service(self) -> None:
+        """As a run has left it."""
+        nodes = {name: {"state": "ready", "models": {}} for name in self.groups["ollama"]}
+        (self.folder / "gateway.json").write_text(json.dumps(nodes))
+
     def gateway(self) -> dict[str, str]:
         nodes: dict[str, Any] = json.loads((self.folder / "gateway.json").read_text())
         return {name: node["state"] for name, node in nodes.items()}
