@@ -45,6 +45,7 @@ __all__ = [
     "bare_digest",
     "existing",
     "local_path",
+    "reason_of",
     "room",
     "sha256_of",
     "sync_folder",
@@ -334,17 +335,17 @@ class Download:
         through = f" through the proxy {mask_urls(self.proxies['https'])}" if self.proxies else ""
         if self.received:
             return Interrupted(
-                f"the download of {mask_urls(self.url)} broke off again and again ({_reason(exc)}); what arrived "
+                f"the download of {mask_urls(self.url)} broke off again and again ({reason_of(exc)}); what arrived "
                 "is kept and the next run goes on from there."
             )
         return Interrupted(
-            f"{host} cannot be used as a source of release archives{through}: {_reason(exc)}. If this host has no way "
-            f"to it, set stack_mirror to a host that serves it, or {self.words.role}_archive_url to a URL or a file "
-            "that is within reach."
+            f"{host} cannot be used as a source of release archives{through}: {reason_of(exc)}. If this host has no "
+            f"way to it, set stack_mirror to a host that serves it, or {self.words.role}_archive_url to a URL or a "
+            "file that is within reach."
         )
 
 
-def _reason(exc: BaseException) -> str:
+def reason_of(exc: BaseException) -> str:
     """The innermost words: requests wraps urllib3 wraps the socket."""
     seen: set[int] = set()
     inner: BaseException = exc

@@ -11,7 +11,6 @@ import contextlib
 import gzip
 import hashlib
 import os
-import re
 import threading
 import time
 import zlib
@@ -26,6 +25,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._download import (
     NotThere,
     ReleaseError,
     Wording,
+    reason_of,
     sync_folder,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
@@ -131,11 +131,7 @@ class _File(Download):
             raise ReleaseError(f"{shown} answers HTTP {status}")
 
     def _trouble(self, exc: Exception) -> ReleaseError:
-        said = str(super()._trouble(exc))
-        why = re.search(r"\((.*)\); what arrived", said) or re.search(
-            r"as a source of release archives[^:]*: (.*?)\. If", said
-        )
-        shown, reason = mask_urls(self.url), why[1] if why else said
+        shown, reason = mask_urls(self.url), reason_of(exc)
         if self.received:
             return Interrupted(f"{shown} broke off again and again ({reason}); what came is kept")
         return Interrupted(f"{shown} cannot be reached: {reason}")

@@ -11,13 +11,16 @@ blob against its digest, and leaves out what the registry has.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import Fetcher, MirrorError
@@ -34,6 +37,7 @@ _ACCEPT = ", ".join(
         "application/vnd.oci.image.index.v1+json",
     )
 )
+_POLICY = "/etc/containers/policy.json"
 _ASK = 20.0
 _LOOK = 120.0
 
@@ -44,12 +48,25 @@ def reference(stored: str) -> tuple[str, str]:
     return (repository, digest) if at else tuple(stored.rsplit(":", 1))  # type: ignore[return-value]  # two of them
 
 
+class Offer(NamedTuple):
+    """An image as its registry has it."""
+
+    base: str  # its name there, without a tag
+    insecure: bool
+    digest: str  # what stands under the tag in the end
+    several: bool  # it is a list, for several kinds of machines
+    architectures: list[str]
+    blobs: dict[str, int]
+
+
 class Images:
     def __init__(self, fetcher: Fetcher, index: Index, registry: str) -> None:
         self.fetcher = fetcher
         self.index = index
         self.registry = registry
         self.http = Http()
+        self._lock = threading.Lock()
+        self._layers: dict[str, threading.Lock] = {}
 
     def held(self, image: str, architectures: Sequence[str]) -> bool:
         """Whether the registry serves what was once copied under the name."""
@@ -80,7 +97,7 @@ class Images:
 
     def size(self, image: str, architectures: Sequence[str]) -> int:
         """Bytes of layers that are still to come."""
-        return self._weigh(image, self._raw(image), architectures)
+        return self._coming(self._offer(image, architectures))
 
     def bring(self, image: str, architectures: Sequence[str]) -> int:
         """Copy it; returns how many bytes of layers that took.
@@ -91,27 +108,39 @@ class Images:
         stored = stored_name(image)
         before = self.index.get("images", stored)
         # A kind of machine that once had it does not lose it to another one.
-        architectures = sorted({*architectures, *(before["architectures"] if before else ())})
-        source, insecure = self.fetcher.sources.image(full_name(image), stored)
-        raw = self._raw(image)
-        coming = self._weigh(image, raw, architectures)
-        command = ["copy", "--quiet", "--retry-times", "3", "--dest-tls-verify=false", "--preserve-digests"]
-        command += ["--src-tls-verify=false"] if insecure else []
-        if _parts(raw) and len(architectures) > 1:
-            command += ["--multi-arch", "all"]
-        else:
-            # One kind of machine: its own manifest, unchanged, stands under the tag.
-            command[:0] = ["--override-os", "linux", "--override-arch", architectures[0]]
-        self._skopeo([*command, f"docker://{source}", f"docker://{self.registry}/{stored}"], image, self.fetcher.left())
-        digest = self._served(*reference(stored))
-        if not digest:
-            raise MirrorError(f"{image} was copied, and the mirror's own registry does not have it.", "Run again.")
-        known: dict[str, Any] = {"digest": digest, "size": coming, "architectures": architectures}
-        if before and before["digest"] == digest:
-            known["size"] = before["size"] or coming
+        offer = self._offer(image, sorted({*architectures, *(before["architectures"] if before else ())}))
+        with self._alone(offer):
+            coming = self._coming(offer)
+            self._copy(image, offer, stored)
+        known = {"digest": offer.digest, "size": sum(offer.blobs.values()), "architectures": offer.architectures}
         self.index.put("images", stored, known)
         self.index.save()
         return coming
+
+    def _copy(self, image: str, offer: Offer, stored: str) -> None:
+        command = ["copy", "--quiet", "--retry-times", "3", "--dest-tls-verify=false"]
+        command += ["--src-tls-verify=false"] if offer.insecure else []
+        command += ["--all"] if offer.several else []
+        # By its digest: a tag may move between two questions.
+        source, target = f"docker://{offer.base}@{offer.digest}", f"docker://{self.registry}/{stored}"
+        self._skopeo([*command, source, target], image, self.fetcher.left())
+        served = self._served(*reference(stored))
+        if served != offer.digest:
+            raise MirrorError(
+                f"{image} was copied, and the mirror's own registry has {served or 'nothing'} where {offer.digest} was "
+                "expected.",
+                "Run again.",
+            )
+
+    @contextlib.contextmanager
+    def _alone(self, offer: Offer) -> Iterator[None]:
+        """Images have layers in common, and what two of them need at the same time would come twice."""
+        with self._lock:
+            locks = [self._layers.setdefault(one, threading.Lock()) for one in sorted(offer.blobs)]
+        with contextlib.ExitStack() as held:
+            for lock in locks:  # in one order for all, so that no two wait for each other
+                held.enter_context(lock)
+            yield
 
     def remove(self, repository: str, digest: str) -> None:
         """Take a manifest away from the mirror's own registry; its layers go when the registry collects them."""
@@ -126,41 +155,44 @@ class Images:
                 "Its configuration has to allow that: storage.delete.enabled.",
             )
 
-    def _raw(self, image: str) -> dict[str, Any]:
-        """The manifest of the image, or its list of manifests."""
-        source, insecure = self.fetcher.sources.image(full_name(image), stored_name(image))
+    def _offer(self, image: str, architectures: Sequence[str]) -> Offer:
+        """What there is under the name, for these kinds of machines."""
+        name, insecure = self.fetcher.sources.image(full_name(image), stored_name(image))
+        base = name.partition("@")[0] if "@" in name else name.rsplit(":", 1)[0]
+        raw = self._raw(name, insecure, image)
+        manifest, digest = json.loads(raw), _digest(raw)
+        parts = [one for one in manifest.get("manifests") or [] if isinstance(one, dict)]
+        if not parts:
+            return Offer(base, insecure, digest, False, sorted(architectures), _blobs([manifest]))
+        fitting = [one for one in parts if _is_for(one.get("platform") or {}, architectures)]
+        lacking = set(architectures) - {one["platform"]["architecture"] for one in fitting}
+        if lacking:
+            raise MirrorError(
+                f"{image} is not made for {' and '.join(sorted(lacking))}.",
+                "Choose another image, or correct mirror_architectures.",
+            )
+        if len(architectures) == 1:
+            # Its own manifest stands under the tag then, unchanged.
+            digest = str(fitting[0]["digest"])
+            one = json.loads(self._raw(f"{base}@{digest}", insecure, image))
+            return Offer(base, insecure, digest, False, sorted(architectures), _blobs([one]))
+        every = [json.loads(self._raw(f"{base}@{one['digest']}", insecure, image)) for one in parts]
+        return Offer(base, insecure, digest, True, sorted(architectures), _blobs(every))
+
+    def _raw(self, name: str, insecure: bool, image: str) -> str:
+        """A manifest, or a list of manifests, as it is."""
         command = ["inspect", "--raw", "--retry-times", "3", *(["--tls-verify=false"] if insecure else [])]
-        out = self._skopeo([*command, f"docker://{source}"], image, min(_LOOK, self.fetcher.left()))
+        out = self._skopeo([*command, f"docker://{name}"], image, min(_LOOK, self.fetcher.left()))
         try:
             found = json.loads(out)
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise MirrorError(f"{source} has no manifest that can be read.", "Check what mirror_upstream serves.")
-        return found
+            raise MirrorError(f"{name} has no manifest that can be read.", "Check what mirror_upstream serves.")
+        return out
 
-    def _weigh(self, image: str, raw: dict[str, Any], architectures: Sequence[str]) -> int:
-        manifests = [raw]
-        if _parts(raw):
-            wanted = [
-                one["digest"]
-                for one in _parts(raw)
-                if len(architectures) > 1 or _is_for(one.get("platform") or {}, architectures[0])
-            ]
-            if not wanted:
-                raise MirrorError(
-                    f"{image} is not made for {' and '.join(architectures)}.",
-                    "Choose another image, or correct mirror_architectures.",
-                )
-            name = full_name(image)
-            base = name.partition("@")[0] if "@" in name else name.rsplit(":", 1)[0]
-            manifests = [self._raw(f"{base}@{digest}") for digest in wanted]
-        blobs = {}
-        for manifest in manifests:
-            for one in [manifest.get("config") or {}, *(manifest.get("layers") or [])]:
-                if one.get("digest"):
-                    blobs[str(one["digest"])] = int(one.get("size") or 0)
-        return sum(size for digest, size in blobs.items() if not os.path.exists(self._blob(digest)))
+    def _coming(self, offer: Offer) -> int:
+        return sum(size for digest, size in offer.blobs.items() if not os.path.exists(self._blob(digest)))
 
     def _blob(self, digest: str) -> str:
         """Where the registry keeps it: what one repository has brought is not fetched for another one."""
@@ -169,11 +201,18 @@ class Images:
 
     def _skopeo(self, arguments: list[str], image: str, seconds: float) -> str:
         program = shutil.which("skopeo")
+        # Whose images are trusted is the host's to say; where it says nothing, skopeo would refuse all of them.
+        policy = [] if os.path.exists(_POLICY) else ["--insecure-policy"]
         if not program:
             raise MirrorError("there is no skopeo on this host, which carries images.", "Install the package skopeo.")
         try:
             done = subprocess.run(
-                [program, *arguments], capture_output=True, text=True, timeout=seconds, check=False, errors="replace"
+                [program, *policy, *arguments],
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+                check=False,
+                errors="replace",
             )
         except subprocess.TimeoutExpired as exc:
             raise MirrorError(
@@ -185,12 +224,22 @@ class Images:
         return done.stdout
 
 
-def _parts(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(raw.get("manifests") or [])
+def _digest(raw: str) -> str:
+    return f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}"
 
 
-def _is_for(platform: dict[str, Any], architecture: str) -> bool:
-    return platform.get("architecture") == architecture and platform.get("os", "linux") == "linux"
+def _blobs(manifests: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """Digest and size of everything that images are made of."""
+    found = {}
+    for manifest in manifests:
+        for one in [manifest.get("config") or {}, *(manifest.get("layers") or [])]:
+            if one.get("digest"):
+                found[str(one["digest"])] = int(one.get("size") or 0)
+    return found
+
+
+def _is_for(platform: dict[str, Any], architectures: Sequence[str]) -> bool:
+    return platform.get("architecture") in architectures and platform.get("os", "linux") == "linux"
 
 
 def _reason(text: str) -> str:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ class Layout:
         (self.folder / "blobs/sha256" / sha).write_bytes(content)
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{sha}", "size": len(content)}
 
-    def image(self, text: str, architecture: str) -> dict[str, Any]:
+    def image(self, text: str, architecture: str, base: Sequence[bytes] = ()) -> dict[str, Any]:
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode="w") as archive:
             member = tarfile.TarInfo("text")
@@ -79,18 +79,19 @@ class Layout:
             archive.addfile(member, io.BytesIO(text.encode()))
         layer = gzip.compress(file.getvalue(), mtime=0)
         diff = f"sha256:{hashlib.sha256(file.getvalue()).hexdigest()}"
-        about = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff]}}
+        diffs = [f"sha256:{hashlib.sha256(gzip.decompress(one)).hexdigest()}" for one in base]
+        about = {"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [*diffs, diff]}}
         manifest = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": self.blob(json.dumps(about).encode(), "config.v1+json"),
-            "layers": [self.blob(layer, "layer.v1.tar+gzip")],
+            "layers": [self.blob(one, "layer.v1.tar+gzip") for one in [*base, layer]],
         }
         return self.blob(json.dumps(manifest).encode(), "manifest.v1+json")
 
-    def name(self, name: str, *architectures: str, text: str = "") -> None:
+    def name(self, name: str, *architectures: str, text: str = "", base: Sequence[bytes] = ()) -> None:
         images = [
-            {**self.image(f"{text or name} {one}", one), "platform": {"architecture": one, "os": "linux"}}
+            {**self.image(f"{text or name} {one}", one, base), "platform": {"architecture": one, "os": "linux"}}
             for one in architectures
         ]
         entry = images[0]
@@ -229,6 +230,24 @@ def test_of_several_machines_the_one_that_hosts_are(sites: Sites) -> None:
     assert [one["name"] for one in found["fetched"]] == [SEVERAL]
     assert digest(sites.site, SEVERAL) == digest(sites.upstream, SEVERAL)
     assert not sites._replace(needs=more).fill()["changed"]
+
+
+def test_what_images_have_in_common_comes_once(sites: Sites, tmp_path: Path) -> None:
+    """Also where all of them are fetched at the same time."""
+    base = gzip.compress(os.urandom(3_000_000), mtime=0)
+    layout = Layout(tmp_path / "images")
+    names = [f"acme/part{number}:1" for number in range(4)]
+    for name in names:
+        layout.name(name, "amd64", base=[base])
+        layout.push(name, f"127.0.0.1:{sites.upstream.registry_port}")
+    needs = [{"kind": "image", "name": name, "hosts": [], "architectures": ["amd64"]} for name in names]
+    found = sites._replace(needs=needs).fill()
+    assert len(base) < found["bytes_transferred"] < len(base) + 20_000
+    log = (sites.upstream.folder / "access.log").read_text().splitlines()
+    layer = f"/blobs/sha256:{hashlib.sha256(base).hexdigest()}"
+    assert len([line for line in log if "GET /v2/acme/part" in line and layer in line]) == 1
+    for name in names:
+        assert digest(sites.site, name) == digest(sites.upstream, name)
 
 
 def test_an_image_that_is_nowhere(sites: Sites) -> None:
