@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_registry as registries
@@ -39,6 +40,8 @@ class Models:
     def __init__(self, fetcher: Fetcher, index: Index) -> None:
         self.fetcher = fetcher
         self.index = index
+        self._lock = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
 
     def held(self, text: str) -> bool:
         """Whether the model is there with all that it consists of."""
@@ -100,10 +103,17 @@ class Models:
         origin = self.fetcher.sources.registry_of_models(name.host)
         url = f"{origin}/v2/{name.namespace}/{name.model}/blobs/sha256:{blob.sha}"
         path = blob_path(blob.sha)
-        got = self.fetcher.file(url, self.index.absolute(path), blob.sha)
-        self.index.note(path, blob.sha, name.short)
+        with self._alone(blob.sha):
+            if self.index.holds(path, blob.sha):
+                return 0  # another tag of the same weights has just brought it
+            got = self.fetcher.file(url, self.index.absolute(path), blob.sha)
+            self.index.note(path, blob.sha, name.short)
         self.index.save()
         return got.received
+
+    def _alone(self, sha: str) -> threading.Lock:
+        with self._lock:
+            return self._busy.setdefault(sha, threading.Lock())
 
     def _write(self, path: str, raw: bytes, name: Name) -> None:
         """Last of all, and in one step: a list of models stumbles over what is half there."""

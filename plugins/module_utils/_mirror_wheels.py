@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ class Wheels:
     def __init__(self, fetcher: Fetcher, index: Index) -> None:
         self.fetcher = fetcher
         self.index = index
+        self._lock = threading.Lock()
 
     def held(self, identifier: str, python: str, architecture: str) -> bool:
         names = ((self.index.get("plugins", identifier) or {}).get("wheels") or {}).get(f"{python} {architecture}")
@@ -70,6 +72,10 @@ class Wheels:
         if not requirements:
             self._note(identifier, python, architecture, [])
             return 0
+        with self._lock:  # what plugins have in common comes once
+            return self._bring(requirements, identifier, python, architecture)
+
+    def _bring(self, requirements: list[str], identifier: str, python: str, architecture: str) -> int:
         files = self.index.absolute(f"{FOLDER}/files")
         os.makedirs(files, mode=0o755, exist_ok=True)
         os.makedirs(self.fetcher.staging, mode=0o755, exist_ok=True)

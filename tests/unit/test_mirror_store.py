@@ -248,6 +248,11 @@ class TestModels:
         assert fill(model("tiny"), refresh=True)["bytes_transferred"] > 25_000 - 1
         assert not fill(model("tiny"), refresh=True)["changed"]
 
+    def test_tags_of_the_same_weights_bring_them_once(self, fill: Run, upstream: Upstream) -> None:
+        for tag in "abcd":
+            upstream.models.put(f"same:{tag}", b"w" * 200_000)
+        assert fill(*(model(f"same:{tag}") for tag in "abcd"))["bytes_transferred"] < 201_000
+
     def test_a_lost_blob_comes_back(self, fill: Run, home: pathlib.Path, upstream: Upstream) -> None:
         fill(model("tiny"))
         (home / "models/blobs" / upstream.models.weights_of("tiny:latest").name).unlink()
