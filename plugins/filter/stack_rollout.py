@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
-    addresses,
-    announcement,
-    records,
-    verdict,
-)
+from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
+from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, records, verdict
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, start
 
 
@@ -25,5 +21,6 @@ class FilterModule:
             "stack_records": records,
             "stack_rollout": rollout,
             "stack_start": start,
+            "stack_unplaced": unplaced,
             "stack_verdict": verdict,
         }

@@ -11,43 +11,17 @@ role ollama, C(__rollout_listed) what the server of a host lists where that role
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, canonical, listed
 
-__all__ = ["addresses", "announcement", "records", "verdict"]
+__all__ = ["announcement", "records", "verdict"]
 
 _PORT = 11434
 _EVERYWHERE = ("0.0.0.0", "::", "[::]", "auto", "")  # noqa: S104 - compared, not bound
 _AGAIN = "Correct the cause and run the same command again: it goes on with what is left."
-
-
-# -- where hosts are -------------------------------------------------------------------------------------------------
-
-
-def addresses(hostvars: Vars, hosts: Iterable[str], variable: str = "") -> list[str]:
-    """Where other hosts see these come from: a variable of theirs or C(ansible_host), as addresses."""
-    found: list[str] = []
-    for host in hosts:
-        seen = hostvars[host]
-        found += _resolved(str((seen.get(variable) if variable else "") or seen.get("ansible_host") or host))
-    return list(dict.fromkeys(found))
-
-
-def _resolved(name: str) -> list[str]:
-    """Firewalls know no names. One that nobody resolves is left, for the roles to refuse it in their words."""
-    try:
-        return [str(ipaddress.ip_address(name.strip("[]")))]
-    except ValueError:
-        pass
-    try:
-        return sorted({str(one[4][0]) for one in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
-    except OSError:
-        return [name]
 
 
 # -- what the gateway is told ----------------------------------------------------------------------------------------

@@ -9,13 +9,9 @@ import itertools
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.stack.plugins.module_utils import _stack_proof
-from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
-    addresses,
-    announcement,
-    records,
-    verdict,
-)
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_addresses
+from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
+from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, records, verdict
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, start
 
 DIGEST = "a80c4f17"
@@ -246,19 +242,32 @@ def test_a_gateway_reaches_its_own_ollama_by_loopback() -> None:
 
 def test_firewalls_are_told_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(name: str, *_args: Any, **_more: Any) -> list[Any]:
-        if name != "gw.example.com":
+        found = {"gw.example.com": ["192.0.2.9", "2001:db8::9", "192.0.2.9"], "here": ["127.0.1.1", "fe80::1%eth0"]}
+        if name not in found:
             raise OSError
-        return [(0, 0, 0, "", (address, 0)) for address in ("192.0.2.9", "2001:db8::9", "192.0.2.9")]
+        return [(0, 0, 0, "", (address, 0)) for address in found[name]]
 
-    monkeypatch.setattr(_stack_proof.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(_stack_addresses.socket, "getaddrinfo", resolve)
     hosts: dict[str, Any] = {
         "a": {"ansible_host": "192.0.2.7", "gateway_address": "10.0.0.7"},
         "b": {"ansible_host": "[2001:db8::1]"},
         "gw.example.com": {},
         "nobody": {},
+        "here": {"__rollout_reached": {"rc": 0, "stdout": "192.0.2.1 via 10.0.0.1 dev eth0 src 10.0.0.20 uid 0 \\ "}},
+        "jumped": {"__rollout_reached": {"rc": 0, "stdout": "10.0.0.21 172.17.0.1 \r\n"}},
+        "local": {"ansible_host": "127.0.0.1", "__rollout_reached": {"rc": 0, "stdout": ""}},
     }
-    assert addresses(hosts, hosts) == ["192.0.2.7", "2001:db8::1", "192.0.2.9", "2001:db8::9", "nobody"]
-    assert addresses(hosts, ["a", "b"], "gateway_address") == ["10.0.0.7", "2001:db8::1"]
+    assert addresses(hosts, hosts, "a") == {
+        "a": ["10.0.0.7"],
+        "b": ["2001:db8::1"],
+        "gw.example.com": ["192.0.2.9", "2001:db8::9"],
+        "nobody": ["nobody"],
+        "here": ["10.0.0.20"],
+        "jumped": ["10.0.0.21"],
+        "local": ["127.0.0.1"],
+    }
+    assert addresses(hosts, ["a"]) == {"a": ["192.0.2.7"]}
+    assert unplaced(hosts, hosts) == ["nobody"]
 
 
 # -- after a batch ---------------------------------------------------------------------------------------------------
