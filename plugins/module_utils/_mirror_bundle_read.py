@@ -78,16 +78,16 @@ def _compare(path: str, said: Contents, seen: Mapping[str, Entry], agreed: bool)
         if seen[name] != said.files[name] or known_sum(name) not in ("", seen[name].sha256)
     )
     wrong = [
-        f"{words}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}."
+        f"{words}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
         for words, names in (("damaged", damaged), ("missing", missing), ("not listed", extra))
         if names
     ]
     if not wrong and not agreed:
-        wrong = [f"damaged: {LIST} or {SUMS}."]
+        wrong = [f"damaged: {LIST} or {SUMS}"]
     if wrong:
         raise BundleError(
-            f"the bundle {path} is not whole; nothing was changed. {' '.join(wrong)[0].upper()}{' '.join(wrong)[1:]} "
-            f"Copy it again and compare it with {os.path.basename(path)}.sha256, or have it written anew."
+            f"the bundle {path} is not as it was written, {'; '.join(wrong)}. Nothing was changed. Copy it again and "
+            f"compare it with {os.path.basename(path)}.sha256, or have it written anew."
         )
 
 

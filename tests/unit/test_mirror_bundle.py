@@ -212,7 +212,7 @@ class TestBroken:
         content = bytearray(written.read_bytes())
         content[content.index(b"an archive") + 7] ^= 1
         written.write_bytes(content)
-        said = self.refused(run_module, failed, written, tmp_path, "Damaged: ", check)
+        said = self.refused(run_module, failed, written, tmp_path, "damaged: ", check)
         assert ARCHIVE in said
         assert "bundle.tar.sha256" in said
 
@@ -240,11 +240,11 @@ class TestBroken:
 
     def test_a_missing_file(self, written: pathlib.Path, tmp_path: pathlib.Path, run_module: Run, failed: Any) -> None:
         rebuilt(written, lambda files: {name: text for name, text in files.items() if name != ARCHIVE})
-        assert f"Missing: {ARCHIVE}." in self.refused(run_module, failed, written, tmp_path, "Missing")
+        assert f"missing: {ARCHIVE}." in self.refused(run_module, failed, written, tmp_path, "missing")
 
     def test_a_file_too_many(self, written: pathlib.Path, tmp_path: pathlib.Path, run_module: Run, failed: Any) -> None:
         rebuilt(written, lambda files: {"www/evil": b"evil", **files})
-        assert "Not listed: www/evil." in self.refused(run_module, failed, written, tmp_path, "Not listed")
+        assert "not listed: www/evil." in self.refused(run_module, failed, written, tmp_path, "not listed")
 
     @pytest.mark.parametrize("name", ["../etc/passwd", "/etc/passwd", "etc/passwd", "www/../../x", "www", "index.json"])
     def test_a_path_that_leads_elsewhere(
@@ -284,7 +284,7 @@ class TestBroken:
             return {**files, "SHA256SUMS": bundle.sums_of(sums)}
 
         rebuilt(written, change)
-        assert "models/blobs/" in self.refused(run_module, failed, written, tmp_path, "Damaged")
+        assert "models/blobs/" in self.refused(run_module, failed, written, tmp_path, "damaged")
 
     def test_another_format(self, written: pathlib.Path, tmp_path: pathlib.Path, run_module: Run, failed: Any) -> None:
         rebuilt(
