@@ -80,7 +80,7 @@ def _gpus(cards: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
 def _card(card: Mapping[str, Any]) -> str:
     name = str(card.get("name") or {"nvidia": "NVIDIA", "amd": "AMD"}.get(str(card.get("vendor")), ""))
     memory = int(card.get("memory_mb") or 0)
-    return f"{name} {memory / 1024:.0f} GiB" if memory else name
+    return f"{name} {memory / 1024:.0f} GiB" if memory >= 1024 else name
 
 
 def _models(found: Mapping[str, Any], info: Mapping[str, Any], routed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
