@@ -34,6 +34,13 @@ def base_of_cohere(seed: seeds.Seed) -> Iterator[str]:
     node.sql(f"DELETE FROM datasets WHERE name = '{name}'")
 
 
+@pytest.fixture
+def nothing_installed(seed: seeds.Seed) -> None:
+    """No upgrade was tried yet: what one has installed stays for the next one, which then has nothing to do."""
+    node.sql("DROP DATABASE IF EXISTS dify_plugin WITH (FORCE)")
+    on_node(f"rm -rf {STORAGE}; mkdir -p {STORAGE}")
+
+
 @pytest.mark.at(OLD)
 def test_a_plugin_that_nobody_offers_is_told_before_anything_stops(base_of_cohere: str, untouched: State) -> None:
     """Dify's own command does not see knowledge bases, and installs nothing for them without a word."""
@@ -51,10 +58,9 @@ def test_a_plugin_that_nobody_offers_is_told_before_anything_stops(base_of_coher
     ],
 )
 def test_a_plugin_that_does_not_install_is_known_before_anything_stops(
-    untouched: State, setting: str, says: str
+    nothing_installed: None, untouched: State, setting: str, says: str
 ) -> None:
     started = node.containers()
-    on_node(f"mkdir -p {STORAGE}")
     with node.told("plugin_daemon", setting):
         node.refused(NEW, says)
         assert node.containers() == started
