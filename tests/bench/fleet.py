@@ -32,6 +32,7 @@ SIZES = sorted({1, min(5, NODES), NODES})
 FORKS = (20, 50)
 EVERYWHERE, ALONE = "deepseek-r1:1.5b", "moving:latest"  # a model of all nodes, and one that the first node alone has
 PORT = 11434
+THERE = "/root"  # on the gateway's host; what is copied below a tmpfs, as /tmp is, cannot be seen
 BUDGET_NODE = 0.3
 BUDGET_LATENCY = 2.0  # milliseconds
 WORLD = [sys.executable, str(bench.ROOT / "tests" / "world" / "world.py")]
@@ -133,7 +134,7 @@ def measured(number: int, *options: str) -> Iterator[Run]:
 
 def child(*arguments: str) -> Any:
     """Asks on the gateway's host: it may ask both the gateway and the nodes."""
-    command = ["docker", "exec", f"llmops-{GATEWAY}", "python3", "/tmp/fleet_child.py", *arguments]
+    command = ["docker", "exec", f"llmops-{GATEWAY}", "python3", f"{THERE}/fleet_child.py", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"bench: {done.stderr or done.stdout}")
@@ -157,7 +158,7 @@ def latency() -> bool:
 def gateway(number: int) -> bool:
     for file in (bench.HERE / "fleet_child.py", bench.ROOT / "tests" / "scenarios" / "fleet" / "load.py"):
         subprocess.run(
-            ["docker", "cp", str(file), f"llmops-{GATEWAY}:/tmp/{file.name}"], check=True, capture_output=True
+            ["docker", "cp", str(file), f"llmops-{GATEWAY}:{THERE}/{file.name}"], check=True, capture_output=True
         )
     good = in_most(latency)
     print(f"added to the first token: {bench.verdict(good)} the budget of {BUDGET_LATENCY:g} ms")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +38,16 @@ case "$1" in
 esac
 echo "-${{1%:*}}" >>"$SAID"
 """
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """As they are for a program in the foreground; the program's own are taken back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -146,9 +157,9 @@ def test_a_failure_outside_pytest_counts(tool: Any) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(tool: Any, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a job in the background begins so
     monkeypatch.setattr(tool, "PLANS", {"test": [[tool.Chain(["world"]), tool.Chain(["slow"])]]})
     monkeypatch.setattr(tool, "STAGES", {"test": ["world", "slow"]})
-    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
 
     def interrupt() -> None:
         while "-world" not in said(tool) or "+slow" not in said(tool):
@@ -157,11 +168,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tool: Any, monkeypatch: pytest
 
     (tool.ROOT / "said").touch()
     threading.Thread(target=interrupt, daemon=True).start()
-    try:
-        assert tool.main("test") == 1
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+    assert tool.main("test") == 1
     assert sorted(said(tool)) == ["+slow", "+world", "+world-down", "-world", "-world-down"]
     assert not left_over()
 
@@ -170,11 +177,7 @@ def test_the_environment_says_how_many_lanes(tool: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(tool, "PLANS", {"test": [[tool.Chain(["a"]), tool.Chain(["b"])]]})
     monkeypatch.setattr(tool, "STAGES", {"test": ["a", "b"]})
     monkeypatch.setenv("LANES", "1")
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert tool.main("test") == 0
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert tool.main("test") == 0
     assert said(tool) == ["+a", "-a", "+b", "-b"]
 
 
