@@ -425,8 +425,12 @@ class StackFacts:
             folder = f"{self.dify_home}/releases/{tag}"
             if tag.startswith(".") or not os.path.isdir(self.host.at(folder)):
                 continue
+            volumes = self.host.at(f"{folder}/volumes")
             releases[tag] = {
-                "complete": _dify_layout.is_complete(self.host.at(folder), tag),
+                # One whose data folder was moved away lacks what it ships for that, and Docker mounts nothing below
+                # a link that leads nowhere.
+                "complete": _dify_layout.is_complete(self.host.at(folder), tag)
+                and (os.path.isdir(volumes) or not os.path.islink(volumes)),
                 "checksum": str(_dify_layout.read_marker(self.host.at(folder)).get("sha256", "")),
             }
         link = self.host.at(f"{self.dify_home}/current")

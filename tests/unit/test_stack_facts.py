@@ -422,6 +422,10 @@ def test_a_release_that_lost_a_file_is_not_complete(machine: Machine) -> None:
     assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is False
     machine.write(f"{home}/nginx/nginx.conf.template")
     assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is True
+    (machine.root / home / "volumes").symlink_to("../../volumes")
+    assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is False, "its data folder was moved away"
+    (machine.root / "opt/dify/volumes").mkdir()
+    assert machine.facts()["dify"]["releases"]["1.12.1"]["complete"] is True
     (machine.root / home).rename(machine.root / "opt/dify/releases/1.13.3")
     assert machine.facts()["dify"]["releases"]["1.13.3"]["complete"] is False
 
