@@ -355,9 +355,9 @@ ansible_facts:
                    distribution_service: false}
         mirror:
           description: >-
-            The mirror as the host sees it. C(url); C(error), a sentence where it cannot be used, and C(wrong) where that
-            is because of what O(stack_mirror) says; C(here), whether this host is the mirror; and C(apt), the C(path) of
-            the settings by which apt follows it, what is C(wanted) in it, and whether a change is C(due).
+            The mirror as the host sees it. C(url); C(error), a sentence where it cannot be used, and C(wrong) where
+            that is because of what O(stack_mirror) says; C(here), whether this host is the mirror; and C(apt), the
+            C(path) of the settings by which apt follows it, what is C(wanted) in it, and whether a change is C(due).
           returned: always
           type: dict
           sample: {url: "http://mirror.internal", here: false, error: "", wrong: false,
