@@ -48,7 +48,10 @@ def parsed(line: str) -> Request | None:
 
 
 def asked(since: float = 0.0, until: float = float("inf")) -> list[Request]:
-    """What the upstream was asked between two moments; its logs know whole seconds."""
+    """What the upstream was asked between two moments; its logs know whole seconds, and begin with its container."""
+    made = docker("inspect", "--format", "{{.Created}}", UPSTREAM).strip()
+    if since and datetime.fromisoformat(f"{made[:19]}+00:00").timestamp() > since:
+        raise WorldError(f"{UPSTREAM} was made anew at {made}, and what it was asked before is not known any more")
     lines = docker("logs", f"--since={int(since)}", UPSTREAM).splitlines()
     found = (parsed(line) for line in lines)
     return [one for one in found if one and int(since) <= one.moment <= until]
