@@ -16,7 +16,8 @@ from typing import Any
 
 from load import FINISHED, Load
 
-PAIRS = 100
+PAIRS = 150
+FASTEST = 5
 ROUNDS = 3
 SECONDS = 5.0
 
@@ -32,16 +33,16 @@ def first(url: str, model: str) -> float:
 
 
 def pairs(direct: Callable[[], float], through: Callable[[], float], number: int) -> dict[str, float]:
-    """Both ways in turns, each first in half of them: medians, and what the gateway adds to the fastest tenth.
+    """Both ways in turns, each first in half of them: medians, and what the gateway adds to the fastest of them.
 
-    What else runs on the machine only ever adds, and to a call that was slowed by it the gateway's share is lost.
+    What else runs on the machine only ever adds to a call, and in one that it slowed the gateway's share is lost.
     """
     found: dict[str, list[float]] = {"direct": [], "through": []}
     ways = [("direct", direct), ("through", through)]
     for turn in range(number):
         for name, ask in ways if turn % 2 else ways[::-1]:
             found[name].append(ask())
-    fastest = {name: sorted(values)[len(values) // 10] for name, values in found.items()}
+    fastest = {name: statistics.mean(sorted(values)[:FASTEST]) for name, values in found.items()}
     medians = {name: statistics.median(values) for name, values in found.items()}
     return {**medians, "added": fastest["through"] - fastest["direct"]}
 
