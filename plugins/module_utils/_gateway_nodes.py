@@ -27,9 +27,9 @@ from ansible_collections.llmops.stack.plugins.module_utils._gateway_config impor
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_files import Home
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_proof import Proof, prove
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_seen import described
-from ansible_collections.llmops.stack.plugins.module_utils._gateway_socket import AdminSocket, SocketError
+from ansible_collections.llmops.stack.plugins.module_utils._gateway_socket import AdminSocket, Server, SocketError
 
-__all__ = ["Gateway", "GatewayError", "Machine"]
+__all__ = ["Gateway", "GatewayError", "Machine", "look"]
 
 SERVICE = "llmops-gateway.service"
 # Enough for a picture in a request, and for a model that is named after it.
@@ -80,7 +80,7 @@ class Gateway:
     def run(self) -> dict[str, Any]:
         """Raises: GatewayError."""
         before, state = self._told(self.home.settings(), self.home.nodes()), self.params["state"]
-        if not self.settings and state != "info":
+        if not self.settings:
             raise GatewayError("There is no gateway on this host yet. Run role gateway first, as site.yml does.")
         try:
             getattr(self, f"_{state}")()
@@ -96,9 +96,6 @@ class Gateway:
         }
 
     # -- what is asked ---------------------------------------------------------
-
-    def _info(self) -> None:
-        self.nodes = self.home.nodes()
 
     def _drained(self) -> None:
         self._change(lambda nodes: rules.with_state(nodes, self.params["names"], rules.DRAINED))
@@ -231,14 +228,31 @@ class Gateway:
     # -- what is seen ----------------------------------------------------------
 
     def _seen(self) -> dict[str, Any]:
-        try:
-            servers = self.admin.servers()
-        except SocketError:
-            servers = {}
         chosen = self.params["names"] if self.params["state"] in ("drained", "ready") else list(self.nodes)
         shown = {name: self.nodes[name] for name in chosen if name in self.nodes}
-        return described(shown, self.nodes, self.proofs, servers)
+        return described(shown, self.nodes, self.proofs, _servers(self.admin))
 
     def _told(self, settings: Mapping[str, Any], nodes: rules.Nodes) -> str:
         shown = {name: value for name, value in settings.items() if name != "key"}
         return json.dumps({"settings": shown, "nodes": nodes}, indent=2, sort_keys=True) + "\n"
+
+
+def look(home: str, machine: Machine | None = None) -> dict[str, Any]:
+    """What a gateway knows and how its nodes are; changes nothing.
+
+    Raises:
+        GatewayError: its file cannot be read.
+    """
+    try:
+        nodes = Home(home).nodes()
+    except rules.StateError as exc:
+        raise GatewayError(str(exc)) from exc
+    return described(nodes, nodes, {}, _servers(AdminSocket((machine or Machine()).socket)))
+
+
+def _servers(admin: AdminSocket) -> dict[tuple[str, str], Server]:
+    """None where HAProxy does not run."""
+    try:
+        return admin.servers()
+    except SocketError:
+        return {}

@@ -283,7 +283,7 @@ class _Needs:
 
 def _digest(checksum: Any) -> str:
     """The hex digits of a sha256 that somebody has written down; empty where nobody has."""
-    text = str(checksum or "").strip().lower().split(":")[-1]
+    text = str(checksum or "").strip().lower().rsplit(":", maxsplit=1)[-1]
     return text if re.fullmatch(r"[0-9a-f]{64}", text) else ""
 
 

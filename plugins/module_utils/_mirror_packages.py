@@ -19,9 +19,9 @@ import lzma
 import os
 import re
 import urllib.parse
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import Fetcher, MirrorError
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_index import Index

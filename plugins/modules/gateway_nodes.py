@@ -34,9 +34,8 @@ options:
       - V(drained) has no new calls go to O(names), and waits up to O(deadline) until none of the gateway runs there.
       - V(ready) has calls go to O(names) again.
       - V(absent) forgets O(names).
-      - V(info) looks and changes nothing.
     type: str
-    choices: [present, drained, ready, absent, info]
+    choices: [present, drained, ready, absent]
     default: present
   nodes:
     description: The nodes with O(state=present).
@@ -145,6 +144,8 @@ options:
     description: Folder of the gateway's files.
     type: path
     default: /etc/haproxy/llmops
+seealso:
+  - module: llmops.stack.gateway_info
 author:
   - llmops.stack contributors (@llmops)
 """
@@ -247,7 +248,7 @@ def arguments() -> dict[str, t.Any]:
         "digests": {"type": "dict", "default": {}},
     }
     return {
-        "state": {"type": "str", "default": "present", "choices": ["present", "drained", "ready", "absent", "info"]},
+        "state": {"type": "str", "default": "present", "choices": ["present", "drained", "ready", "absent"]},
         "nodes": {"type": "list", "elements": "dict", "default": [], "options": node},
         "names": {"type": "list", "elements": "str", "default": []},
         "purge": {"type": "bool", "default": False},

@@ -179,7 +179,7 @@ class TestQueue:
         one.pause = 0.25
         stack.begin(one, max_queue=2)
         running = Running(stack.client, 3)
-        until(lambda: stack.tell(state="info")["models"]["speak:latest"]["queued"] == 2)
+        until(lambda: stack.seen()["models"]["speak:latest"]["queued"] == 2)
         refused = stack.client.chat()
         assert refused.status == 503
         assert "2 calls wait already" in refused.lines[0]["error"]
@@ -221,7 +221,7 @@ class TestFailures:
         broken = [answer for answer in answers if answer.status != 200 or not answer.whole]
         assert len(broken) <= 4, [(one.status, one.node, one.lines[-1:]) for one in broken]
         assert {answer.node for answer in broken} <= {"one"}
-        seen = stack.tell(state="info")
+        seen = stack.seen()
         assert seen["nodes"]["one"]["models"]["speak:latest"]["status"] == "down"
         assert seen["nodes"]["one"]["models"]["speak:latest"]["error"]
         assert seen["healthy"] == ["three", "two"]
@@ -262,9 +262,9 @@ class TestFailures:
         running = Running(stack.client, 1)
         until(lambda: one.running == 1)
         link = stack.client.open_chat()
-        until(lambda: stack.tell(state="info")["models"]["speak:latest"]["queued"] == 1)
+        until(lambda: stack.seen()["models"]["speak:latest"]["queued"] == 1)
         link.close()
-        until(lambda: stack.tell(state="info")["models"]["speak:latest"]["queued"] == 0, 1)
+        until(lambda: stack.seen()["models"]["speak:latest"]["queued"] == 0, 1)
         assert running.done()[0].whole
         assert len(one.asked) == 1
 

@@ -69,7 +69,7 @@ class TestPresent:
     def test_without_settings_those_of_the_last_time_count(self, stack: Stack, failed: type[Exception]) -> None:
         with pytest.raises(failed, match="Run role gateway first"):
             stack.tell(nodes=[])
-        assert stack.tell(state="info")["nodes"] == {}
+        assert stack.seen()["nodes"] == {}
         stack.begin(Node("one"), max_queue=7)
         stack.tell(nodes=[Node("two").record()])
         assert json.loads((stack.home / "settings.json").read_text())["max_queue"] == 7
@@ -230,7 +230,7 @@ class TestInterrupted:
         stack.begin(node)
         stack.machine.stop()
         assert stack.tell(check=True, nodes=[node.record()])["changed"]
-        assert stack.tell(state="info")["nodes"]["one"]["status"] == "unknown"
+        assert stack.seen()["nodes"]["one"]["status"] == "unknown"
         assert stack.tell(nodes=[node.record()])["reloaded"]
         assert stack.client.chat().status == 200
 

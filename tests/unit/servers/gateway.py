@@ -300,6 +300,9 @@ class Stack:
     def tell(self, check: bool = False, **options: Any) -> dict[str, Any]:
         return self.run("gateway_nodes", check, home=str(self.home), **options)
 
+    def seen(self) -> dict[str, Any]:
+        return self.run("gateway_info", home=str(self.home))
+
     def begin(self, *nodes: Node, parallel: int = 1, **settings: Any) -> dict[str, Any]:
         self.settings.update(settings)
         return self.tell(settings=self.settings, nodes=[node.record(parallel=parallel) for node in nodes])
