@@ -136,10 +136,10 @@ upgrade-long: upgraded ## the same over seven releases and in use: all that can 
 fleet-nodes: engine # those of Molecule's scenario fleet; where they are there already, they are left as they are
 	docker container inspect llmops-fhub1 >/dev/null 2>&1 || molecule converge --scenario-name fleet
 
-fleet: fleet-nodes ## on the nodes of Molecule's scenario fleet: refusals, rollouts in use, a node that dies
+fleet: fleet-nodes ## on the nodes of Molecule's scenario fleet: refusals, a node that dies
 	pytest tests/scenarios/fleet -m "not long"
 
-fleet-long: fleet-nodes ## the same killed half-way, --check and --limit, bytes for 1, 2 and 4 nodes, a site without a way out
+fleet-long: fleet-nodes ## rollouts in use, killed half-way, --check and --limit, bytes for 1, 2 and 4 nodes, a site without a way out
 	pytest tests/scenarios/fleet -m long
 
 demo-matrix: $(READY) # make demo of a release of each era

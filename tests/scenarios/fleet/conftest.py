@@ -3,11 +3,10 @@
 All tests share its six hosts, which a run takes a minute to go over, so the order is a part of them:
 
     test_inputs      nothing is touched by what is refused, so these come first, on the fleet as Molecule left it
-    test_rollout     the one upgrade, 0.13.5 to 0.17.4 with people at it: a canary that does not start, then all the way
     test_troubles    a node dies; it is the fleet of whichever version that is left
 
-What is long goes its own ways: test_interruption and test_habits on the same hosts at whatever version they are,
-test_bytes and test_airgap on hosts of their own, which they make and remove.
+What is long goes its own ways: test_rollout, the upgrade from 0.13.5 to 0.17.4 with people at it (a canary that does
+not start, then all the way), test_interruption and test_habits on the same hosts at whatever version they are, test_bytes and test_airgap on hosts of their own, which they make and remove.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ import pytest
 from fleet import BROKEN, CANARIES, NEW, OLD, OLLAMA, complaints, finished, play
 from load import Load
 
+# Twenty streams are all that two cores can do, and another chain of stages would have to share them.
+pytestmark = pytest.mark.long
+
 STREAMS = 20
 
 
