@@ -6,7 +6,8 @@ All tests share its six hosts, which a run takes a minute to go over, so the ord
     test_troubles    a node dies; it is the fleet of whichever version that is left
 
 What is long goes its own ways: test_rollout, the upgrade from 0.13.5 to 0.17.4 with people at it (a canary that does
-not start, then all the way), test_interruption and test_habits on the same hosts at whatever version they are, test_bytes and test_airgap on hosts of their own, which they make and remove.
+not start, then all the way), test_interruption and test_habits on the same hosts at whatever version they are,
+test_bytes and test_airgap on hosts of their own, which they make and remove.
 """
 
 from __future__ import annotations
