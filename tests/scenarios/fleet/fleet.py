@@ -83,8 +83,8 @@ def finished(*options: str, **variables: Any) -> Run:
     return finished_at(FLEET, *options, **variables)
 
 
-def finished_at(hosts: Fleet, *options: str, **variables: Any) -> Run:
-    run = hosts.play("site.yml", *options, **variables)
+def finished_at(hosts: Fleet, *options: str, playbook: str = "site.yml", **variables: Any) -> Run:
+    run = hosts.play(playbook, *options, **variables)
     assert run.status == 0, f"{run.message}\n{run.output[-6000:]}"
     return run
 

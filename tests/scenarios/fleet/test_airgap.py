@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import fleet
 import pytest
-from fleet import HUB, Fleet, complaints, finished_at, on, play
+from fleet import HUB, Fleet, complaints, finished, finished_at, on
 from hosts import hosts, world
 
 pytestmark = pytest.mark.long
@@ -40,8 +40,7 @@ print(json.load(urllib.request.urlopen(request, timeout=120))["answer"])
 @pytest.fixture(scope="module")
 def site(current: str) -> Iterator[Fleet]:
     """Two bare hosts that reach nothing but each other, and a bundle that somebody has carried there."""
-    written = play("playbooks/mirror.yml", mirror_bundle_to=BUNDLE, ollama_version=current)
-    assert written.status == 0, written.output[-6000:]
+    finished(playbook="playbooks/mirror.yml", mirror_bundle_to=BUNDLE, ollama_version=current)
     groups = {"mirror": [MIRROR], "gateway": [MIRROR], "ollama": [DIFY], "dify": [DIFY]}
     with hosts(groups, ollama_version=current, ollama_models=["lone"], mirror_upstream="", mirror_offline=True) as dark:
         world("cut", MIRROR, DIFY)
@@ -91,8 +90,7 @@ def test_a_missing_file_is_found_before_anything_is_taken(site: Fleet) -> None:
 
 def test_the_whole_stack_comes_up_from_it(site: Fleet) -> None:
     begun = time.time()
-    filled = site.play("playbooks/mirror.yml", mirror_bundle_from=BUNDLE)
-    assert filled.status == 0, filled.output[-6000:]
+    finished_at(site, playbook="playbooks/mirror.yml", mirror_bundle_from=BUNDLE)
     finished_at(site)
     assert python(DIFY, CHAT) == "Only one node has this."
     assert fleet.packages(MIRROR, begun, time.time()) == 0

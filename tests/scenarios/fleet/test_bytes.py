@@ -22,6 +22,7 @@ def fetched_by(number: int) -> int:
     with hosts(groups, ollama_version=NEW, ollama_models=[MODEL]) as fleet:
         world("cut", *nodes, f"--door={HUB}")
         begun = time.time()
+        finished_at(fleet, playbook="playbooks/mirror.yml")
         finished_at(fleet)
         assert {version(node) for node in nodes} == {NEW}
         return fetched(begun, nodes=(HUB,))[HUB]
