@@ -145,7 +145,7 @@ fleet-long: fleet-nodes ## rollouts in use, killed half-way, --check and --limit
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo
 
-test: $(READY) ## everything that CI runs, two stages at a time (LANES=1: one)
+test: $(READY) ## everything that CI runs, one stage at a time (LANES=2: two)
 	tools/stages test
 
 test-long: $(READY) ## test, longer scenarios, other Pythons, the bench, and the demo of six releases
