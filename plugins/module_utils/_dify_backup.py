@@ -33,7 +33,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_compose import 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import Database, DatabaseError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_journal import Busy, Journal, locked
 from ansible_collections.llmops.stack.plugins.module_utils._docker_cli import DockerError
-from ansible_collections.llmops.stack.plugins.module_utils._download import existing, sync_folder
+from ansible_collections.llmops.stack.plugins.module_utils._download import existing, sync_path
 from ansible_collections.llmops.stack.plugins.module_utils._weaviate import WeaviateError
 
 __all__ = ["Backup", "Clock", "Options", "alone"]
@@ -230,7 +230,7 @@ class Backup:
                 manifest = self._written(partial, look)
                 self._proved(partial, manifest)
                 os.rename(partial, self.location.at(name))
-                sync_folder(self.location.path)
+                sync_path(self.location.path)
             except OSError as exc:
                 if exc.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise self._full(f"{exc.strerror} at {exc.filename or partial}") from None

@@ -42,7 +42,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._download import (
     local_path,
     room,
     sha256_of,
-    sync_folder,
+    sync_path,
     write_atomically,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
@@ -239,7 +239,7 @@ class Store:
             for name in [*self.lacks(tag), MARKER]:
                 os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
                 os.replace(os.path.join(work, name), os.path.join(target, name))
-        sync_folder(self.releases)
+        sync_path(self.releases)
 
 
 def _extract(archive: str, work: str, source: str) -> dict[str, str]:

@@ -48,7 +48,7 @@ __all__ = [
     "reason_of",
     "room",
     "sha256_of",
-    "sync_folder",
+    "sync_path",
     "until",
     "write_atomically",
 ]
@@ -102,14 +102,15 @@ def write_atomically(path: str, text: str, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(os.path.dirname(path) or ".")
+        sync_path(os.path.dirname(path) or ".")
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
 
 
-def sync_folder(path: str) -> None:
+def sync_path(path: str) -> None:
+    """A file, or the names in a folder, as they are now, also after a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import CONFIG, KEYS
 
 __all__ = ["Home"]
@@ -88,12 +89,7 @@ class Home:
         mode = 0o600 if name in _PRIVATE else 0o644
         if self._read(name) == text and os.path.exists(path):
             return
-        with tempfile.NamedTemporaryFile("w", dir=self.path, encoding="utf-8", delete=False) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), mode)
-        os.replace(file.name, path)
+        write_atomically(path, text, mode)
 
 
 def _dump(data: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._download import (
     ReleaseError,
     Wording,
     reason_of,
-    sync_folder,
+    sync_path,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
@@ -213,9 +213,9 @@ class Fetcher:
             self._make(os.path.dirname(target))
             size = os.path.getsize(path)
             os.chmod(path, 0o644)
-            _sync(path)
+            sync_path(path)
             os.replace(path, target)
-            sync_folder(os.path.dirname(target))
+            sync_path(os.path.dirname(target))
             file.forget()
         return Fetched(file.digest, size, file.received)
 
@@ -254,14 +254,6 @@ class Fetcher:
 
 def _name(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:32]
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_targz(path: str) -> None:

@@ -188,7 +188,7 @@ class Repository:
     # -- dnf
 
     def _rpm(self, keep: bool) -> list[Listed]:
-        head = ElementTree.fromstring(self._named("repodata/repomd.xml"))  # noqa: S314 - as above
+        head = ElementTree.fromstring(self._named("repodata/repomd.xml"))  # noqa: S314 - expat bounds what entities grow to
         with contextlib.suppress(MirrorError):  # where it is missing, the packages themselves are signed
             self._named("repodata/repomd.xml.asc")
         found: list[Listed] = []
@@ -244,7 +244,7 @@ def _depends(chosen: list[Listed]) -> str:
 
 def _primary(content: bytes) -> list[Listed]:
     found = []
-    for package in ElementTree.fromstring(content).iter(f"{_COMMON}package"):  # noqa: S314 - as above
+    for package in ElementTree.fromstring(content).iter(f"{_COMMON}package"):  # noqa: S314 - of the sum that repomd.xml names
         name, version = package.findtext(f"{_COMMON}name"), package.find(f"{_COMMON}version")
         location, checksum = package.find(f"{_COMMON}location"), package.find(f"{_COMMON}checksum")
         size = package.find(f"{_COMMON}size")

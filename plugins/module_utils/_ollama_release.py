@@ -32,7 +32,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._download import (
     local_path,
     room,
     sha256_of,
-    sync_folder,
+    sync_path,
     until,
     write_atomically,
 )
@@ -323,7 +323,7 @@ class Store:
             if os.path.lexists(before):
                 os.rename(before, target)
             raise
-        sync_folder(self.home)
+        sync_path(self.home)
         shutil.rmtree(before, ignore_errors=True)
 
 

@@ -18,12 +18,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _gateway_nodes
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_nodes import Machine
+from ansible_collections.llmops.stack.tests.unit.servers.quiet import QuietHandler, QuietServer
 
 DIGEST = "a" * 64
 OTHER = "b" * 64
@@ -59,8 +59,7 @@ class Node:
     def start(self) -> None:
         node = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(QuietHandler):
             disable_nagle_algorithm = True
 
             def setup(self) -> None:
@@ -100,17 +99,7 @@ class Node:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, *unused: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-            def handle_error(self, *unused: Any) -> None:
-                """A client that went away is no news."""
-
-        self._server = Server(("127.0.0.1", self.port), Handler)
+        self._server = QuietServer(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def answer(self, handler: Any, body: dict[str, Any]) -> None:

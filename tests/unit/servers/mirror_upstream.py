@@ -16,10 +16,11 @@ import urllib.parse
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from ansible_collections.llmops.stack.tests.unit.servers.ollama_registry import Models
+from ansible_collections.llmops.stack.tests.unit.servers.quiet import QuietHandler, QuietServer
 
 PLUGIN = "langgenius/ollama"
 
@@ -39,24 +40,13 @@ class Upstream:
         self.released = threading.Event()
         owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 owner.answer(self)
 
             do_HEAD = do_POST = do_GET
 
-            def log_message(self, *unused: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *unused: Any) -> None:
-                """A client that went away is no news."""
-
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     @contextmanager

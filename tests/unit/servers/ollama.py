@@ -21,12 +21,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Manifest, Store
+from ansible_collections.llmops.stack.tests.unit.servers.quiet import QuietHandler, QuietServer
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "world"))
 
@@ -64,9 +65,7 @@ class Fake:
         self.over = threading.Event()
         owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_POST(self) -> None:
                 data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 body = json.loads(data) if data else {}
@@ -89,16 +88,7 @@ class Fake:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, *unused: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *unused: Any) -> None:
-                """A client that went away is no news."""
-
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def asked(self, path: str) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from ansible_collections.llmops.stack.tests.unit.servers.quiet import QuietHandler, QuietServer
 
 
 @dataclass
@@ -61,9 +62,7 @@ class Scripted:
         self.over = threading.Event()
         owner = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
                 path, _mark, query = self.path.partition("?")
@@ -105,16 +104,7 @@ class Scripted:
                 else:
                     self.wfile.write(b"0\r\n\r\n")
 
-            def log_message(self, *unused: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *unused: Any) -> None:
-                """A client that went away is no news."""
-
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def asked(self, path: str) -> list[Request]:
