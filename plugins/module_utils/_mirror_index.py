@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._download import sha256_of, write_atomically
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import MirrorError
 
 __all__ = ["INDEX", "Index"]
 
@@ -44,6 +45,13 @@ class Index:
                 self.data[name] = found[name]
 
     def absolute(self, path: str) -> str:
+        """Where a file of the mirror is.
+
+        Raises:
+            MirrorError: the list of a package source or another server named one outside of the mirror's folder.
+        """
+        if os.path.isabs(path) or ".." in path.split("/"):
+            raise MirrorError(f"{path} would be outside of {self.home}, so it was not taken.", "Check mirror_upstream.")
         return os.path.join(self.home, path)
 
     def holds(self, path: str, sha256: str = "") -> bool:

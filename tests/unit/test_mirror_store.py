@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import MirrorError
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_index import Index
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_packages import order
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
@@ -468,3 +469,12 @@ def test_a_login_of_the_upstream_is_never_shown(fill: Run, upstream: Upstream, f
     with pytest.raises(failed) as caught:
         fill(dify(), upstream=url)
     assert "secret" not in json.dumps(caught.value.result)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "www/docker-ce/../../../etc/cron.d/x", "models/.."])
+def test_nothing_is_written_outside_of_the_home(tmp_path: pathlib.Path, path: str) -> None:
+    """The lists of package sources name files, and whoever serves them chooses the names."""
+    index = Index(str(tmp_path))
+    with pytest.raises(MirrorError, match="outside of"):
+        index.absolute(path)
+    assert index.absolute("www/a..b/c") == f"{tmp_path}/www/a..b/c"
