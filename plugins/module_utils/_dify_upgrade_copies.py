@@ -149,7 +149,7 @@ def copies_back(ctx: Context) -> None:
         raise StepError(f"Two databases have one copy: {copies}.", "Restore them from the backup; nothing was dropped.")
     written = ctx.journal.get(_COPIES, "written")
     if written is None:
-        written = bool(ctx.journal.step("start")) and _was_open(ctx)
+        written = any(map(ctx.journal.step, ("start_api", "start"))) and _was_open(ctx)
         ctx.journal.put(_COPIES, "written", written)
     undone = {name: "_undone_".join(copy.rsplit("_before_", 1)) for name, copy in copies.items()}
     ctx.journal.put(_COPIES, "undone", undone)

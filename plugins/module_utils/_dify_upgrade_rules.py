@@ -154,6 +154,13 @@ STEPS: tuple[Step, ...] = (
         kinds=(OTHER,),
     ),
     Step(
+        "start_api",
+        "outage",
+        "Start the new API behind the closed doors",
+        "Its start is the longest part of the outage, and needs nothing of what the next steps do.",
+        kinds=(OTHER,),
+    ),
+    Step(
         "load_vectors",
         "outage",
         "See that the new Weaviate has it all, and answers as the new release will ask",
@@ -205,7 +212,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "start",
         "outage",
-        "Start the new release",
+        "Start the rest of the new release, and wait for its API",
         "Behind the maintenance page: the public does not reach it yet.",
         kinds=(OTHER,),
     ),

@@ -58,6 +58,7 @@ STEPS: dict[str, Step] = {
     "restore_files": Step(files.restore_files),
     "restore_vectors": Step(vectors.restore_backup),
     "migrate": Step(data.migrate),
+    "start_api": Step(services.start_api, services.take_new_away),
     "load_vectors": Step(vectors.load),
     "vector_properties": Step(vectors.add_properties),
     "start_daemon": Step(services.start_daemon, services.take_new_away),

@@ -40,7 +40,7 @@ from ansible_collections.llmops.stack.tests.unit.upgrade_world import (
     World,
 )
 
-OUTAGE = ["maintenance", "stop", "copy_databases", "data_services", "migrate", "start", "prove", "open"]
+OUTAGE = ["maintenance", "stop", "copy_databases", "data_services", "migrate", "start_api", "start", "prove", "open"]
 PLAN: dict[str, Any] = {
     "kind": "other_head",
     "from": OLD,

@@ -28,6 +28,7 @@ STEPS = {
         "data_services",
         "start_daemon",
         "migrate",
+        "start_api",
         "start",
         "prove",
         "open",
