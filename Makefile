@@ -12,10 +12,6 @@ DIFY_VERSION ?= 1.12.1
 OTEL ?=
 FLEET ?= 20
 FURTHER := $(addprefix --dify=,1.9.2 1.10.1 1.11.4 1.12.0 1.13.3 1.14.1 1.14.2)
-DEMO_SOURCE ?= auto
-DEMO_PORT ?= 8080
-DEMO_TRACES ?= phoenix
-DEMO_TRACES_PORT ?= 6006
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
@@ -159,8 +155,7 @@ bench: node ## a no-op run beside geerlingguy.docker, sha256sum, a watched call,
 	FLEET=$(FLEET) python tests/bench/fleet.py
 
 demo: $(READY) ## a running Dify on http://127.0.0.1:8080, each of its model calls on http://127.0.0.1:6006
-	DIFY_VERSION=$(DIFY_VERSION) DEMO_SOURCE=$(DEMO_SOURCE) DEMO_PORT=$(DEMO_PORT) DEMO_TRACES=$(DEMO_TRACES) \
-		DEMO_TRACES_PORT=$(DEMO_TRACES_PORT) tools/demo up
+	tools/demo up
 
 demo-down: ## remove the demo: containers, volumes, networks, state (cached images stay)
 	tools/demo down

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible.errors import AnsibleFilterError
 from ansible_collections.llmops.stack.plugins.module_utils._dify_bootstrap import bootstrap, default_plugins, failure
 from ansible_collections.llmops.stack.plugins.module_utils._dify_drift import drift
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
@@ -18,14 +17,16 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 from ansible_collections.llmops.stack.plugins.module_utils._dify_summary import summary
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import in_charge, plan
-from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import release_info
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import HEADS, parse_version, release_info
 
 
 def dify_release_info(tag: str) -> dict[str, Any]:
+    """What is no tag at all is told in C(error), for the roles to refuse: a template that fails says less."""
     try:
-        return release_info(str(tag))
+        return {**release_info(str(tag)), "error": ""}
     except ValueError as error:
-        raise AnsibleFilterError(f"dify_version: {error}") from error
+        newest = max(HEADS, key=parse_version)
+        return {**release_info(newest), "tag": str(tag), "known": False, "error": str(error)}
 
 
 class FilterModule:

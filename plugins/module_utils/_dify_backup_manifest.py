@@ -101,7 +101,7 @@ class Location:
     def _names(self) -> list[str]:
         try:
             return os.listdir(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def newest_whole(self) -> list[str]:
@@ -149,13 +149,16 @@ def read(folder: str) -> dict[str, Any]:
     """
     path = os.path.join(folder, MANIFEST)
     if not os.path.isdir(folder):
-        raise BackupError(f"There must be a backup in {folder}, and there is no such folder on this host. {_COPY}")
+        raise BackupError(
+            f"There must be a backup in {folder}, and there is no such folder on this host.{_near(folder)} {_COPY}"
+        )
     try:
         with open(path, encoding="utf-8") as file:
             manifest = json.load(file)
     except FileNotFoundError:
         raise BackupError(
-            f"{folder} has no {MANIFEST}, so it is no backup of this collection, or its copy is not whole. {_COPY}"
+            f"{folder} has no {MANIFEST}, so it is no backup of this collection, or its copy is not whole."
+            f"{_near(folder)} {_COPY}"
         ) from None
     except (OSError, ValueError) as exc:
         raise BackupError(f"{path} cannot be read ({exc}). {_COPY}") from None
@@ -170,6 +173,16 @@ def read(folder: str) -> dict[str, Any]:
     if seal != _seal(manifest):
         raise BackupError(f"{path} is not as it was written: its own checksum does not fit. {_COPY}")
     return manifest
+
+
+def _near(folder: str) -> str:
+    """Those that somebody who mistyped it may have meant."""
+    parent = os.path.dirname(os.path.normpath(folder))
+    for place in (folder, parent):
+        found = [one.name for one in Location(place).backups()]
+        if found:
+            return f" In {place} are {', '.join(found[:5])}{' and older ones' if len(found) > 5 else ''}."
+    return ""
 
 
 _COPY = "Copy the whole folder of the backup again from where it was made, or name another one."

@@ -143,7 +143,8 @@ class Restore:
                 found += parts.strangers(home, one["folder"])[:3]
         containers = [one.name for one in self._containers()]
         if found or containers:
-            what = ", ".join([*found, *(f"the container {name}" for name in containers[:3])])
+            running = [f"containers of project {self.project.name} ({len(containers)})"] if containers else []
+            what = ", ".join([*found, *running])
             raise BackupError(
                 f"This host has a Dify already: there is {what}. A backup is put back only where nothing can be lost, "
                 "so nothing was changed. Restore onto another host; or, if this one is to be replaced, take its "

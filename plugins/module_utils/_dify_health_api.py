@@ -101,7 +101,7 @@ def check_api(look: Look) -> Result:
     if wanted and look.version != wanted:
         return failed(
             f"Dify {look.version or 'of an unknown release'} runs, expected was {wanted}",
-            "Recreate the api and worker containers from the images of the wanted release.",
+            f"Run site.yml, which goes over to {wanted} or says why it cannot; or set dify_version to what runs.",
         )
     return ok(f"Dify {look.version} answers" if look.version else "Dify answers, but does not say its version")
 

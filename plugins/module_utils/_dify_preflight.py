@@ -27,12 +27,15 @@ def refusals(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
     Args:
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
-        wanted: C(version), C(known) (the tag is in the table), C(allow_unknown), C(nearest), C(ports) (list of int),
-            C(paths) (directories that need the room), C(min_cpus), C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys
-            of the operator's dify_env), C(compose_min) (empty before the roles for engine and Compose have run),
-            C(console) (see console_refusals()), C(adopt) (what M(llmops.stack.dify_adopt) found; its containers give
-            their ports and its data is in use already), C(restoring) (this is the run that puts a backup back).
+        wanted: C(version), C(known) (the tag is in the table), C(error) (why it cannot be one), C(allow_unknown),
+            C(nearest), C(ports) (list of int), C(paths) (directories that need the room), C(min_cpus),
+            C(min_memory_mb), C(min_disk_mb), C(env_keys) (keys of the operator's dify_env), C(compose_min) (empty
+            before the roles for engine and Compose have run), C(console) (see console_refusals()), C(adopt) (what
+            M(llmops.stack.dify_adopt) found; its containers give their ports and its data is in use already),
+            C(restoring) (this is the run that puts a backup back).
     """
+    if wanted.get("error"):
+        return [f"{wanted['error']}. Set dify_version to one of them, such as {wanted['nearest']}."]
     return [
         *_version(wanted),
         *_names(wanted),
@@ -166,6 +169,7 @@ def _restore(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 def _way(facts: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """What the release that is here says to the one that is wanted; the rest of the plan needs a look at its data."""
-    allowed = wanted.get("allow_unknown") or not wanted["known"]  # said already
-    found = plan(in_charge(facts.get("dify", {})), str(wanted["version"]), None, {"allow_unknown": allowed})
-    return list(found["refusals"])
+    here, version, allowed = in_charge(facts.get("dify", {})), str(wanted["version"]), wanted.get("allow_unknown")
+    if not (wanted["known"] or allowed):  # said already
+        return []
+    return list(plan(here, version, None, {"allow_unknown": allowed})["refusals"])

@@ -22,10 +22,17 @@ def summary(seen: Mapping[str, Any]) -> list[str]:
     Args:
         seen: C(host), C(url), C(home), C(engine), C(compose) (versions), C(email), C(health) (result of
             M(llmops.stack.dify_health)), C(plugins), C(models), C(apps) (results of the modules of these names, empty
-            where they did not run), and C(wanted) (of the filter dify_bootstrap).
+            where they did not run), C(wanted) (of the filter dify_bootstrap), and C(upgrade) (C(plan), C(done) and
+            C(backup), what M(llmops.stack.dify_upgrade) was given and it and M(llmops.stack.dify_backup) returned;
+            empty where this run upgraded nothing).
     """
     health = seen["health"]
-    lines = [f"Dify {health['version']} on {seen['host']} is healthy.", f"URL: {seen['url']}", *_owner(seen)]
+    lines = [
+        f"Dify {health['version']} on {seen['host']} is healthy.",
+        *_upgrade(seen.get("upgrade") or {}),
+        f"URL: {seen['url']}",
+    ]
+    lines += _owner(seen)
     if seen.get("engine"):
         lines.append(f"Engine {seen['engine']}, Compose {seen['compose']}")
     lines += _plugins(seen["plugins"].get("plugins") or [])
@@ -34,6 +41,24 @@ def summary(seen: Mapping[str, Any]) -> list[str]:
     lines += _trace(health.get("trace") or {})
     lines += [f"Note: {note}" for note in [*_notes(seen), *(seen["wanted"]["notes"] if seen["email"] else [])]]
     return [*lines, *(f"{one['status']:7} {one['name']:14} {one['detail']}" for one in health["checks"])]
+
+
+def _upgrade(what: Mapping[str, Any]) -> list[str]:
+    if not what:
+        return []
+    plan, seconds, pruned = what["plan"], what["done"]["seconds"], what["backup"].get("pruned") or []
+    # Its doors are closed at the end of the first of these, and opened at the beginning of the last.
+    outage = [
+        one["id"] for one in plan["steps"] if one["phase"] == "outage" and one["id"] not in ("maintenance", "open")
+    ]
+    closed = sum(seconds.get(name, 0) for name in outage)
+    told = "beside each other, so nobody had to wait" if plan["kind"] == "same_head" else f"closed for {closed:.0f} s"
+    return [
+        f"Upgraded: Dify {plan['from']} -> {plan['to']}, {told}.",
+        f"Way back: playbooks/rollback.yml, with the backup {what['backup']['path']}",
+        *([f"Removed as too old: {', '.join(pruned)}"] if pruned else []),
+        f"Logs and journal of it: {what['done']['folder']}",
+    ]
 
 
 def _owner(seen: Mapping[str, Any]) -> list[str]:

@@ -124,5 +124,5 @@ def _refusals(
             f"and Dify {older} cannot read the database of {newer}. Restore another backup with playbooks/restore.yml."
         )
     if not accepted:
-        found.append(f"{_loss(last)} Set dify_rollback_accept_loss: true to say that this may be.")
+        found.append(f"{_loss(last)} Say that this may be with -e dify_rollback_accept_loss=true.")
     return found

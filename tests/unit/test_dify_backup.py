@@ -28,7 +28,12 @@ from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_m
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_parts as parts
 from ansible_collections.llmops.stack.plugins.module_utils import _dify_backup_program as program
 from ansible_collections.llmops.stack.plugins.module_utils._dify_backup import Backup, Options
-from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import BackupError, Location, expired
+from ansible_collections.llmops.stack.plugins.module_utils._dify_backup_manifest import (
+    BackupError,
+    Location,
+    expired,
+    read,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_database import DatabaseError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -514,3 +519,12 @@ class TestTheTimersProgram:
             signal.signal(signal.SIGTERM, before)
         assert "told to end" in capsys.readouterr().err
         assert list((home / "backups").iterdir()) == []
+
+
+def test_who_mistypes_a_folder_is_told_what_there_is(tmp_path: pathlib.Path) -> None:
+    name = "20261126T030000Z-1.12.1-upgrade"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "manifest.json").write_text("{}")
+    for wrong in (tmp_path / "mistyped", tmp_path):
+        with pytest.raises(BackupError, match=f"In {tmp_path} are {name}"):
+            read(str(wrong))

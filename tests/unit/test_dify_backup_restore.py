@@ -206,7 +206,7 @@ class TestRefusals:
 
     def test_a_host_that_has_containers(self, host: Host) -> None:
         host.project.services = ["api"]
-        assert "the container dify-api-1" in host.refused(host.restore().check)
+        assert "containers of project dify (1)" in host.refused(host.restore().check)
 
     def test_another_release(self, host: Host) -> None:
         said = host.refused(host.restore("1.16.0").check)

@@ -164,6 +164,30 @@ def test_the_summary_shows_the_span_of_its_own_question() -> None:
         assert f"Trace: deepseek-r1:1.5b: 11 tokens in, 4 out{end}" in lines
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("other_head", "closed for 17 s"), ("same_head", "beside each other, so nobody had to wait")],
+)
+def test_the_summary_says_what_an_upgrade_did_and_where_the_way_back_is(kind: str, told: str) -> None:
+    phases = {"backup": "before", "maintenance": "outage", "migrate": "outage", "start": "outage", "open": "outage"}
+    steps = [{"id": name, "phase": phase} for name, phase in phases.items()]
+    done = {
+        "seconds": {"maintenance": 9.0, "migrate": 5.1, "start": 12.2, "open": 24.0},
+        "folder": "/opt/dify/upgrades/1",
+    }
+    upgrade = {
+        "plan": {"kind": kind, "from": "1.11.4", "to": "1.12.1", "steps": steps},
+        "done": done,
+        "backup": {"path": "/opt/dify/backups/1", "pruned": ["/opt/dify/backups/0"]},
+    }
+    lines = summary(seen(upgrade=upgrade))
+    assert lines[1] == f"Upgraded: Dify 1.11.4 -> 1.12.1, {told}."
+    assert (
+        "/opt/dify/backups/1" in lines[2] and "/opt/dify/backups/0" in lines[3] and "/opt/dify/upgrades/1" in lines[4]
+    )
+    assert not any("Upgraded" in line for line in summary(seen()))
+
+
 def test_without_an_owner_the_summary_says_what_is_missing_and_how_to_get_it() -> None:
     text = "\n".join(summary(seen(email="", wanted=plan(nodes=[{"name": "a", "url": "", "models": [{"name": "b"}]}]))))
     assert "Set dify_admin_email" in text and "INIT_PASSWORD in it opens the install page" in text

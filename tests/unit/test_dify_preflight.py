@@ -7,6 +7,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
+from ansible_collections.llmops.stack.plugins.filter.dify import dify_release_info
 from ansible_collections.llmops.stack.plugins.module_utils._dify_preflight import refusals
 
 FACTS: dict[str, Any] = {
@@ -56,6 +58,20 @@ def test_an_unknown_tag_needs_a_word_from_the_operator() -> None:
     (sentence,) = refusals(facts(), wanted(version="9.9.9", known=False))
     assert "9.9.9" in sentence and "dify_allow_unknown_version" in sentence
     assert refusals(facts(), wanted(version="9.9.9", known=False, allow_unknown=True)) == []
+
+
+@pytest.mark.parametrize("version", ["v1.16.0", "latest", "main", "1.16"])
+def test_what_is_no_tag_is_said_and_nothing_else(version: str) -> None:
+    found = dify_release_info(version)
+    assert found["tag"] == version and not found["known"]
+    (sentence,) = refusals({}, {"version": version, **found})
+    assert f"'{version}' is not a release tag of Dify" in sentence and "no leading v" in sentence
+    assert "Set dify_version to" in sentence and found["nearest"] in sentence
+
+
+def test_an_unknown_release_is_not_also_told_the_stops_on_the_way_to_it() -> None:
+    here = {"dify": {"current": "1.14.1", "containers": [{"name": "a"}]}}
+    assert len(refusals(facts(**here), wanted(version="1.99.0", known=False))) == 1
 
 
 def test_the_role_alone_says_what_has_to_run_before_it() -> None:

@@ -83,7 +83,7 @@ STATES = [
     State(
         "other release expected, wrong key",
         {
-            "api": (r"Dify 1\.12\.1 runs, expected was 1\.13\.3", "Recreate the api and worker containers"),
+            "api": (r"Dify 1\.12\.1 runs, expected was 1\.13\.3", "Run site.yml, which goes over to 1.13.3"),
             "daemon_key": (r"refuses the key \(HTTP 401\)", "PLUGIN_DAEMON_KEY must be the same"),
         },
         options={"expect_version": "1.13.3", "plugin_daemon_key": "x" * 48},
