@@ -54,7 +54,6 @@ FORMAT = 1
 ROOTS = ("apt", "models", "registry", "www")
 # What follows from the rest, what is half there, and what is nobody's but this host's.
 _NOT = re.compile(r"^www/marketplace/api/|^www/pypi/simple/|/_uploads/|\.new$")
-_CHUNK = 1 << 20
 _BLOB = re.compile(r"^registry/docker/registry/v2/blobs/sha256/[0-9a-f]{2}/([0-9a-f]{64})/data$")
 _MODEL = re.compile(r"^models/blobs/sha256-([0-9a-f]{64})$")
 

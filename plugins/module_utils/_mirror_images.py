@@ -91,7 +91,7 @@ class Images:
         if answer.status != 200:
             raise MirrorError(
                 f"the mirror's own registry answers HTTP {answer.status} when asked for {repository}:{tag}.",
-                "Look into its log: journalctl -u docker-registry.",
+                "Look into its log: journalctl -u llmops-mirror-registry.",
             )
         return str(answer.headers.get("Docker-Content-Digest", ""))
 

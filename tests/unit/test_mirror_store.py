@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._mirror_packages impo
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_store import Store
 from ansible_collections.llmops.stack.tests.unit.servers.mirror_upstream import PLUGIN, Upstream
+from ansible_collections.llmops.stack.tests.unit.servers.quiet import QuietHandler, QuietServer
 
 Run = Callable[..., dict[str, Any]]
 OLLAMA = "github/ollama/ollama/releases/download/v0.17.4"
@@ -258,6 +260,27 @@ class TestModels:
         fill(model("tiny"))
         (home / "models/blobs" / upstream.models.weights_of("tiny:latest").name).unlink()
         assert fill(model("tiny"))["bytes_transferred"] == 35_000
+
+
+class TestImages:
+    def test_a_registry_that_is_ill_is_told_with_its_own_log(self, fill: Run, home: pathlib.Path, failed: Any) -> None:
+        """The package's own unit, docker-registry, is not the one that runs."""
+
+        class Ill(QuietHandler):
+            def do_HEAD(self) -> None:
+                self.send_response(500)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        index = Index(str(home))
+        index.put("images", "a/b:1", {"digest": "sha256:0", "architectures": ["amd64"]})
+        index.save()
+        need = {"kind": "image", "name": "a/b:1", "architectures": ["amd64"]}
+        with QuietServer(("127.0.0.1", 0), Ill) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            with pytest.raises(failed, match=r"HTTP 500.* journalctl -u llmops-mirror-registry"):
+                fill(need, registry=f"127.0.0.1:{server.server_address[1]}")
+            server.shutdown()
 
 
 class TestPlugins:
