@@ -300,10 +300,11 @@ def needs(
             what is wanted besides, C(dify_versions), C(ollama_versions), C(models), C(plugins), C(images).
 
     Returns:
-        C(needs), sorted by kind and name, and C(notes) in sentences.
+        C(needs), sorted by kind and name, C(notes) in sentences, and C(unseen), the hosts without such facts.
     """
     collected = _Needs(hostvars, hosts, settings)
     collected.collect()
     ordered = [collected.found[key] for key in sorted(collected.found)]
     collected.notes += elsewhere(one["name"] for one in ordered if one["kind"] == "image")
-    return {"needs": ordered, "notes": list(dict.fromkeys(collected.notes))}
+    unseen = sorted({host for names in collected.hosts.values() for host in names if not collected.facts(host)})
+    return {"needs": ordered, "notes": list(dict.fromkeys(collected.notes)), "unseen": unseen}

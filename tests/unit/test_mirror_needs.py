@@ -43,7 +43,7 @@ class TestHosts:
     def test_a_stack_on_one_host(self) -> None:
         hostvars = {"one": {**seen(), "dify_version": "1.12.1", "ollama_version": "0.17.4", "ollama_models": ["tiny"]}}
         found = mirror_needs(hostvars, {"dify": ["one"], "ollama": ["one"]}, {"plugin_python": ["3.12"]})
-        assert found["notes"] == []
+        assert found["notes"] == found["unseen"] == []
         assert names(found, "archive") == [
             "Dify 1.12.1",
             "Docker Compose 2.40.3 for amd64",
@@ -142,6 +142,7 @@ class TestHosts:
         hosts = {"dify": ["one"]}
         found = mirror_needs({"one": {}}, hosts)
         assert not names(found, "repository")
+        assert found["unseen"] == ["one"]
         assert "one will install is not known" in found["notes"][0]
         named = mirror_needs({"one": {}}, hosts, {"systems": ["debian/bookworm"], "architectures": ["amd64", "arm64"]})
         assert named["notes"] == []

@@ -51,6 +51,11 @@ def bare(tmp_path: pathlib.Path) -> dict[str, Any]:
     return machine.facts()
 
 
+def tasks(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = DataLoader().load_from_file(str(ROLE / "tasks" / f"{name}.yml"))
+    return found
+
+
 def held(unit: str = "", process: str = "nginx", container: str = "") -> dict[str, Any]:
     return {"pid": 7, "process": process, "container": container, "unit": unit}
 
@@ -141,6 +146,23 @@ class TestFiles:
     def test_a_proxy_on_the_way_to_distribution_packages(self, ask: Ask) -> None:
         assert "\nProxy: http://p:3128\n" in ask("__mirror_files", mirror_apt_proxy="http://p:3128")["apt/acng.conf"]
         assert "Proxy" not in ask("__mirror_files")["apt/acng.conf"]
+
+
+class TestFilling:
+    def test_nothing_goes_while_a_host_was_not_seen(self, ask: Ask) -> None:
+        """What it needs is not known: a run with --limit, or a host that is down."""
+        for wanted, unseen, pruned in ((True, [], True), (True, ["gpu2"], False), (False, ["gpu2"], False)):
+            needed = {"needs": [], "notes": [], "unseen": unseen}
+            assert ask("__mirror_prune", mirror_prune=wanted, __mirror_needed=needed) is pruned
+            said = ask("__mirror_unpruned", mirror_prune=wanted, __mirror_needed=needed)
+            assert ("gpu2" in "".join(said)) is (wanted and not pruned)
+        (fill,) = (one for task in tasks("fill") for one in task.get("block", ()) if "llmops.stack.mirror_store" in one)
+        assert fill["llmops.stack.mirror_store"]["prune"] == "{{ __mirror_prune }}"
+
+    def test_each_run_looks_anew(self) -> None:
+        """Facts that are there before may be those of a cache, from before a GPU or another release."""
+        (look,) = tasks("look")
+        assert "when" not in look
 
 
 class TestDue:
