@@ -36,6 +36,11 @@ class AptCache:
         self.proxy = proxy
         self.folder = index.absolute("apt")
 
+    def stranger(self) -> str:
+        """What this host runs, where that is not what is wanted: it then knows no package sources to fetch from."""
+        own = _release()["ID"]
+        return "" if own == self.need["base"] else own
+
     def held(self) -> bool:
         noted = self.index.get("repositories", str(self.need["name"]))
         return noted is not None and noted["wish"] == self._wish() and _weight(self.folder) > 0
@@ -75,13 +80,8 @@ class AptCache:
         return max(0, _weight(self.folder) - before)
 
     def _lines(self) -> list[str]:
-        """This host's own sources, for the release that is wanted."""
+        """This host's own sources, for the release that is wanted of the same distribution."""
         own = _release()
-        if own["ID"] != self.need["base"]:
-            raise MirrorError(
-                f"this mirror runs {own['ID']} and knows no package sources of {self.need['base']}.",
-                f"Have a mirror that runs {self.need['base']}, or give those hosts package sources of their own.",
-            )
         form = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
         found = self._run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], {}).splitlines()
         lines = []

@@ -268,8 +268,26 @@ class Mirror:
         one = AptCache(self.fetcher, self.index, need, self.apt_proxy)
         if not self.apt_proxy or (one.held() and not self.refresh):
             return _there(need)
+        if one.stranger():
+            return self._passed_on(need, one.stranger())
         self._outside()
         return _came(need, None if self.check else one.bring())
+
+    def _passed_on(self, need: Need, own: str) -> Outcome:
+        """Hosts name their package sources themselves, so the cache gets for them what the mirror could not ask for."""
+        base, hosts = need["base"], ", ".join(need["hosts"])
+        if self.offline:
+            raise MirrorError(
+                f"this mirror runs {own}, so neither it nor the one that wrote its bundle knows sources of {base}.",
+                f"Have mirrors that run {base}, or give those hosts package sources of their own, and this mirror "
+                "mirror_apt_port: 0, which says that it serves none.",
+            )
+        self.notes.append(
+            f"The {need['name']} will come through the cache when {hosts} ask for them, because this mirror runs {own} "
+            f"and knows no package sources of {base}. A bundle lacks them: write one for those hosts on a mirror that "
+            f"runs {base}."
+        )
+        return _there(need)
 
 
 def _there(need: Need) -> Outcome:

@@ -16,6 +16,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _mirror_apt as
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_apt import AptCache, local_sources
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_fetch import Fetcher, MirrorError, Sources
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_index import Index
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_store import Mirror, Outcome
 
 TARGETS = """http://one.example/debian/|trixie|main|Debian
 http://one.example/debian/|trixie-updates|main|Debian
@@ -113,9 +114,22 @@ def test_what_cannot_be_had_is_told_in_apt_s_words(cache: Cache) -> None:
     assert not one.held()
 
 
-def test_a_distribution_that_the_mirror_does_not_run(cache: Cache) -> None:
-    with pytest.raises(MirrorError, match="this mirror runs debian and knows no package sources of ubuntu"):
-        cache.of("noble", base="ubuntu").bring()
+@pytest.mark.parametrize("check", [True, False])
+def test_a_distribution_that_the_mirror_does_not_run(cache: Cache, check: bool) -> None:
+    """Its hosts get their packages through the cache, unless that has no way out either."""
+
+    def filled(offline: bool) -> tuple[Outcome, list[str]]:
+        home, proxy = str(cache.folder / "home"), "http://127.0.0.1:3142"
+        mirror = Mirror(home, Sources(), time.monotonic() + 60, "127.0.0.1:9", proxy, check=check, offline=offline)
+        need = {**cache.of("noble", base="ubuntu").need, "kind": "packages", "hosts": ["u1"]}
+        return mirror.run([need])[0], mirror.notes
+
+    outcome, (note,) = filled(offline=False)
+    assert outcome.action == "none"
+    assert "The packages of ubuntu noble will come through the cache when u1 ask" in note and "runs debian" in note
+    outcome, notes = filled(offline=True)
+    assert (outcome.action, notes) == ("missing", [])
+    assert "this mirror runs debian" in outcome.reason and "mirror_apt_port: 0" in outcome.advice
 
 
 def test_sources_that_no_cache_can_read(cache: Cache) -> None:
