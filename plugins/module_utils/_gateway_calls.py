@@ -17,8 +17,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["count", "endpoints", "wait_until_none"]
+__all__ = ["count", "endpoints", "resolved", "wait_until_none"]
 
 _ESTABLISHED = "01"
 _PROGRAM = "haproxy"
@@ -26,11 +27,29 @@ _PROGRAM = "haproxy"
 Endpoint = tuple[str, int]
 
 
+def resolved(names: Iterable[str]) -> dict[str, list[str]]:
+    """Where these names lead on this host, also by its hosts file and search domains; none where nobody knows one.
+
+    Those of IPv4 come first, as a node may listen at them alone.
+    """
+    wanted = sorted(set(names))
+    if not wanted:
+        return {}
+    with ThreadPoolExecutor(max_workers=min(len(wanted), 50)) as pool:
+        return dict(zip(wanted, pool.map(_addresses, wanted)))
+
+
+def _addresses(name: str) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(one[4][0]) for one in sorted(found, key=lambda one: one[0] != socket.AF_INET)))
+
+
 def endpoints(address: str, port: int) -> set[Endpoint]:
-    """The addresses of a node's name as the kernel's table shows them."""
-    with contextlib.suppress(OSError):
-        return {(str(found[4][0]), port) for found in socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)}
-    return {(address, port)}
+    """A node as the kernel's table shows it; one whose name leads nowhere has no calls."""
+    return {(one, port) for one in _addresses(address)}
 
 
 def count(wanted: set[Endpoint], root: str = "/proc") -> int:

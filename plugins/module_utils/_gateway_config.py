@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_rules import error, rules
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 
-__all__ = ["ANY", "Rendered", "backend_of", "canonical", "holders", "node_backend", "render", "weight_of"]
+__all__ = ["ANY", "Rendered", "backend_of", "canonical", "holders", "node_backend", "place_of", "render", "weight_of"]
 
 CONFIG = "haproxy.cfg"
 MAP = "models.map"
@@ -60,6 +60,11 @@ def node_backend(name: str) -> str:
 def weight_of(node: Mapping[str, Any]) -> int:
     """Nodes get calls by what they can do at a time, and one that is drained gets none."""
     return 0 if node["state"] == "drained" else min(int(node["parallel"]), _HEAVIEST)
+
+
+def place_of(node: Mapping[str, Any]) -> str:
+    """Where calls go: where a name led when it was last looked up, or the name itself where it never led anywhere."""
+    return str(node.get("ip") or node["address"])
 
 
 def holders(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -206,7 +211,7 @@ def _frontend(settings: Mapping[str, Any], home: str) -> list[str]:
 
 
 def _server(name: str, node: Mapping[str, Any]) -> str:
-    return f"\tserver {name} {_bracketed(node['address'])}:{node['port']}"
+    return f"\tserver {name} {_bracketed(place_of(node))}:{node['port']}"
 
 
 def _node(name: str, node: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._gateway_config impor
     CONFIG,
     Rendered,
     backend_of,
+    place_of,
     render,
     weight_of,
 )
@@ -71,6 +72,7 @@ class Gateway:
         self.admin = AdminSocket(self.machine.socket)
         self.settings: dict[str, Any] = params["settings"] or self.home.settings()
         self.nodes: rules.Nodes = {}
+        self.found: dict[str, list[str]] = {}
         self.reloaded = False
         self.changed = False
         self.proofs: dict[str, Proof] = {}
@@ -102,7 +104,7 @@ class Gateway:
         if self.check_mode:
             return
         asked = {name: self.nodes[name] for name in self.params["names"] if name in self.nodes}
-        ends = {name: calls.endpoints(node["address"], node["port"]) for name, node in asked.items()}
+        ends = {name: calls.endpoints(place_of(node), node["port"]) for name, node in asked.items()}
         self.busy = calls.wait_until_none(ends, self.params["deadline"])
 
     def _ready(self) -> None:
@@ -115,6 +117,8 @@ class Gateway:
         records = {str(one["name"]): rules.record(one) for one in self.params["nodes"]}
         digests = self.settings["digests"]
         stay = {*records, *self.params["names"]}
+        places = {str(node["address"]) for node in (*self.home.nodes().values(), *records.values())}
+        self.found = calls.resolved(place for place in places if not rules.is_address(place))
         if not self.params["prove"] or self.check_mode:
             proved = records if self.params["prove"] else ()
             self._change(
@@ -156,10 +160,13 @@ class Gateway:
 
     def _change(self, change: Callable[[rules.Nodes], rules.Nodes]) -> None:
         if self.check_mode:
-            self._expect(change(self.home.nodes()))
+            self._expect(self._placed(change, self.home.nodes()))
             return
         with self.home.locked():
-            self._apply(change(self.home.nodes()))
+            self._apply(self._placed(change, self.home.nodes()))
+
+    def _placed(self, change: Callable[[rules.Nodes], rules.Nodes], before: rules.Nodes) -> rules.Nodes:
+        return rules.placed(change(before), before, self.found)
 
     def _expect(self, nodes: rules.Nodes) -> None:
         self.nodes = nodes

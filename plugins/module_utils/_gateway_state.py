@@ -5,7 +5,8 @@
 # This module util is PRIVATE to the collection.
 """What a gateway knows about its nodes, and how that changes. Pure.
 
-A node is C({address, port, parallel, models: {name: digest}, state: ready | drained}), under its name.
+A node is C({address, port, parallel, models: {name: digest}, state: ready | drained}), under its name. One
+whose address is a name has C(ip), too, once the name has led somewhere.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ __all__ = [
     "StateError",
     "allowed",
     "introduced",
+    "is_address",
     "is_new",
     "other_digests",
+    "placed",
     "record",
     "with_state",
     "without",
@@ -52,7 +55,7 @@ def record(given: Mapping[str, Any]) -> Node:
     name, address = str(given["name"]), str(given["address"])
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise StateError(f"{name!r} cannot be the name of a node at the gateway: letters, digits and _.- only.")
-    if not _is_address(address):
+    if not _is_place(address):
         raise StateError(f"The address of {name}, {address!r}, is neither an IP address nor a host's name.")
     if not 0 < int(given["port"]) < 65536:
         raise StateError(f"The port of {name}, {given['port']}, is none.")
@@ -70,12 +73,38 @@ def record(given: Mapping[str, Any]) -> Node:
     }
 
 
-def _is_address(text: str) -> bool:
+def _is_place(text: str) -> bool:
+    return is_address(text) or re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text) is not None
+
+
+def is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:
-        return re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text) is not None
+        return False
     return True
+
+
+def placed(nodes: Mapping[str, Node], before: Mapping[str, Node], found: Mapping[str, list[str]]) -> Nodes:
+    """Nodes with the addresses that their names lead to.
+
+    HAProxy looks a name up when it starts, and never again: a new address is one that it has to be told. Of several,
+    and of none, the one that is in use stays.
+
+    Args:
+        before: the nodes as they were, with the addresses in use.
+        found: names with their addresses; one that led nowhere has none.
+    """
+    made: Nodes = {}
+    for name, node in nodes.items():
+        address, old = node["address"], before.get(name, {})
+        used = old.get("ip") if old.get("address") == address else None
+        ips = found.get(address) or []
+        ip = used if used in ips or not ips else ips[0]
+        made[name] = {key: value for key, value in node.items() if key != "ip"}
+        if ip and not is_address(address):
+            made[name]["ip"] = ip
+    return made
 
 
 def introduced(nodes: Mapping[str, Node], records: Mapping[str, Node]) -> Nodes:

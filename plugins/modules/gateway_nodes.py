@@ -48,7 +48,10 @@ options:
         type: str
         required: true
       address:
-        description: Where the gateway reaches it.
+        description:
+          - Where the gateway reaches it.
+          - A name is looked up on the gateway's host by every task with O(state=present), for all nodes that are known.
+            HAProxy itself does that only when it starts.
         type: str
         required: true
       port:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import pathlib
+import socket
 from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _gateway_calls as calls
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import backend_of, canonical, render
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_socket import Server, parse_stat
+from ansible_collections.llmops.stack.plugins.module_utils._gateway_state import placed
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -51,6 +53,28 @@ def test_the_calls_of_every_process_are_counted(proc: pathlib.Path) -> None:
     assert calls.count({("2001:db8::7", 11434)}, str(proc)) == 1
     assert calls.count({("192.0.2.11", 11435)}, str(proc)) == 0
     assert calls.endpoints("192.0.2.11", 11434) == {("192.0.2.11", 11434)}
+
+
+def test_names_lead_to_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(name: str, *_args: Any, **_more: Any) -> list[Any]:
+        if name == "nobody":
+            raise OSError
+        return [(socket.AF_INET6, 0, 0, "", ("2001:db8::7", 0)), (socket.AF_INET, 0, 0, "", ("192.0.2.7", 0))]
+
+    monkeypatch.setattr(calls.socket, "getaddrinfo", look)
+    assert calls.resolved(["gpu1", "nobody"]) == {"gpu1": ["192.0.2.7", "2001:db8::7"], "nobody": []}
+    assert calls.resolved([]) == {}
+
+
+def test_the_address_in_use_stays_where_a_name_has_several() -> None:
+    node = nodes(address="gpu1")["one"]
+    first = placed({"one": node}, {}, {"gpu1": ["192.0.2.7", "192.0.2.8"]})
+    assert first["one"]["ip"] == "192.0.2.7"
+    for found in ({"gpu1": ["192.0.2.8", "192.0.2.7"]}, {"gpu1": []}, {}):
+        assert placed({"one": node}, first, found) == first
+    assert placed({"one": node}, first, {"gpu1": ["192.0.2.8"]})["one"]["ip"] == "192.0.2.8"
+    assert "ip" not in placed({"one": {**first["one"], "address": "192.0.2.9"}}, first, {})["one"]
+    assert "server one 192.0.2.7:11434 " in render(SETTINGS, first, "/home").files["haproxy.cfg"]
 
 
 def test_none_is_none_twice_in_a_row() -> None:

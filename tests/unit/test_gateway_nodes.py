@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.llmops.stack.plugins.module_utils import _gateway_nodes
+from ansible_collections.llmops.stack.plugins.module_utils import _gateway_calls, _gateway_nodes
 from ansible_collections.llmops.stack.tests.unit.servers.gateway import DIGEST, OTHER, Node, Stack, free_port, gateway
 
 
@@ -105,6 +105,34 @@ class TestPresent:
         assert told["nodes"]["lost"]["models"]["other:latest"]["status"] == "down"
         assert told["healthy"] == ["one"]
         assert stack.client.chat().status == 200
+
+
+class TestNames:
+    def test_a_name_that_leads_somewhere_at_last_is_followed(
+        self, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node = {**Node("one").record(), "address": "one.invalid"}
+        stack.begin()
+        assert stack.tell(nodes=[node])["healthy"] == []
+        monkeypatch.setattr(_gateway_calls, "resolved", lambda names: {name: ["127.0.0.1"] for name in names})
+        assert stack.tell(settings=stack.settings)["reloaded"]
+        assert stack.tell(nodes=[node], prove=True)["healthy"] == ["one"]
+        assert stack.client.chat().status == 200
+
+    def test_a_new_address_under_the_same_name_is_followed(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+        leads = {"one.invalid": ["127.0.0.9"]}
+        monkeypatch.setattr(_gateway_calls, "resolved", lambda names: {name: leads[name] for name in names})
+        node = {**Node("one").record(), "address": "one.invalid"}
+        stack.begin()
+        stack.tell(nodes=[node])
+        assert not stack.tell(nodes=[node])["changed"]
+        leads["one.invalid"] = ["127.0.0.1"]
+        assert stack.tell(nodes=[node])["reloaded"]
+        assert stack.client.chat().status == 200
+        asked: list[Any] = []
+        monkeypatch.setattr(_gateway_calls, "wait_until_none", lambda ends, _seconds: asked.append(ends) or {})
+        stack.tell(state="drained", names=["one"])
+        assert asked == [{"one": {("127.0.0.1", node["port"])}}]
 
 
 class TestProof:
