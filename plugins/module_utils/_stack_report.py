@@ -25,19 +25,27 @@ _OWN = 4  # the columns of the node, which are said once
 
 def report(
     hostvars: Hostvars, nodes: Iterable[str], gateway: Mapping[str, Any], difys: Iterable[str]
-) -> dict[str, list[Any]]:
-    """C(nodes) for programs, C(lines) for people.
+) -> dict[str, Any]:
+    """C(nodes) for programs, C(lines) for people, and C(failures) for the end of the run.
+
+    The failures are sentences by the hosts that this run has found well, and to which the gateway sends no calls.
 
     Args:
         hostvars: of the run.
         nodes: the Ollama hosts in it.
-        gateway: what M(llmops.stack.gateway_nodes) returned with C(state=info); empty where there is no gateway.
+        gateway: what M(llmops.stack.gateway_info) returned; empty where there is no gateway.
         difys: the hosts of Dify in it.
     """
     names, askers = list(nodes), list(difys)
     rows = [_row(hostvars, name, names, gateway, askers) for name in names]
     problems = [_told(str(row["node"]), str(row["problem"])) for row in rows if row["problem"]]
-    return {"nodes": rows, "lines": [*_table(rows), *problems]}
+    failures = {str(row["node"]): str(row["problem"]) for row in rows if _is_well(hostvars[str(row["node"])])}
+    failures = {name: problem for name, problem in failures.items() if problem}
+    return {"nodes": rows, "lines": [*_table(rows), *problems], "failures": failures}
+
+
+def _is_well(found: Mapping[str, Any]) -> bool:
+    return bool(found.get("__ollama_info")) and not found.get("__report_failure")
 
 
 def _row(
@@ -56,7 +64,7 @@ def _row(
         "dify": _reached(hostvars, name, nodes, _state(gateway, routed), difys),
         "problem": str(
             found.get("__report_failure")
-            or ("" if info else "it was not looked at in this run, or could not be reached")
+            or (_unserved(gateway, routed) if info else "it was not looked at in this run, or could not be reached")
         ),
     }
 
@@ -125,6 +133,21 @@ def _state(gateway: Mapping[str, Any], routed: Mapping[str, Any]) -> str:
         return "absent"
     state, status = str(routed.get("state") or ""), str(routed.get("status") or "")
     return status if state == "ready" and status in ("down", "unknown") else state
+
+
+def _unserved(gateway: Mapping[str, Any], routed: Mapping[str, Any]) -> str:
+    """Why a node that is well gets no calls; of a gateway that does not answer, the gateway itself fails."""
+    state = _state(gateway, routed)
+    if state in ("", "ready", "unknown"):
+        return ""
+    if state == "down":
+        errors = [str(one["error"]) for one in (routed.get("models") or {}).values() if one.get("error")]
+        return (
+            f"the gateway does not get to it{f': {errors[0]}' if errors else ''}. See that its host reaches "
+            f"{routed.get('address')}:{routed.get('port')}, then run site.yml."
+        )
+    what = "does not know it" if state == "absent" else "sends it no calls, as it is drained"
+    return f"the gateway {what}. Run site.yml, which proves it and has calls go there."
 
 
 def _reached(hostvars: Hostvars, name: str, nodes: Sequence[str], state: str, difys: Sequence[str]) -> bool | None:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, llmops.stack contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The real playbooks/site.yml, run by the real ansible-playbook over hosts that are files, with roles that only say so.
+"""The real site.yml and verify.yml, run by the real ansible-playbook over hosts that are files; most roles only say so.
 
 What is tried is the order of things and what becomes of a failure; nothing here installs anything. A host is one file
 with the version that it "has"; the gateway is one with its nodes.
@@ -37,6 +37,12 @@ ROLES = {
     "mirror/tasks/main.yml": "- {name: 'Mirror', ansible.builtin.debug: {msg: mirror}}",
     "gateway/tasks/preflight.yml": "- {name: 'Gateway looks', ansible.builtin.debug: {msg: look}}",
     "gateway/tasks/main.yml": "- {name: 'Gateway', ansible.builtin.debug: {msg: '{{ gateway_clients }}'}}",
+    "traceloop/tasks/verify.yml": "- {name: 'Traces', ansible.builtin.set_fact: {__traceloop_plan: {traces: {}}}}",
+    "dify/tasks/verify.yml": "- {name: 'Dify is there', ansible.builtin.raw: 'true'}",
+    "ollama/tasks/verify.yml": """
+        - {name: 'Ollama is there', ansible.builtin.raw: 'true'}
+        - {name: 'Ollama answers', ansible.builtin.set_fact: {__ollama_info: {version: "1", models: []}}}
+    """,
     "ollama/tasks/preflight.yml": """
         - name: Ollama refuses
           ansible.builtin.assert: {that: not refused | default(false), fail_msg: not ready}
@@ -99,6 +105,19 @@ ACTIONS = {
                     place.write_text(json.dumps(nodes))
                 healthy = [name for name, node in nodes.items() if node["state"] == "ready"]
                 return {"changed": False, "nodes": nodes, "healthy": healthy, "unproved": unproved, "busy": {}}
+    """,
+    "gateway_info": """
+        import json, os, pathlib
+        from ansible.plugins.action import ActionBase
+
+        class ActionModule(ActionBase):
+            def run(self, tmp=None, task_vars=None):
+                self._low_level_execute_command("true")
+                nodes = json.loads((pathlib.Path(os.environ["FLEET"]) / "gateway.json").read_text())
+                nodes = {name: {"status": "up", **node} for name, node in nodes.items()}
+                healthy = [name for name, node in nodes.items() if node["state"] == "ready"]
+                models = {"tiny:latest": {"up": len(healthy)}} if nodes else {}
+                return {"changed": False, "nodes": nodes, "healthy": healthy, "models": models}
     """,
     "ollama_info": """
         from ansible.plugins.action import ActionBase
@@ -166,12 +185,16 @@ class Fleet:
         (home / "plugins/action").mkdir(parents=True)
         (home / "playbooks").mkdir()
         (home / "roles").mkdir()
-        for name in ("plugins/filter", "plugins/module_utils", "playbooks/site.yml", "roles/rollout"):
+        for name in ("plugins/filter", "plugins/module_utils", "roles/rollout", "roles/report"):
+            (home / name).symlink_to(ROOT / name)
+        for name in ("playbooks/site.yml", "playbooks/verify.yml"):
             (home / name).symlink_to(ROOT / name)
         for name, text in ROLES.items():
             (home / "roles" / name).parent.mkdir(parents=True, exist_ok=True)
             (home / "roles" / name).write_text(f"---\n{textwrap.dedent(text)}\n")
         (home / "roles/ollama/tasks/drain.yml").symlink_to(ROOT / "roles/ollama/tasks/drain.yml")
+        for name in ("gateway/tasks/verify.yml", "gateway/vars"):
+            (home / "roles" / name).symlink_to(ROOT / "roles" / name)
         (home / "roles/ollama/defaults").mkdir()
         (home / "roles/ollama/defaults/main.yml").write_text("---\nollama_gateways: []\n")
         for name, text in ACTIONS.items():
@@ -200,7 +223,7 @@ class Fleet:
         nodes: dict[str, Any] = json.loads((self.folder / "gateway.json").read_text())
         return {name: node["state"] for name, node in nodes.items()}
 
-    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+    def _command(self, arguments: tuple[str, ...], playbook: str = "site.yml") -> list[str]:
         inventory = {
             "all": {
                 "vars": {
@@ -215,9 +238,9 @@ class Fleet:
             }
         }
         (self.folder / "inventory.json").write_text(json.dumps(inventory))
-        site = self.folder / "collections/ansible_collections/llmops/stack/playbooks/site.yml"
+        path = self.folder / "collections/ansible_collections/llmops/stack/playbooks" / playbook
         program = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        return [str(program), "-i", str(self.folder / "inventory.json"), str(site), *arguments]
+        return [str(program), "-i", str(self.folder / "inventory.json"), str(path), *arguments]
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return {
@@ -236,9 +259,15 @@ class Fleet:
         }
 
     def run(self, *arguments: str, **environment: str) -> Run:
+        return self._run(self._command(arguments), environment)
+
+    def verify(self, *arguments: str) -> Run:
+        return self._run(self._command(arguments, "verify.yml"), {})
+
+    def _run(self, command: list[str], environment: dict[str, str]) -> Run:
         (self.folder / "events").write_text("")
         done = subprocess.run(
-            self._command(arguments),
+            command,
             capture_output=True,
             text=True,
             check=False,

@@ -77,6 +77,7 @@ def test_lines_for_people() -> None:
         "                                              talk:latest      aaaaaaaaaaaa",
         "cpu1   cpu   -                       0.32.15  talk:latest      aaaaaaaaaaaa  19.8      0 %     drained  no",
         "gone1  gpu   -                       -        -                -             -         -       down     no",
+        "cpu1: the gateway sends it no calls, as it is drained. Run site.yml, which proves it and has calls go there.",
         "gone1: it was not looked at in this run, or could not be reached",
     ]
 
@@ -116,6 +117,22 @@ def test_a_row_for_programs() -> None:
 )
 def test_states_at_the_gateway(gateway: dict[str, Any], state: str) -> None:
     assert rows({"cpu1": cpu1()}, gateway, ())["cpu1"]["gateway"] == state
+
+
+def test_a_node_that_gets_no_calls_fails_though_it_is_well() -> None:
+    hostvars = {"up1": cpu1(), "off1": cpu1(), "down1": cpu1(), "new1": cpu1(), "bad1": cpu1(__report_failure="Lost.")}
+    gateway = routes(up1=("ready", "up"), off1=("drained", "up"), down1=("ready", "down"), bad1=("drained", "up"))
+    gateway["nodes"]["down1"].update(
+        address="192.0.2.22", port=11434, models={"talk:latest": {"status": "down", "error": "Connection refused"}}
+    )
+    failures = report(hostvars, list(hostvars), gateway, [])["failures"]
+    assert list(failures) == ["off1", "down1", "new1"]
+    assert "as it is drained. Run site.yml" in failures["off1"]
+    assert "get to it: Connection refused. See that its host reaches 192.0.2.22:11434" in failures["down1"]
+    assert "does not know it. Run site.yml" in failures["new1"]
+    for nothing in ({}, {"unreachable": True}):
+        assert report(hostvars, list(hostvars), nothing, [])["failures"] == {}
+    assert report({"far1": {}}, ["far1"], gateway, [])["failures"] == {}, "a run that is limited to others"
 
 
 class TestDify:
