@@ -11,7 +11,6 @@ archive, and which wheels a plugin needs in its package: M(llmops.stack.mirror_s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,10 +20,12 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_given im
 from ansible_collections.llmops.stack.plugins.module_utils._dify_upgrade_plan import in_charge
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import parse_version as parse_dify_version
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import since
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_asked import digest
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_ollama_needed import ollama_needs
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_packages_needed import package_needs
 from ansible_collections.llmops.stack.plugins.module_utils._mirror_release import elsewhere
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import ARCHITECTURES, release_info
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import ARCHITECTURES
 from ansible_collections.llmops.stack.plugins.module_utils._traceloop_target import LGTM, PHOENIX, which
 
 __all__ = ["needs"]
@@ -82,12 +83,11 @@ class _Needs:
             self._traces(host)
             self._compose(host)
         for host in self.hosts.get("ollama", ()):
-            self._ollama(host)
             self._models(host)
             if self.value(host, "ollama_install") == "container":
                 self._compose(host)
         self._further()
-        for need in package_needs(self):
+        for need in [*ollama_needs(self), *package_needs(self)]:
             self.add(**need)
 
     def _dify(self, host: str) -> None:
@@ -104,7 +104,7 @@ class _Needs:
         own = (self.hostvars[host].get("dify_compose_override") or {}) if host else {}
         path = f"github/langgenius/dify/archive/refs/tags/{version}.tar.gz"
         current = bool(host) and version == str(self.value(host, "dify_version"))
-        checksum = _digest(self.value(host, "dify_archive_checksum")) if current else ""
+        checksum = digest(self.value(host, "dify_archive_checksum")) if current else ""
         self.add("archive", f"Dify {version}", host, path=path, sha256=checksum, check="targz")
         if host and self.given(host, "docker_registry_mirrors"):
             return
@@ -200,55 +200,9 @@ class _Needs:
                 f"Docker Compose {version} for {arch}",
                 host,
                 path=f"{folder}/{file}",
-                sha256=_digest(self.value(host, "compose_checksum")),
+                sha256=digest(self.value(host, "compose_checksum")),
                 sums=f"{folder}/{file}.sha256",
             )
-
-    def _ollama(self, host: str) -> None:
-        version = str(self.value(host, "ollama_version"))
-        if self.value(host, "ollama_install") == "container":
-            amd = "-rocm" if self._gpu(host) == "amd" else ""
-            if not self.given(host, "docker_registry_mirrors"):
-                name = f"{self.value(host, 'ollama_image')}:{version}{amd}"
-                self.add("image", name, host, self.architectures(host))
-        elif not self.given(host, "ollama_archive_url"):
-            for arch in self.architectures(host):
-                self._archives(host, version, arch, self._overlays(host, arch))
-
-    def _archives(self, host: str, version: str, arch: str, overlays: Iterable[str]) -> None:
-        try:
-            files = release_info(version, arch, overlays)["files"]
-        except ValueError as exc:
-            self.notes.append(f"{host or 'mirror_ollama_versions'}: {exc}.")
-            return
-        folder = f"github/ollama/ollama/releases/download/v{version}"
-        pinned = (self.value(host, "ollama_checksums") or {}) if host else {}
-        for file in files:
-            self.add(
-                "archive",
-                f"Ollama {version}, {file}",
-                host,
-                path=f"{folder}/{file}",
-                sha256=_digest(pinned.get(file)),
-                sums=f"{folder}/sha256sum.txt",
-            )
-
-    def _gpu(self, host: str) -> str:
-        wanted, facts = str(self.value(host, "ollama_gpu") or "auto"), self.facts(host)
-        if wanted != "auto" or not facts:
-            return wanted
-        there = {gpu["vendor"] for gpu in facts.get("gpus") or [] if gpu.get("driver")}
-        jetpack = (facts.get("gpu") or {}).get("jetpack")
-        return "nvidia" if "nvidia" in there or jetpack else "amd" if "amd" in there else "cpu"
-
-    def _overlays(self, host: str, arch: str) -> list[str]:
-        wanted = self.value(host, "ollama_overlays")
-        if not isinstance(wanted, str):
-            return [str(one) for one in wanted or []]
-        if self._gpu(host) == "amd" and arch == "amd64":
-            return ["rocm"]
-        jetpack = (self.facts(host).get("gpu") or {}).get("jetpack")
-        return [f"jetpack{jetpack}"] if jetpack and arch == "arm64" else []
 
     def _models(self, host: str) -> None:
         if self.given(host, "ollama_bundle") or self.given(host, "ollama_registry"):
@@ -268,23 +222,16 @@ class _Needs:
     def _further(self) -> None:
         """What no host asks for yet: an upgrade in preparation, a model to come."""
         architectures = list(self.settings.get("architectures") or ["amd64"])
-        for version in self.settings.get("dify_versions") or []:
-            self._release("", str(version))
-        for version in self.settings.get("ollama_versions") or []:
-            for arch in architectures:
-                self._archives("", str(version), arch, ())
+        # As hosts will ask for it that are there, and as one would that is still to come.
+        for version in map(str, self.settings.get("dify_versions") or []):
+            for host in ("", *self.hosts.get("dify", ())) if self._is_version("", version) else ():
+                self._release(host, version)
         for name in self.settings.get("models") or []:
             self._model("", str(name))
         for element in self.settings.get("plugins") or []:
             self._plugin("", element)
         for image in self.settings.get("images") or []:
             self.add("image", str(image), "", architectures)
-
-
-def _digest(checksum: Any) -> str:
-    """The hex digits of a sha256 that somebody has written down; empty where nobody has."""
-    text = str(checksum or "").strip().lower().rsplit(":", maxsplit=1)[-1]
-    return text if re.fullmatch(r"[0-9a-f]{64}", text) else ""
 
 
 def needs(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
+from ansible_collections.llmops.stack.plugins.module_utils._mirror_asked import Asked
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_versions import ARCHITECTURES
 
 __all__ = ["package_needs"]
@@ -46,22 +47,6 @@ _WITH_DOCKER = ["apparmor", "iptables"]
 _OF_DISTRO = ["docker-compose", "docker.io"]
 
 
-class Asked(Protocol):
-    """What is known about the hosts: see C(_mirror_needs)."""
-
-    hosts: dict[str, list[str]]
-    settings: Mapping[str, Any]
-    notes: list[str]
-
-    def value(self, host: str, name: str) -> Any: ...
-
-    def given(self, host: str, name: str) -> bool: ...
-
-    def facts(self, host: str) -> Mapping[str, Any]: ...
-
-    def architectures(self, host: str) -> list[str]: ...
-
-
 class System(NamedTuple):
     base: str  # the distribution whose packages fit
     release: str  # codename of a Debian or Ubuntu, major version of the others
@@ -75,6 +60,7 @@ class System(NamedTuple):
 def package_needs(asked: Asked) -> list[dict[str, Any]]:
     found = []
     unseen = []
+    others = []
     wanted: dict[System, dict[str, set[str]]] = {}
     for host in dict.fromkeys(name for names in asked.hosts.values() for name in names):
         systems = _systems(asked, host)
@@ -85,11 +71,19 @@ def package_needs(asked: Asked) -> list[dict[str, Any]]:
             found += _repositories(asked, host, kinds, system)
             if system.base in _DEBIAN:
                 wanted.setdefault(system, {})[host] = _packages(asked, host, kinds)
+            else:
+                others.append(host)
     if unseen:
         asked.notes.append(
             f"Which packages {', '.join(unseen)} will install is not known, because this run has not looked at "
             f"{'it' if len(unseen) == 1 else 'them'}. Let the run reach those hosts, or name their systems in "
             "mirror_systems, such as [debian/trixie]."
+        )
+    if others:
+        asked.notes.append(
+            f"The mirror holds no packages of the distribution for {', '.join(dict.fromkeys(others))}, such as "
+            "python3-requests, because its cache is one of Debian and Ubuntu. Let those hosts reach package sources of "
+            "their own."
         )
     return found + [_distribution(system, by_host) for system, by_host in wanted.items()]
 
@@ -197,5 +191,6 @@ def _nvidia_wanted(asked: Asked, host: str) -> bool:
         return True
     facts = asked.facts(host)
     if not facts:
-        return str(asked.value(host, "ollama_gpu")) == "nvidia"
+        # Some megabytes, without which a host that has one cannot use it.
+        return str(asked.value(host, "ollama_gpu") or "auto") in ("nvidia", "auto")
     return any(gpu.get("vendor") == "nvidia" and gpu.get("driver") == "nvidia" for gpu in facts.get("gpus") or [])

@@ -73,6 +73,39 @@ class TestHosts:
         )
         assert [one["version"] for one in found["needs"] if one["kind"] == "release"] == ["1.11.4", "1.12.1", "1.16.0"]
 
+    def test_an_upgrade_in_preparation_is_that_of_the_hosts(self) -> None:
+        """With their vector store, their GPUs and their way to install; sums are those of the inventory's version."""
+        amd = seen(gpus=[{"vendor": "amd", "driver": "amdgpu"}])
+        pinned = {"ollama_checksums": {"ollama-linux-amd64.tar.zst": "a" * 64}, "ollama_version": "0.32.14"}
+        hostvars = {
+            "one": {**seen(), "dify_env": {"VECTOR_STORE": "qdrant"}},
+            "gpu1": {**amd, **pinned},
+            "gpu2": {**amd, "ollama_install": "container"},
+        }
+        hosts = {"dify": ["one"], "ollama": ["gpu1", "gpu2"]}
+        found = mirror_needs(hostvars, hosts, {"dify_versions": ["1.16.0"], "ollama_versions": ["0.33.0"]})
+        to_come = [one["env"] for one in found["needs"] if one["kind"] == "release" and one["version"] == "1.16.0"]
+        assert to_come == [{"VECTOR_STORE": "qdrant"}, {}]
+        assert "Ollama 0.33.0, ollama-linux-amd64-rocm.tar.zst" in names(found, "archive")
+        assert "ollama/ollama:0.33.0-rocm" in names(found, "image")
+        sums = {
+            one["name"]: one["sha256"] for one in found["needs"] if one["name"].endswith("ollama-linux-amd64.tar.zst")
+        }
+        assert sums == {
+            "Ollama 0.32.14, ollama-linux-amd64.tar.zst": "a" * 64,
+            "Ollama 0.33.0, ollama-linux-amd64.tar.zst": "",
+        }
+        assert found["notes"] == []
+
+    def test_an_upgrade_that_cannot_be_meant_is_told_once(self) -> None:
+        hosts = {"dify": ["one"], "ollama": ["one"]}
+        found = mirror_needs({"one": seen()}, hosts, {"dify_versions": ["v1"], "ollama_versions": ["v2"]})
+        assert [note.split(":")[0] for note in found["notes"]] == ["mirror_dify_versions", "mirror_ollama_versions"]
+
+    def test_a_release_of_ollama_for_no_host(self) -> None:
+        (note,) = mirror_needs({}, {}, {"ollama_versions": ["0.33.0"]})["notes"]
+        assert "0.33.0" in note and "neither its archives for AMD GPUs and Jetsons nor an image" in note
+
     def test_of_the_env_only_what_decides_about_images_is_passed_on(self) -> None:
         given = {"VECTOR_STORE": "qdrant", "DB_PASSWORD": "secret", "COMPOSE_PROFILES": None}
         found = mirror_needs({"one": {**seen(), "dify_env": given}}, {"dify": ["one"]})
@@ -123,6 +156,7 @@ class TestHosts:
         found = mirror_needs({"one": {"ansible_facts": {"llmops_stack": {"os": rocky}}}}, {"dify": ["one"]})
         assert only(found, "repository")["path"] == "docker-ce/linux/centos/9/aarch64/stable"
         assert names(found, "packages") == []
+        assert "no packages of the distribution for one, such as python3-requests" in found["notes"][0]
         assert "Docker Compose 2.40.3 for arm64" in names(found, "archive")
 
     @pytest.mark.parametrize(
@@ -146,8 +180,36 @@ class TestHosts:
         assert "one will install is not known" in found["notes"][0]
         named = mirror_needs({"one": {}}, hosts, {"systems": ["debian/bookworm"], "architectures": ["amd64", "arm64"]})
         assert named["notes"] == []
-        assert len(names(named, "repository")) == 2
+        assert names(named, "repository") == [
+            "Docker's packages for debian bookworm on amd64",
+            "Docker's packages for debian bookworm on arm64",
+            "NVIDIA's container toolkit for amd64",
+            "NVIDIA's container toolkit for arm64",
+        ]
         assert only(named, "release")["architectures"] == ["amd64", "arm64"]
+
+    @pytest.mark.parametrize(
+        ("variables", "told"),
+        [
+            ({}, True),
+            ({"ollama_install": "container"}, True),
+            ({"ollama_gpu": "nvidia"}, False),
+            ({"ollama_gpu": "nvidia", "ollama_install": "container"}, False),
+            ({"ollama_overlays": ["rocm"]}, False),
+            ({"ollama_archive_url": "/srv/ollama"}, False),
+        ],
+    )
+    def test_gpus_that_nobody_has_seen(self, variables: dict[str, Any], told: bool) -> None:
+        hosts = {"ollama": ["gpu1"]}
+        found = mirror_needs({"gpu1": variables}, hosts, {"systems": ["debian/trixie"]})
+        assert ["Which GPUs gpu1 will use is not known" in note for note in found["notes"]] == [True] * told
+        docker = variables.get("ollama_install") == "container"
+        assert ("NVIDIA's container toolkit for amd64" in names(found, "repository")) is docker
+
+    def test_a_jetson_that_nobody_has_seen(self) -> None:
+        settings = {"systems": ["ubuntu/jammy"], "architectures": ["arm64"]}
+        found = mirror_needs({"gpu1": {"ollama_gpu": "nvidia"}}, {"ollama": ["gpu1"]}, settings)
+        assert "ollama_overlays (such as [jetpack6])" in found["notes"][0]
 
     def test_what_cannot_be_meant_is_said(self) -> None:
         hostvars = {"one": {**seen(), "dify_version": "v1", "ollama_version": "latest", "ollama_models": ["a b"]}}
