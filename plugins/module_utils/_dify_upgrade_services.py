@@ -299,7 +299,7 @@ def start_daemon(ctx: Context) -> None:
 
 def start_api(ctx: Context) -> None:
     """The API and whatever else writes by itself read their programs: an outage lasts longest for that. Meanwhile the
-    data is seen to, and what start_new() replaces is stopped (Squid takes 10 s); Compose starts nothing before that."""
+    data is seen to, and start_new() replaces all else: Compose would start nothing before it has stopped that."""
     begun = [one for one in services_of_new(ctx) if is_writer(one) and one not in (*WORKERS, DAEMON)]
     ctx.meanwhile(lambda: ctx.project.up(begun, ctx.remaining(300), extra=["--no-deps"]))
 
@@ -311,7 +311,9 @@ def start_new(ctx: Context) -> None:
     if not front.is_closed():  # somebody has started it anew; there has been no API that it could let anybody to
         front.close()
     services = [one for one in services_of_new(ctx) if one not in (*WORKERS, NGINX)]
-    ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=["--remove-orphans"])
+    # What is replaced only now passes things on, and nobody asks it: Squid alone would use up all of the ten seconds.
+    impatient = ["--remove-orphans", "--timeout", "2"]
+    ctx.project.up(services, ctx.remaining(ctx.options.health_deadline), extra=impatient)
     front.reload()
     ctx.meanwhile(lambda: ctx.live.update(nginx_due=front.is_due()))
     await_release(ctx, ctx.new, ctx.options.health_deadline)
