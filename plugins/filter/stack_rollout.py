@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
 from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, records, verdict
-from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, start
+from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
 
 
 class FilterModule:
@@ -20,6 +20,7 @@ class FilterModule:
             "stack_hosts": hosts_of,
             "stack_records": records,
             "stack_rollout": rollout,
+            "stack_said": said,
             "stack_start": start,
             "stack_unplaced": unplaced,
             "stack_verdict": verdict,

@@ -145,7 +145,7 @@ class Gateway:
         made = rules.without(nodes, records)
         # Where two differ, the one that is as it was before stays.
         for name, node in sorted(records.items(), key=lambda one: rules.is_new(nodes, *one)):
-            clash = rules.other_digests(made, name, node["models"], digests)
+            clash = rules.other_digests(made, name, node, digests)
             old = nodes.get(name)
             if clash:
                 self.unproved[name] = clash

@@ -5,7 +5,8 @@
 # This module util is PRIVATE to the collection.
 """What a gateway knows about its nodes, and how that changes. Pure.
 
-A node is C({address, port, parallel, models: {name: digest}, state: ready | drained}), under its name. One
+A node is C({address, port, parallel, models: {name: digest}, contents: {name: content}, state: ready |
+drained}), under its name. Equal contents are one model, whatever the digests are that servers give their manifests. One
 whose address is a name has C(ip), too, once the name has led somewhere.
 """
 
@@ -59,18 +60,22 @@ def record(given: Mapping[str, Any]) -> Node:
         raise StateError(f"The address of {name}, {address!r}, is neither an IP address nor a host's name.")
     if not 0 < int(given["port"]) < 65536:
         raise StateError(f"The port of {name}, {given['port']}, is none.")
-    models = {}
-    for model, digest in given["models"].items():
-        try:
-            models[canonical(str(model))] = str(digest).lower().replace("sha256:", "")
-        except BadName as exc:
-            raise StateError(f"{name}: {exc}") from exc
+    try:
+        models = {canonical(str(one)): _bare(digest) for one, digest in given["models"].items()}
+        contents = {canonical(str(one)): str(content) for one, content in given["contents"].items()}
+    except BadName as exc:
+        raise StateError(f"{name}: {exc}") from exc
     return {
         "address": address,
         "port": int(given["port"]),
         "parallel": max(int(given["parallel"]), 1),
         "models": dict(sorted(models.items())),
+        "contents": dict(sorted(contents.items())),
     }
+
+
+def _bare(digest: Any) -> str:
+    return str(digest).lower().replace("sha256:", "")
 
 
 def _is_place(text: str) -> bool:
@@ -113,11 +118,12 @@ def introduced(nodes: Mapping[str, Node], records: Mapping[str, Node]) -> Nodes:
     for name, new in records.items():
         old = nodes.get(name)
         if old is None:
-            made[name] = {**new, "models": {}, "state": DRAINED}
+            made[name] = {**new, "models": {}, "contents": {}, "state": DRAINED}
         elif (old["address"], old["port"]) == (new["address"], new["port"]):
             made[name] = {**old, "parallel": new["parallel"]}
         else:
-            made[name] = {**old, **new, "models": old["models"], "state": DRAINED}
+            known = {"models": old["models"], "contents": old.get("contents", {})}
+            made[name] = {**old, **new, **known, "state": DRAINED}
     return made
 
 
@@ -143,15 +149,15 @@ def allowed(models: Mapping[str, str], digests: Mapping[str, Any]) -> dict[str, 
     return {model: digest for model, digest in models.items() if chosen.get(model, ANY_DIGEST) in (ANY_DIGEST, digest)}
 
 
-def other_digests(nodes: Mapping[str, Node], name: str, models: Mapping[str, str], digests: Mapping[str, Any]) -> str:
+def other_digests(nodes: Mapping[str, Node], name: str, node: Mapping[str, Any], digests: Mapping[str, Any]) -> str:
     """A sentence where a node has another model under a name that calls are spread by; empty where it has not."""
     chosen = _chosen(digests)
-    for model, digest in models.items():
+    for model, digest in node["models"].items():
         if model in chosen:
             continue
         for other in sorted(nodes):
             known = nodes[other]["models"].get(model, digest)
-            if other != name and known != digest:
+            if other != name and known != digest and not _same_content(model, node, nodes[other]):
                 return (
                     f"{name} has another {model} than {other}: {digest[:12]}, not {known[:12]}. Calls would be "
                     "answered by one or the other. Pull the same on both, or set gateway_digests to the digest that "
@@ -160,9 +166,14 @@ def other_digests(nodes: Mapping[str, Node], name: str, models: Mapping[str, str
     return ""
 
 
+def _same_content(model: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    content = one.get("contents", {}).get(model)
+    return content is not None and content == other.get("contents", {}).get(model)
+
+
 def _chosen(digests: Mapping[str, Any]) -> dict[str, str]:
     """Raises: StateError."""
     try:
-        return {canonical(str(model)): str(digest).lower().replace("sha256:", "") for model, digest in digests.items()}
+        return {canonical(str(model)): _bare(digest) for model, digest in digests.items()}
     except BadName as exc:
         raise StateError(f"gateway_digests: {exc}") from exc

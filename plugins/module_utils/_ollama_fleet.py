@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 
-__all__ = ["asked", "differing", "offered"]
+__all__ = ["asked", "contents", "differing", "offered"]
 
 # What role ollama registers and sets on every host.
 _PLAN, _OFFERS, _BUNDLED = "__ollama_plan", "__ollama_offers", "__ollama_bundled"
@@ -55,6 +55,24 @@ def offered(hostvars: Hostvars, host: str) -> list[Mapping[str, Any]]:
     return models + list((found.get(_BUNDLED) or {}).get("models") or [])
 
 
+def contents(hostvars: Hostvars, host: str, models: Mapping[str, str]) -> dict[str, str]:
+    """What these models of a host are, by their names, as far as this run has seen it.
+
+    A server writes manifests in its own way, so that digests of one model may differ.
+
+    Args:
+        models: names with the digests that the host has now.
+    """
+    there, offers = _there(hostvars, host), _offers(hostvars, host)
+    found = {}
+    for name, digest in models.items():
+        seen = there.get(_key(name)) or offers.get(_key(name)) or {}
+        # One that had to be mended may be another now.
+        if seen.get("content") and (_key(name) not in there or seen["digest"] == digest):
+            found[name] = str(seen["content"])
+    return found
+
+
 class _Seen(NamedTuple):
     host: str
     digest: str
@@ -88,14 +106,22 @@ def _on(hostvars: Hostvars, host: str) -> Iterable[tuple[str, str, _Seen]]:
     plan = hostvars[host].get(_PLAN)
     if not plan:
         return
-    facts = hostvars[host]["ansible_facts"]["llmops_stack"]
-    there = {_key(name): seen for name, seen in facts["ollama"]["store"]["models"].items() if seen["whole"]}
-    offers = {_key(str(one["name"])): one for one in offered(hostvars, host)}
+    there, offers = _there(hostvars, host), _offers(hostvars, host)
     for name in plan["given"]["models"]:
         key = _key(str(name))
         seen = there.get(key) or offers.get(key) or {}
         if key and seen.get("content"):
             yield str(name), str(seen["content"]), _Seen(host, str(seen["digest"]), key in there)
+
+
+def _there(hostvars: Hostvars, host: str) -> dict[str, Mapping[str, Any]]:
+    facts = (hostvars[host].get("ansible_facts") or {}).get("llmops_stack")
+    models = facts["ollama"]["store"]["models"] if facts else {}
+    return {_key(name): seen for name, seen in models.items() if seen["whole"]}
+
+
+def _offers(hostvars: Hostvars, host: str) -> dict[str, Mapping[str, Any]]:
+    return {_key(str(one["name"])): one for one in offered(hostvars, host)}
 
 
 def _sentence(name: str, groups: list[list[_Seen]]) -> str:

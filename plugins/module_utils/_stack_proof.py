@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_fleet import contents
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, canonical, listed
 
 __all__ = ["announcement", "records", "verdict"]
@@ -39,11 +40,19 @@ def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str
             {
                 "name": host,
                 **_place(seen, host, gateway),
-                "parallel": int(seen.get("ollama_num_parallel") or 0),
+                "parallel": _parallel(seen),
                 "models": models,
+                "contents": {canonical(name): content for name, content in contents(hostvars, host, models).items()},
             }
         )
     return found
+
+
+def _parallel(seen: Mapping[str, Any]) -> int:
+    """As its server is told, also by C(ollama_env)."""
+    env = (seen.get("__ollama_plan") or {}).get("env") or {}
+    told = str(env.get("OLLAMA_NUM_PARALLEL", seen.get("ollama_num_parallel") or "")).strip()
+    return int(told) if told.isdecimal() else 0
 
 
 def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
@@ -110,8 +119,9 @@ def verdict(
         if host not in alive:
             reason = "it could not be reached any more, in the middle of its changes."
         elif not reason and answer:
-            known = "" if host in nodes else f"the gateway on {gateway} does not know it after it was told."
-            reason = str(unproved.get(host) or known)
+            reason = str(unproved.get(host) or "")
+            if not reason and host not in nodes and _models(hostvars[host]) is not None:
+                reason = f"the gateway on {gateway} does not know it after it was told."
         if reason:
             failed[host] = f"{_ended(reason)}{_service(nodes.get(host))}"
     if not failed and not trouble:

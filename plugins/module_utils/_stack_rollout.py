@@ -13,10 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["Vars", "canonical", "hosts_of", "listed", "rollout", "start"]
+__all__ = ["Vars", "canonical", "hosts_of", "listed", "rollout", "said", "start"]
 
 BATCHES = (1, "25%", "100%")
 _NEEDED = ("mirror", "gateway")
@@ -31,6 +33,14 @@ def hosts_of(groups: Groups, *names: str, without: Iterable[str] = ()) -> list[s
     left_out = set(without)
     found = dict.fromkeys(host for name in names for host in groups.get(name) or ())
     return [host for host in found if host not in left_out]
+
+
+def said(hostvars: Vars, hosts: Iterable[str], name: str) -> list[Any]:
+    """The values of a variable, in the order of the hosts that have it.
+
+    What holds for a whole run may be said to one group, and a task that is run once sees the variables of one host.
+    """
+    return [hostvars[host][name] for host in hosts if host in hostvars and name in hostvars[host]]
 
 
 def start(
@@ -55,6 +65,7 @@ def start(
         if len(groups.get(group) or ()) > 1
     ]
     refusals += _batch_refusals(_given(batches), hosts_of(groups, "ollama"))
+    refusals += _url_refusals(hostvars, groups, asked)
     vital = [host for host in dead if any(host in (groups.get(group) or ()) for group in _NEEDED)]
     causes = " ".join(f"{host}: {why}" for host, why in dead.items())
     be = "is" if len(dead) == 1 else "are"
@@ -70,6 +81,21 @@ def start(
         )
     remarks = [f"{listed(dead)} cannot be reached and {be} left out of this run. {causes}"] if dead and skip else []
     return {"refusals": refusals, "remarks": remarks, "left_out": list(dead)}
+
+
+def _url_refusals(hostvars: Vars, groups: Groups, asked: Iterable[str]) -> list[str]:
+    """What a gateway would make plain HTTP of, or leave away."""
+    found = []
+    chosen = set(asked) - set(groups.get("gateway") or ())
+    for host in hosts_of(groups, "ollama") if groups.get("gateway") else ():
+        said = str(hostvars[host].get("ollama_url") or "") if host in chosen else ""
+        url = urlsplit(said)
+        if said and (url.scheme != "http" or url.path.strip("/")):
+            found.append(
+                f"ollama_url of {host} is {mask_urls(said)}, and the gateway, which is who asks it, speaks plain HTTP "
+                "to a host and a port. Write one such as http://10.0.0.21:11434, or leave it out for ansible_host."
+            )
+    return found
 
 
 def _unreached(seen: Any) -> str:

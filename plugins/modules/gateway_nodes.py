@@ -67,6 +67,12 @@ options:
         description: The models that are proved on it, each with its digest.
         type: dict
         default: {}
+      contents:
+        description:
+          - Something for each of its models that is equal on nodes that have the same one.
+          - Servers write manifests in their own ways, so that digests may differ and the model be the same.
+        type: dict
+        default: {}
   names:
     description:
       - Nodes by name for V(drained), V(ready) and V(absent). One that the gateway does not know is left out of the
@@ -140,7 +146,7 @@ options:
       digests:
         description:
           - Models that may differ between nodes, each with V(any), or with the digest that calls are passed to.
-          - Of every other model, all nodes must have the same digest.
+          - Every other model must be the same on all nodes, by its digest or by the node's O(nodes[].contents).
         type: dict
         default: {}
   home:
@@ -236,6 +242,7 @@ def arguments() -> dict[str, t.Any]:
         "port": {"type": "int", "default": 11434},
         "parallel": {"type": "int", "default": 0},
         "models": {"type": "dict", "default": {}},
+        "contents": {"type": "dict", "default": {}},
     }
     settings = {
         "bind": {"type": "str", "default": "0.0.0.0"},  # noqa: S104 - behind the firewall table of the role

@@ -55,6 +55,8 @@ ROLES = {
     "ollama/tasks/main.yml": """
         - {name: 'Ollama looks again', ansible.builtin.import_tasks: preflight.yml, when: ollama_look | bool}
         - {name: 'Ollama', ansible.builtin.debug: {msg: '{{ ollama_gateways }}'}}
+        - name: Ollama is told
+          ansible.builtin.debug: {msg: "{{ [ollama_gateway_digests, ollama_drain_seconds | int] }}"}
         - name: Ollama drains
           ansible.builtin.include_tasks: drain.yml
           when: __ollama_changes.any and ollama_drain_at | length > 0 and not ansible_check_mode
@@ -196,7 +198,7 @@ class Fleet:
         for name in ("gateway/tasks/verify.yml", "gateway/vars"):
             (home / "roles" / name).symlink_to(ROOT / "roles" / name)
         (home / "roles/ollama/defaults").mkdir()
-        (home / "roles/ollama/defaults/main.yml").write_text("---\nollama_gateways: []\n")
+        (home / "roles/ollama/defaults/main.yml").write_text("---\nollama_gateways: []\nollama_drain_seconds: 600\n")
         for name, text in ACTIONS.items():
             (home / "plugins/action" / f"{name}.py").write_text(textwrap.dedent(text))
         (self.folder / "callback").mkdir()

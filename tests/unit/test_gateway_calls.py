@@ -70,7 +70,8 @@ def test_the_address_in_use_stays_where_a_name_has_several() -> None:
     node = nodes(address="gpu1")["one"]
     first = placed({"one": node}, {}, {"gpu1": ["192.0.2.7", "192.0.2.8"]})
     assert first["one"]["ip"] == "192.0.2.7"
-    for found in ({"gpu1": ["192.0.2.8", "192.0.2.7"]}, {"gpu1": []}, {}):
+    same: list[dict[str, list[str]]] = [{"gpu1": ["192.0.2.8", "192.0.2.7"]}, {"gpu1": []}, {}]
+    for found in same:
         assert placed({"one": node}, first, found) == first
     assert placed({"one": node}, first, {"gpu1": ["192.0.2.8"]})["one"]["ip"] == "192.0.2.8"
     assert "ip" not in placed({"one": {**first["one"], "address": "192.0.2.9"}}, first, {})["one"]

@@ -130,7 +130,12 @@ class TestNames:
         assert stack.tell(nodes=[node])["reloaded"]
         assert stack.client.chat().status == 200
         asked: list[Any] = []
-        monkeypatch.setattr(_gateway_calls, "wait_until_none", lambda ends, _seconds: asked.append(ends) or {})
+
+        def wait(ends: Any, _seconds: float) -> dict[str, int]:
+            asked.append(ends)
+            return {}
+
+        monkeypatch.setattr(_gateway_calls, "wait_until_none", wait)
         stack.tell(state="drained", names=["one"])
         assert asked == [{"one": {("127.0.0.1", node["port"])}}]
 
@@ -209,6 +214,16 @@ class TestDigests:
             assert "two has another speak:latest than one: bbbbbbbbbbbb, not aaaaaaaaaaaa" in told["unproved"]["two"]
             assert told["healthy"] == ["one"]
             assert {stack.client.chat().node for _ in range(4)} == {"one"}
+
+    def test_one_model_may_have_two_digests(self, stack: Stack) -> None:
+        one, two = Node("one"), Node("two", digest=OTHER)
+        stack.begin()
+        same = {"contents": {"Speak": "c1"}}
+        told = stack.tell(nodes=[one.record(**same), two.record(**same)], prove=True)
+        assert (told["unproved"], told["healthy"]) == ({}, ["one", "two"])
+        assert not stack.tell(nodes=[one.record(**same), two.record(**same)], prove=True)["changed"]
+        told = stack.tell(nodes=[one.record(**same), two.record(contents={"speak": "c2"})], prove=True)
+        assert "two has another speak:latest than one" in told["unproved"]["two"]
 
     def test_any_of_them_will_do_where_that_is_said(self, stack: Stack) -> None:
         one, two = Node("one"), Node("two", digest=OTHER)

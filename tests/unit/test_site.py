@@ -193,6 +193,24 @@ def test_batches_by_name(fleet: Fleet) -> None:
     assert len(run.said("Say whose turn it is")) == 2
 
 
+def test_what_is_said_to_one_group_holds_where_it_is_asked(fleet: Fleet) -> None:
+    for name in NODES:
+        fleet.hosts[name].update(stack_skip_unreachable=True, stack_batches=["100%"], ollama_drain_seconds=7)
+    fleet.hosts["gw1"]["gateway_digests"] = {"tiny": "any"}
+    fleet.hosts["cpu2"].update(DEAD)
+    run = fleet.run()
+    assert run.rc == 0, run.output
+    assert fleet.versions() == versions("gpu1 gpu2 cpu1")
+    assert run.said("Ollama is told") == [[{"tiny": "any"}, 7]] * 3
+    assert run.said("Say whose turn it is")[0].startswith("Batch 1 of 2: gpu1, gpu2.")
+
+
+def test_the_gateway_alone_asks_nothing_of_hosts_that_were_not_told(fleet: Fleet) -> None:
+    run = fleet.run("--tags", "gateway")
+    assert "does not know it" not in run.output
+    assert run.said("Make sure that somebody answers")[0].startswith("gw1: the gateway has no node that is proved")
+
+
 def test_limit_touches_what_it_says_and_asks_the_gateway(fleet: Fleet) -> None:
     fleet.in_service()
     run = fleet.run("--limit", "cpu2")

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_addresses
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
 from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, records, verdict
-from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, start
+from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
 
 DIGEST = "a80c4f17"
 UNREACHABLE = {"unreachable": True, "msg": "Task failed: Failed to connect to the host via ssh: no route to host"}
@@ -180,6 +180,11 @@ def test_nobody_goes_without_the_gateway() -> None:
     assert begin(hosts, skip=False, gateway=["gw"])["refusals"][0].startswith("gw cannot be reached")
 
 
+def test_what_a_run_is_told_may_be_said_to_any_host() -> None:
+    hosts: dict[str, dict[str, Any]] = {"gw": {}, "gpu1": {"stack_batches": [2]}, "cpu1": {"stack_batches": ["100%"]}}
+    assert said(hosts, ["gw", "gpu1", "cpu1", "nobody"], "stack_batches") == [[2], ["100%"]]
+
+
 def test_hosts_of_groups_come_once_and_in_their_order() -> None:
     groups = {"all": ["x"], "gateway": ["b"], "ollama": ["a", "b", "c"]}
     assert hosts_of(groups, "mirror", "gateway", "ollama", without=["c"]) == ["b", "a"]
@@ -202,6 +207,7 @@ def test_a_record_has_what_was_proved() -> None:
             "port": 11434,
             "parallel": 4,
             "models": {"tiny:latest": DIGEST},
+            "contents": {},
         }
     ]
 
@@ -216,6 +222,43 @@ def test_models_with_an_error_or_that_nobody_asked_for_are_none() -> None:
     }
     made = {one["name"]: one["models"] for one in records(hosts, hosts, "gw")}
     assert made == {"failed": {}, "back": {"tiny:latest": DIGEST}, "empty": {}}
+
+
+@pytest.mark.parametrize(
+    ("more", "parallel"),
+    [
+        ({}, 0),
+        ({"ollama_num_parallel": "2"}, 2),
+        ({"ollama_num_parallel": 2, "__ollama_plan": {"env": {"OLLAMA_NUM_PARALLEL": "4"}}}, 4),
+    ],
+)
+def test_a_node_takes_as_many_calls_as_its_server(more: dict[str, Any], parallel: int) -> None:
+    assert records({"node": host(models=(), **more)}, ["node"], "gw")[0]["parallel"] == parallel
+
+
+def test_a_record_says_what_models_are_besides_their_digests() -> None:
+    there = {"tiny:latest": {"whole": True, "digest": DIGEST, "content": "c1"}}
+    facts = {"llmops_stack": {"ollama": {"store": {"models": there}}}}
+    offers = {
+        "results": [{"item": {"hosts": ["node"]}, "models": [{"name": "big:7b", "digest": "d", "content": "c2"}]}]
+    }
+    models = ("Tiny", "big:7b")
+    node = host(models=models, ansible_facts=facts, __ollama_offers=offers, __ollama_models=proved(*models))
+    assert records({"node": node}, ["node"], "gw")[0]["contents"] == {"tiny:latest": "c1", "big:7b": "c2"}
+    there["tiny:latest"]["digest"] = "mended"
+    assert records({"node": node}, ["node"], "gw")[0]["contents"] == {"big:7b": "c2"}
+
+
+def test_a_gateway_speaks_plain_http_to_its_nodes() -> None:
+    hosts = {**fleet(1, 1, ollama_url="https://user:word@gpu.example.com"), "gw": {"ollama_url": "https://gw"}}
+    groups = {"ollama": ["gpu1", "cpu1", "gw"], "gateway": ["gw"]}
+    (said,) = start(hosts, groups, ["gpu1", "gw"])["refusals"]
+    assert said.startswith("ollama_url of gpu1 is https://") and "speaks plain HTTP" in said and "word" not in said
+    hosts["gpu1"]["ollama_url"] = "http://gpu1:4000/ollama"
+    assert "http://gpu1:4000/ollama" in start(hosts, groups, ["gpu1"])["refusals"][0]
+    hosts["gpu1"]["ollama_url"] = "http://gpu1:4000/"
+    assert start(hosts, groups, ["gpu1"])["refusals"] == []
+    assert start(hosts, {"ollama": ["cpu1"]}, ["cpu1"])["refusals"] == []
 
 
 @pytest.mark.parametrize(
@@ -324,10 +367,15 @@ def test_a_host_that_is_not_proved_through_the_gateway_has_failed() -> None:
     seen = verdict(fleet(3, 2), PLAN, ["gpu2"], "gw", proof("gpu2", gpu2="gpu2 does not answer."))
     assert seen["failed"] == {"gpu2": "gpu2 does not answer. The gateway sends it no calls."}
     assert "Not reached and untouched: gpu3 and cpu2." in seen["message"]
-    last = verdict(fleet(3, 2), PLAN, ["gpu3", "cpu2"], "gw", proof())
+    told = fleet(3, 2, __ollama_models=proved("tiny:latest"))
+    last = verdict(told, PLAN, ["gpu3", "cpu2"], "gw", proof())
     assert set(last["failed"]) == {"gpu3", "cpu2"}
     assert "the gateway on gw does not know it" in last["message"]
     assert "No other Ollama host was left." in last["message"]
+
+
+def test_a_host_that_the_gateway_was_told_nothing_of_is_not_missed_there() -> None:
+    assert verdict(fleet(3, 2), PLAN, ["gpu3", "cpu2"], "gw", proof()) == {"failed": {}, "speaker": "", "message": ""}
 
 
 @pytest.mark.parametrize(
