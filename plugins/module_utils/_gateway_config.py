@@ -6,7 +6,7 @@
 """The files of the gateway: what HAProxy is told, out of settings and nodes. Pure.
 
 One backend for each model, with a server for each node on which the model is proved; one backend for each node, which
-has the health check that all others follow and which a proof is sent through, also while the node takes no calls.
+is there while the node takes no calls, too: its health check is the node's, and a proof is sent through it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def render(settings: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]], 
     """The files for these settings and nodes.
 
     Args:
-        settings: as C(_gateway_state.settings) returns them.
+        settings: those of M(llmops.stack.gateway_nodes), with C(socket), C(user) and C(buffer) of the host.
         nodes: records by name, each with C(state).
         home: the folder in which the files will be.
     """

@@ -18,6 +18,7 @@ from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._download import write_atomically
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import CONFIG, KEYS
+from ansible_collections.llmops.stack.plugins.module_utils._gateway_state import StateError
 
 __all__ = ["Home"]
 
@@ -41,18 +42,33 @@ class Home:
             yield
 
     def nodes(self) -> dict[str, Any]:
-        return self._load(_NODES)
+        """Raises: StateError."""
+        return self._load(_NODES, "calls are refused from then on until site.yml has proved the nodes again")
 
     def settings(self) -> dict[str, Any]:
-        return self._load(_SETTINGS)
+        """Raises: StateError."""
+        return self._load(_SETTINGS, "site.yml writes it anew")
 
-    def _load(self, name: str) -> dict[str, Any]:
+    def _load(self, name: str, without: str) -> dict[str, Any]:
+        """What a gateway forgets it passes no calls to, so that only a file that is not there says nothing."""
+        path = os.path.join(self.path, name)
         try:
-            with open(os.path.join(self.path, name), encoding="utf-8") as file:
+            with open(path, encoding="utf-8") as file:
                 loaded = json.load(file)
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return {}
-        return loaded if isinstance(loaded, dict) else {}
+        except (OSError, ValueError) as exc:
+            raise StateError(self._damaged(path, str(exc), without)) from exc
+        if not isinstance(loaded, dict):
+            raise StateError(self._damaged(path, "it holds no object", without))
+        return loaded
+
+    def _damaged(self, path: str, found: str, without: str) -> str:
+        return (
+            f"{path} should be JSON, as this collection has written it, and cannot be read: {found}. HAProxy goes on "
+            "as before; nothing was changed. Put the file back from a backup, or remove it and run site.yml; "
+            f"{without}."
+        )
 
     def keep(self, settings: dict[str, Any], nodes: dict[str, Any]) -> None:
         """Before the files that follow from it: a run that ends in between leaves what the next one needs."""

@@ -70,7 +70,7 @@ class Gateway:
         self.machine = machine or Machine()
         self.home = Home(params["home"])
         self.admin = AdminSocket(self.machine.socket)
-        self.settings: dict[str, Any] = params["settings"] or self.home.settings()
+        self.settings: dict[str, Any] = params["settings"] or {}
         self.nodes: rules.Nodes = {}
         self.found: dict[str, list[str]] = {}
         self.reloaded = False
@@ -81,11 +81,13 @@ class Gateway:
 
     def run(self) -> dict[str, Any]:
         """Raises: GatewayError."""
-        before, state = self._told(self.home.settings(), self.home.nodes()), self.params["state"]
-        if not self.settings:
-            raise GatewayError("There is no gateway on this host yet. Run role gateway first, as site.yml does.")
         try:
-            getattr(self, f"_{state}")()
+            kept = self.home.settings()
+            before = self._told(kept, self.home.nodes())
+            self.settings = self.settings or kept
+            if not self.settings:
+                raise GatewayError("There is no gateway on this host yet. Run role gateway first, as site.yml does.")
+            getattr(self, f"_{self.params['state']}")()
         except (rules.StateError, SocketError) as exc:
             raise GatewayError(str(exc)) from exc
         return {

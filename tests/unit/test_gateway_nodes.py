@@ -247,6 +247,24 @@ class TestDigests:
         assert (told["unproved"], told["healthy"]) == ({}, ["one", "two"])
 
 
+class TestDamaged:
+    @pytest.mark.parametrize("name", ["nodes.json", "settings.json"])
+    @pytest.mark.parametrize("text", ['{"one": ', "[]", ""])
+    def test_what_cannot_be_read_is_not_taken_for_nothing(
+        self, stack: Stack, failed: type[Exception], name: str, text: str
+    ) -> None:
+        stack.begin(Node("one"))
+        (stack.home / name).write_text(text)
+        before = files(stack.home)
+        with pytest.raises(failed, match=rf"{name} should be JSON.*Put the file back from a backup, or remove it"):
+            stack.tell(settings=stack.settings, nodes=[Node("two").record()])
+        assert files(stack.home) == before
+        assert stack.client.chat().node == "one"
+        if name == "nodes.json":
+            with pytest.raises(failed, match=r"nodes\.json should be JSON"):
+                stack.seen()
+
+
 class TestInterrupted:
     def test_what_was_written_and_not_told_is_told(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
         one, two = Node("one"), Node("two", "other")

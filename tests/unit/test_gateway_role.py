@@ -112,6 +112,27 @@ def test_a_host_that_is_as_it_should_be_needs_nothing(ask: Ask, facts: dict[str,
         assert ask("__gateway_changes.firewall", done, **{**given, **change}) is True
 
 
+def test_an_installation_that_was_cut_off_is_finished(ask: Ask, facts: dict[str, Any]) -> None:
+    tasks = {task["name"]: task for task in yaml.safe_load((ROLE / "tasks/install.yml").read_text())}
+    order = [name.removeprefix("Install | ") for name in tasks]
+    names = ["Note whose package it is", "Install packages", "Leave the package's own service off",
+             "Forget whose package it is"]  # fmt: skip
+    assert sorted(names, key=order.index) == names
+
+    def reached(name: str, note: bool, facts: dict[str, Any]) -> bool:
+        given = {"ansible_check_mode": False, "__gateway_package": {"stat": {"exists": note}}}
+        # The fixture makes what a condition names.
+        return all(ask(condition, facts, **given) for condition in tasks[f"Install | {name}"]["when"])
+
+    cut = {**facts, "gateway": {**facts["gateway"], "program": "/usr/sbin/haproxy"}}
+    cut["security"] = {**facts["security"], "selinux": "enforcing"}
+    assert reached("Leave the package's own service off", True, cut)
+    assert not reached("Leave the package's own service off", False, cut), "it is somebody's"
+    assert reached("Let HAProxy reach any port where SELinux would not", True, cut)
+    done = {**finished(ask, facts), "security": cut["security"]}
+    assert not reached("Let HAProxy reach any port where SELinux would not", True, done)
+
+
 def test_the_rules_let_in_whom_the_variables_name(ask: Ask, facts: dict[str, Any]) -> None:
     given: dict[str, Any] = {
         "gateway_clients": ["192.0.2.1", "2001:db8::1"],

@@ -144,7 +144,7 @@ def state() -> dict[str, str]:
     found = {node: server(node) for node in OLLAMA}
     found[f"{GATEWAY}: gateway"] = on(
         GATEWAY,
-        """systemctl show --property=MainPID,ExecMainStartTimestampMonotonic haproxy.service
+        """systemctl show --property=MainPID,ExecMainStartTimestampMonotonic llmops-gateway.service
         find /etc/haproxy -type f -exec sha256sum {} + | sort""",
     )
     # The proxy of the apt cache writes logs, so only what is served counts.
@@ -241,6 +241,6 @@ def twice(node: str, since: float, until: float, least: int = 65536) -> list[str
 
 def packages(hub: str, since: float, until: float) -> int:
     """Bytes of distribution packages and their lists that the mirror's proxy has fetched from outside."""
-    lines = on(hub, "cat /var/log/llmops-mirror-apt/apt-cacher.log 2>/dev/null || true").splitlines()
+    lines = on(hub, "cat /var/log/llmops-mirror-apt/apt-cacher.log").splitlines()
     rows = (line.split("|") for line in lines)
     return sum(int(row[2]) for row in rows if row[1] == "I" and since <= float(row[0]) <= until)
