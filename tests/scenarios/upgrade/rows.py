@@ -28,6 +28,9 @@ TYPES = (
     "CASE {0} WHEN 'text-generation' THEN 'llm' WHEN 'embeddings' THEN 'text-embedding' "
     "WHEN 'reranking' THEN 'rerank' ELSE {0} END"
 )
+# From 1.13 on a default that is set anew stands beside the one under the old name, until 1.15 makes one of both: as long as
+# both say the same, it does not matter which of them stays.
+MERGED = "tenant_default_models"
 FORMS = {"*": SHORT, "%": TYPES, "~": "replace({0}, '_', '-')"}
 Rows = dict[str, set[str]]
 
@@ -40,7 +43,7 @@ def rows() -> Rows:
     ):
         columns.setdefault(table, set()).add(column)
     parts = [
-        f"SELECT '{table}', md5(concat_ws('|', {', '.join(_values(wanted, columns[table]))})) FROM public.{table} "
+        f"SELECT '{table}', md5(concat_ws('|', {', '.join(_values(table, wanted, columns[table]))})) FROM public.{table} "
         f"WHERE {OTHERS.get(table, 'true')}"
         for table, wanted in TABLES.items()
         if table in columns
@@ -56,10 +59,12 @@ def rows() -> Rows:
     return found
 
 
-def _values(wanted: str, present: set[str]) -> list[str]:
+def _values(table: str, wanted: str, present: set[str]) -> list[str]:
     values = []
     for word in wanted.split():
         name = word.rstrip("*%~")
+        if (table, name) == (MERGED, "id"):
+            continue
         form = FORMS.get(word[-1], "{0}")
         values.append(f"coalesce(({form.format(name)})::text, '-')" if name in present else "'-'")
     return values
@@ -96,7 +101,10 @@ class Whole(NamedTuple):
 
     def shrunk(self, now: Whole) -> dict[str, tuple[int, int]]:
         """Tables that are still there, and have fewer rows."""
-        both = {name: (self.tables[name][0], now.tables[name][0]) for name in self.tables.keys() & now.tables.keys()}
+        both = {
+            name: (self.tables[name][0], now.tables[name][0])
+            for name in (self.tables.keys() & now.tables.keys()) - {f"dify.{MERGED}"}
+        }
         return {name: numbers for name, numbers in both.items() if numbers[1] < numbers[0]}
 
 
