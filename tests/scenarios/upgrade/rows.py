@@ -28,8 +28,8 @@ TYPES = (
     "CASE {0} WHEN 'text-generation' THEN 'llm' WHEN 'embeddings' THEN 'text-embedding' "
     "WHEN 'reranking' THEN 'rerank' ELSE {0} END"
 )
-# From 1.13 on a default that is set anew stands beside the one under the old name, until 1.15 makes one of both: as long as
-# both say the same, it does not matter which of them stays.
+# From 1.13 on a default that is set anew stands beside the one under the old name, until 1.15 makes one of both: as
+# long as both say the same, it does not matter which of them stays.
 MERGED = "tenant_default_models"
 FORMS = {"*": SHORT, "%": TYPES, "~": "replace({0}, '_', '-')"}
 Rows = dict[str, set[str]]
@@ -43,8 +43,8 @@ def rows() -> Rows:
     ):
         columns.setdefault(table, set()).add(column)
     parts = [
-        f"SELECT '{table}', md5(concat_ws('|', {', '.join(_values(table, wanted, columns[table]))})) FROM public.{table} "
-        f"WHERE {OTHERS.get(table, 'true')}"
+        f"SELECT '{table}', md5(concat_ws('|', {', '.join(_values(table, wanted, columns[table]))})) "
+        f"FROM public.{table} WHERE {OTHERS.get(table, 'true')}"
         for table, wanted in TABLES.items()
         if table in columns
     ]
