@@ -210,7 +210,10 @@ class Gateway:
 
     def _reload(self, stamp: str) -> None:
         said = self.machine.command(*self.machine.reload)
-        if said or not self.admin.wait_for(stamp, _RELOAD_SECONDS):
+        # A master that is just starting may miss the signal.
+        if not said and not self.admin.wait_for(stamp, _RELOAD_SECONDS / 2):
+            said = self.machine.command(*self.machine.reload)
+        if said or not self.admin.wait_for(stamp, _RELOAD_SECONDS / 2):
             raise GatewayError(
                 f"HAProxy did not take over its new configuration: {said or 'the old one goes on'}. Look at "
                 f"journalctl -u {SERVICE}; the next run tries it again."

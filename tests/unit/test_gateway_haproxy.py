@@ -166,7 +166,7 @@ class TestQueue:
     def test_as_many_as_a_node_takes_and_the_rest_waits(self, stack: Stack) -> None:
         one, two = Node("one"), Node("two")
         for node in (one, two):
-            node.pause = 0.05
+            node.pause = 0.2  # long enough that all twelve have asked before the first four are done
         stack.begin(one, two, parallel=2)
         answers = Running(stack.client, 12).done()
         assert [answer.status for answer in answers] == [200] * 12
