@@ -160,7 +160,10 @@ class TestOntoAnEmptyHost:
 class TestInterrupted:
     @pytest.fixture
     def emptied(self, fresh: Copied) -> Copied:
-        """The host without its data, as its operator would empty it."""
+        """The host without its data, as its operator would empty it: the files of the release are still there."""
+        if fresh.on(f"readlink {HOME}/current", check=False) == "":
+            run = fresh.restore()
+            assert run.status == 0, run.message
         fresh.on(
             f"docker compose --project-directory {HOME}/current -p dify down --timeout 5 2>&1;"
             f"rm -rf {HOME}/volumes.before; mv {HOME}/volumes {HOME}/volumes.before"
