@@ -10,6 +10,7 @@ import tarfile
 import time
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import _host
 from _build import Builder
@@ -157,7 +158,12 @@ def _wait_for_systemd(container: str) -> None:
             return
         time.sleep(0.5)
     logs = run("docker", "logs", "--tail", "20", container, check=False)
-    raise WorldError(f"systemd in {container} is not up after {BOOT_SECONDS} s (it says {state or 'nothing'}):\n{logs}")
+    watches = Path("/proc/sys/fs/inotify/max_user_instances").read_text(encoding="ascii").strip()
+    raise WorldError(
+        f"systemd in {container} is not up after {BOOT_SECONDS} s (it says {state or 'nothing'}). A node needs about "
+        f"six inotify instances, and this kernel has {watches} for all: with many nodes, sysctl "
+        f"fs.inotify.max_user_instances=1024 helps.\n{logs}"
+    )
 
 
 def remove(name: str) -> None:
