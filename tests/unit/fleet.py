@@ -195,7 +195,7 @@ class Fleet:
             (home / "roles" / name).parent.mkdir(parents=True, exist_ok=True)
             (home / "roles" / name).write_text(f"---\n{textwrap.dedent(text)}\n")
         (home / "roles/ollama/tasks/drain.yml").symlink_to(ROOT / "roles/ollama/tasks/drain.yml")
-        for name in ("gateway/tasks/verify.yml", "gateway/vars"):
+        for name in ("gateway/tasks/verify.yml", "gateway/vars", "ollama/vars"):
             (home / "roles" / name).symlink_to(ROOT / "roles" / name)
         (home / "roles/ollama/defaults").mkdir()
         (home / "roles/ollama/defaults/main.yml").write_text("---\nollama_gateways: []\nollama_drain_seconds: 600\n")
