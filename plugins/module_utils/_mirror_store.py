@@ -268,8 +268,9 @@ class Mirror:
         one = AptCache(self.fetcher, self.index, need, self.apt_proxy)
         if not self.apt_proxy or (one.held() and not self.refresh):
             return _there(need)
-        if one.stranger():
-            return self._passed_on(need, one.stranger())
+        own = one.stranger()
+        if own:
+            return self._passed_on(need, own)
         self._outside()
         return _came(need, None if self.check else one.bring())
 
