@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
-from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, records, verdict
+from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, proof_seconds, records, verdict
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
 
 
@@ -18,6 +18,7 @@ class FilterModule:
             "stack_addresses": addresses,
             "stack_announcement": announcement,
             "stack_hosts": hosts_of,
+            "stack_proof_seconds": proof_seconds,
             "stack_records": records,
             "stack_rollout": rollout,
             "stack_said": said,

@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_fleet import contents
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, canonical, listed
 
-__all__ = ["announcement", "records", "verdict"]
+__all__ = ["announcement", "proof_seconds", "records", "verdict"]
 
 _PORT = 11434
+_SOON = 20  # seconds of loading that need no word in between
+_PROOF = 600  # seconds for each model, as M(llmops.stack.gateway_nodes) has it
 _EVERYWHERE = ("0.0.0.0", "::", "[::]", "auto", "")  # noqa: S104 - compared, not bound
 _AGAIN = "Correct the cause and run the same command again: it goes on with what is left."
 
@@ -46,6 +48,20 @@ def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str
             }
         )
     return found
+
+
+def proof_seconds(hostvars: Vars, hosts: Iterable[str]) -> int:
+    """What a proof through the gateway may take: nothing where it is over soon, as role ollama found the models loaded.
+
+    Returns:
+        Seconds, with those that HAProxy may need to be told.
+    """
+    most, loading = 0, 0.0
+    for host in hosts:
+        models = (hostvars[host].get("__ollama_models") or {}).get("models") or []
+        most = max(most, len(models))
+        loading = max(loading, sum((model.get("probe") or {}).get("load_seconds") or 0.0 for model in models))
+    return most * _PROOF + 300 if loading > _SOON else 0
 
 
 def _parallel(seen: Mapping[str, Any]) -> int:

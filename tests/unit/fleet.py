@@ -242,7 +242,9 @@ class Fleet:
         (self.folder / "inventory.json").write_text(json.dumps(inventory))
         path = self.folder / "collections/ansible_collections/llmops/stack/playbooks" / playbook
         program = pathlib.Path(sys.executable).with_name("ansible-playbook")
-        return [str(program), "-i", str(self.folder / "inventory.json"), str(path), *arguments]
+        # An action of the control machine has no background.
+        said = ["-e", "__ollama_drain_async=0"]
+        return [str(program), "-i", str(self.folder / "inventory.json"), *said, str(path), *arguments]
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         return {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_addresses
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
-from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, records, verdict
+from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, proof_seconds, records, verdict
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
 
 DIGEST = "a80c4f17"
@@ -234,6 +234,16 @@ def test_models_with_an_error_or_that_nobody_asked_for_are_none() -> None:
 )
 def test_a_node_takes_as_many_calls_as_its_server(more: dict[str, Any], parallel: int) -> None:
     assert records({"node": host(models=(), **more)}, ["node"], "gw")[0]["parallel"] == parallel
+
+
+def test_a_long_proof_is_one_in_the_background() -> None:
+    def node(*seconds: float | None) -> dict[str, Any]:
+        probes = [{} if one is None else {"load_seconds": one} for one in seconds]
+        return host(__ollama_models={"models": [{"name": "tiny:latest", "probe": probe} for probe in probes]})
+
+    hosts = {"warm": node(0.1, 3.0, None), "cold": node(12.5, 8.0), "bare": host(), "lost": host(__ollama_models={})}
+    assert proof_seconds(hosts, ["warm", "bare", "lost"]) == 0
+    assert proof_seconds(hosts, ["warm", "cold"]) == 3 * 600 + 300
 
 
 def test_a_record_says_what_models_are_besides_their_digests() -> None:
