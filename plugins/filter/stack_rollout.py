@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
-from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, proof_seconds, records, verdict
+from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
+    announcement,
+    proof_seconds,
+    records,
+    verdict,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
 
 

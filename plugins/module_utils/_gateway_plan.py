@@ -19,11 +19,6 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import 
 
 __all__ = ["changes", "plan"]
 
-_RULES = {
-    "firewall": places.FIREWALL,
-    "firewall_unit": places.FIREWALL_UNIT,
-    "nftables_dropin": places.NFTABLES_DROPIN,
-}
 _SETTINGS = (
     "port", "key", "max_queue", "queue_timeout", "stream_timeout", "check_interval", "stats_port", "metrics_bind",
     "metrics_port", "digests",
@@ -43,8 +38,8 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         facts: C(llmops_stack) as M(llmops.stack.stack_facts) returns it.
 
     Returns:
-        C(refusals) are sentences. C(settings) is what M(llmops.stack.gateway_nodes) takes. C(let_in) has C(addresses)
-        and C(interfaces). The others are named after what they decide.
+        C(refusals) are sentences. C(settings) is what M(llmops.stack.gateway_nodes) takes. C(guard) says who may reach
+        it, as role C(llmops.stack.guard) takes it. The others are named after what they decide.
     """
     given = {name.removeprefix("gateway_"): value for name, value in variables.items()}
     let_in = {
@@ -55,7 +50,13 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
     loopback = bind.startswith("127.") or bind == "::1"
     return {
         "given": given,
-        "let_in": let_in,
+        "guard": {
+            "name": "gateway",
+            "what": "the gateway of Ollama",
+            "services": f"{places.SERVICE} docker.service",
+            "home": places.HOME,
+            "let_in": let_in,
+        },
         "bind": bind,
         "loopback": loopback,
         "firewall_wanted": given["firewall"] == "auto" and not loopback,
@@ -162,16 +163,13 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
 
     Args:
         decided: what C(plan) returned.
-        texts: what the templates make of C(unit), and where a firewall is wanted of C(firewall), C(firewall_unit) and
-            C(nftables_dropin).
+        texts: what the template makes of C(unit).
     """
     found = facts["gateway"]
     there = {path: seen["sha256"] for path, seen in found["files"].items() if seen["sha256"]}
     firewalls = facts["ollama"]["firewall"]
     loaded = {**found["firewall"], "firewalld": firewalls["firewalld"], "ufw": firewalls["ufw"]}
-    made = _guard.changes(
-        loaded, decided["firewall_wanted"], _RULES, texts, there, decided["let_in"], decided["given"]["port"]
-    )
+    made = _guard.changes(loaded, decided["firewall_wanted"], decided["guard"], decided["given"]["port"], there)
     made["packages"] = [
         *([] if found["program"] else ["haproxy"]),
         *([] if facts["python"]["requests"] else ["python3-requests"]),

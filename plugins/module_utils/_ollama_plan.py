@@ -18,6 +18,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _ollama_fit as
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_preflight as preflight
+from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as places
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_settings import settings
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import environment_lines
@@ -85,7 +86,13 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         "bind": bind,
         "loopback": loopback,
         "url": f"http://{asked}:{given['port']}",
-        "let_in": _let_in(given),
+        "guard": {
+            "name": "ollama",
+            "what": "Ollama",
+            "services": "ollama.service docker.service",
+            "home": places.HOME,
+            "let_in": _let_in(given),
+        },
         "firewall_wanted": given["firewall"] == "auto" and not loopback,
         "look_at": "journalctl -u ollama" if native else f"docker logs {CONTAINER}",
         "product": f"Ollama {given['version']} from {mask_urls(str(given['archive_url']))}"

@@ -16,7 +16,7 @@ from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_o
 __all__ = ["UNDO", "note", "previous"]
 
 # The files that a way back puts back.
-UNDO = (places.UNIT, f"{places.UNIT}.d/{places.DROPIN}", places.SECRETS, places.FIREWALL)
+UNDO = (places.UNIT, f"{places.UNIT}.d/{places.DROPIN}", places.SECRETS, places.PLACES.rules)
 _HOST = re.compile(r"(?:(https?)://)?(\[[^]]*\]|[^:/]*)(?::([0-9]+))?")
 
 

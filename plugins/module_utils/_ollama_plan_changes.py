@@ -32,11 +32,6 @@ _OF_SERVICES = (
     "service",
 )  # fmt: skip
 _OF_CONTAINERS = ("compose", "container")
-_RULES = {
-    "firewall": places.FIREWALL,
-    "firewall_unit": places.FIREWALL_UNIT,
-    "nftables_dropin": places.NFTABLES_DROPIN,
-}
 
 
 def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
@@ -45,9 +40,8 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
     Args:
         decided: what C(plan) returned; it has no refusals.
         facts: what C(plan) was given, too.
-        texts: what the templates make of C(unit), C(dropin) and C(secrets), or of C(compose), and where a firewall is
-            wanted of C(firewall), C(firewall_unit) and C(nftables_dropin), where figures are of C(metrics_program) and
-            C(metrics_unit).
+        texts: what the templates make of C(unit), C(dropin) and C(secrets), or of C(compose), and where figures are
+            wanted of C(metrics_program) and C(metrics_unit).
 
     Returns:
         C(install), C(note), C(firewall), C(firewall_left), C(openings), C(configure), C(service), C(container),
@@ -61,9 +55,7 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
     native = decided["native"]
     made = {
         **dict.fromkeys((*_OF_SERVICES, *_OF_CONTAINERS), False),
-        **_guard.changes(
-            found["firewall"], decided["firewall_wanted"], _RULES, texts, there, decided["let_in"], given["port"]
-        ),
+        **_guard.changes(found["firewall"], decided["firewall_wanted"], decided["guard"], given["port"], there),
         **metrics.changes(found, given, texts, there),
         **(_service if native else _container)(found, decided, texts, there),
         "libraries_ready": facts["python"]["requests"] != "",

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.llmops.stack.plugins.module_utils._guard import places
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
 
 HOME = "/etc/haproxy/llmops"
 SERVICE = "llmops-gateway.service"
 GUARD = "gateway-firewall.service"
-UNITS = (SERVICE, GUARD, "haproxy.service")
+UNITS = (SERVICE, GUARD)
 UNIT = f"/etc/systemd/system/{SERVICE}"
-FIREWALL_UNIT = f"/etc/systemd/system/{GUARD}"
-FIREWALL = f"{HOME}/firewall.nft"
-NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/gateway.conf"
+PLACES = places("gateway", HOME)
 TABLE = ("inet", "llmops_gateway")
-SIGNS = (HOME, FIREWALL_UNIT)
+SIGNS = (HOME, PLACES.unit)
 
 
 def describe(host: Host, units: dict[str, dict[str, str]], table: str) -> dict[str, t.Any]:
@@ -34,10 +33,9 @@ def describe(host: Host, units: dict[str, dict[str, str]], table: str) -> dict[s
 
     return {
         "program": host.which("haproxy") or "",
-        "files": {path: {"sha256": host.sha256(path)} for path in (UNIT, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN)},
+        "files": {path: {"sha256": host.sha256(path)} for path in (UNIT, *PLACES)},
         "active": active(SERVICE),
         "enabled": enabled(SERVICE),
         "reload": units.get(SERVICE, {}).get("NeedDaemonReload") == "yes",
         "firewall": {"table": table, "enabled": enabled(GUARD)},
-        "distribution_service": active("haproxy.service") or enabled("haproxy.service"),
     }

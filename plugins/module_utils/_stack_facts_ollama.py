@@ -18,6 +18,7 @@ import typing as t
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout, _stack_facts_store
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_systemd as systemd
+from ansible_collections.llmops.stack.plugins.module_utils._guard import places
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import listeners
 
@@ -26,14 +27,13 @@ PROPERTIES = ("Id", "ActiveState", "UnitFileState", "MainPID", "NeedDaemonReload
 UNIT_DIRS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system",
              "lib/systemd/system")  # fmt: skip
 UNIT = "/etc/systemd/system/ollama.service"
-FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
-FIREWALL = "/etc/ollama/firewall.nft"
-NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
+HOME = "/etc/ollama"
+PLACES = places("ollama", HOME)
 METRICS_UNIT = "/etc/systemd/system/ollama-metrics.service"
 METRICS_PROGRAM = "ollama-metrics.py"  # below the home
-SECRETS = "/etc/ollama/secrets.env"
+SECRETS = f"{HOME}/secrets.env"
 # What a run of the role notes before it changes the server, for as long as it may have to be taken back.
-WAY_BACK = "/etc/ollama/way-back.json"
+WAY_BACK = f"{HOME}/way-back.json"
 DROPIN = "10-llmops.conf"
 VITAL = ("OLLAMA_HOST", "OLLAMA_MODELS")
 TABLE = ("inet", "llmops_ollama")
@@ -126,7 +126,7 @@ class OllamaFacts:
         return ask_version(address, self.port, min(1.0, self.host.deadline))
 
     def table(self) -> str:
-        return rules_loaded(self.host, TABLE, ("etc/ollama", FIREWALL_UNIT))
+        return rules_loaded(self.host, TABLE, (HOME, PLACES.unit))
 
     # -- all of it -------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class OllamaFacts:
         service, guard = units.get("ollama.service", {}), units.get("ollama-firewall.service", {})
         figures = units.get("ollama-metrics.service", {})
         ours = (
-            UNIT, f"{UNIT}.d/{DROPIN}", SECRETS, FIREWALL, FIREWALL_UNIT, NFTABLES_DROPIN, f"{self.home}/compose.yaml",
+            UNIT, f"{UNIT}.d/{DROPIN}", SECRETS, *PLACES, f"{self.home}/compose.yaml",
             METRICS_UNIT, f"{self.home}/{METRICS_PROGRAM}",
         )  # fmt: skip
         active = service.get("ActiveState") == "active"

@@ -345,14 +345,12 @@ ansible_facts:
         gateway:
           description: >-
             The gateway of role C(llmops.stack.gateway). C(program) (HAProxy, empty where it is not there), C(files) of
-            the role with their C(sha256), C(active), C(enabled) and C(reload) of its service, C(firewall) with the mark
-            of the loaded rules as C(table) and C(enabled), and C(distribution_service), whether the package's own
-            service runs.
+            the role with their C(sha256), C(active), C(enabled) and C(reload) of its service, and C(firewall) with the
+            mark of the loaded rules as C(table) and C(enabled).
           returned: always
           type: dict
           sample: {program: /usr/sbin/haproxy, files: {/etc/systemd/system/llmops-gateway.service: {sha256: 9f86d081}},
-                   active: true, enabled: true, reload: false, firewall: {table: 1f0c9a5b7d3e, enabled: true},
-                   distribution_service: false}
+                   active: true, enabled: true, reload: false, firewall: {table: 1f0c9a5b7d3e, enabled: true}}
         mirror:
           description: >-
             The mirror as the host sees it. C(url); C(error), a sentence where it cannot be used, and C(wrong) where

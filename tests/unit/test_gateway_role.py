@@ -19,14 +19,9 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.llmops.stack.plugins.filter.gateway import FilterModule
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_gateway as places
+from ansible_collections.llmops.stack.plugins.module_utils._guard import files
 
 ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "gateway"
-FILES = {
-    places.UNIT: "unit",
-    places.FIREWALL: "firewall",
-    places.FIREWALL_UNIT: "firewall_unit",
-    places.NFTABLES_DROPIN: "nftables_dropin",
-}
 Ask = Callable[..., Any]
 
 
@@ -79,13 +74,16 @@ def ask() -> Iterator[Ask]:
 
 def finished(ask: Ask, facts: dict[str, Any], **given: Any) -> dict[str, Any]:
     """The facts of a host on which the role has run."""
-    texts = ask("__gateway_texts", facts, **given)
-    mark = re.findall(r"chain rules_([0-9a-f]{12}) ", texts["firewall"])
-    done = {path: {"sha256": hashlib.sha256(texts[name].encode()).hexdigest()} for path, name in FILES.items()}
+    texts = {places.UNIT: ask("__gateway_texts.unit", facts, **given)}
+    plan = ask("__gateway_plan", facts, **given)
+    if plan["firewall_wanted"]:
+        texts.update(files(plan["guard"], [plan["given"]["port"]]))
+    mark = re.findall(r"chain rules_([0-9a-f]{12}) ", texts.get(places.PLACES.rules, ""))
+    done = {path: {"sha256": hashlib.sha256(text.encode()).hexdigest()} for path, text in texts.items()}
     gateway = {
         **facts["gateway"],
         "program": "/usr/sbin/haproxy",
-        "files": {path: seen if texts[FILES[path]] else {"sha256": ""} for path, seen in done.items()},
+        "files": {**{path: {"sha256": ""} for path in (places.UNIT, *places.PLACES)}, **done},
         "active": True,
         "enabled": True,
         "firewall": {"table": mark[0] if mark else "", "enabled": bool(mark)},
@@ -139,16 +137,15 @@ def test_the_rules_let_in_whom_the_variables_name(ask: Ask, facts: dict[str, Any
         "gateway_allow": ["10.0.0.0/8", "192.0.2.1"],
         "gateway_port": 11500,
     }
-    text = ask("__gateway_firewall_text", facts, **given)
+    texts = files(ask("__gateway_plan.guard", facts, **given), [11500])
+    text = texts[places.PLACES.rules]
     assert "table inet llmops_gateway {" in text
     assert "tcp dport 11500 jump" in text
-    sources = re.findall(r"(\S+) accept", text.partition("chain ollama")[2])
+    sources = re.findall(r"(\S+) accept", text.partition("chain who")[2])
     assert sources == ['"lo"', '"docker0"', '"br-*"', "192.0.2.1", "2001:db8::1", "10.0.0.0/8"]
     assert text.rstrip().endswith("reject with tcp reset\n\t}\n}")
     assert ask("__gateway_plan.bind", facts, **given) == "::"
-    unit = ask("__gateway_firewall_unit_text", facts)
-    assert "nft -f /etc/haproxy/llmops/firewall.nft" in unit
-    assert "Before=llmops-gateway.service" in unit
+    assert "Before=llmops-gateway.service" in texts[places.PLACES.unit]
 
 
 def test_nobody_but_the_host_itself(ask: Ask, facts: dict[str, Any]) -> None:
@@ -220,14 +217,3 @@ def test_a_port_that_is_taken(ask: Ask, facts: dict[str, Any]) -> None:
     assert "Port 11434 is Ollama's" in ask("__gateway_plan.refusals", facts, gateway_taken_ports=[11434])[0]
     own = {**facts, "ports": {"11434": {**other, "process": "haproxy", "unit": places.SERVICE}}}
     assert ask("__gateway_plan.refusals", own) == []
-
-
-def test_the_guard_overrules_every_word_of_ollama() -> None:
-    """A host may have both: what role ollama has decided for itself must not get into the gateway's rules."""
-    shared = pathlib.Path(ROLE.parent / "ollama")
-    used = set()
-    for path in ("tasks/firewall.yml", "tasks/firewall_off.yml", "tasks/openings.yml", "templates/openings.sh.j2"):
-        used |= set(re.findall(r"__ollama_\w+", (shared / path).read_text()))
-    given = set(yaml.safe_load((ROLE / "tasks/guard.yml").read_text())[0]["vars"])
-    registered = {"__ollama_rules_before", "__ollama_openings"}
-    assert used - registered - {"__ollama_unit_check"} <= given

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as places
+from ansible_collections.llmops.stack.plugins.module_utils._guard import files
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import plan
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan_changes import changes
 
@@ -28,22 +29,13 @@ VARIABLES = {
     "host": "node1",
     "engine_expected": False,
 }
-MARK = "0123456789ab"
 TEXTS = {
     "unit": "[Unit]\n",
     "dropin": "stamp_@\n",
     "secrets": "",
     "compose": "stamp_@\n",
-    "firewall": f"chain rules_{MARK} {{\n",
-    "firewall_unit": "rules\n",
-    "nftables_dropin": "again\n",
     "metrics_program": "program\n",
     "metrics_unit": "figures\n",
-}
-FILES = {
-    "firewall": places.FIREWALL,
-    "firewall_unit": places.FIREWALL_UNIT,
-    "nftables_dropin": places.NFTABLES_DROPIN,
 }
 PARTS = (
     *("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune"),
@@ -106,12 +98,19 @@ def finished(bare: Facts) -> Facts:
     )  # fmt: skip
     ollama["user"]["exists"] = True
     ollama["models_dir"].update(exists=True, owner="ollama")
-    ollama["firewall"].update(table=MARK, enabled=True)
+    guard(bare)
     ollama["unit"].update(exists=True, ours=True, path=places.UNIT)
-    ollama["files"].update({path: sha(TEXTS[name]) for name, path in FILES.items()})
     ollama["files"][places.UNIT] = sha(made["texts"]["unit"])
     ollama["files"][f"{places.UNIT}.d/{places.DROPIN}"] = sha(made["texts"]["dropin"])
     return bare
+
+
+def guard(facts: Facts) -> None:
+    """Its port as the role guards it."""
+    rules = files(decided(facts)["guard"], [11434])
+    mark = rules[places.PLACES.rules].partition("chain rules_")[2][:12]
+    facts["ollama"]["firewall"].update(table=mark, enabled=True)
+    facts["ollama"]["files"].update({path: sha(text) for path, text in rules.items()})
 
 
 # -- what there is to do ---------------------------------------------------------
@@ -185,9 +184,7 @@ def has(**change: Any) -> Callable[[Facts], None]:
         (write_a_compose_file, ["install"], False),
         (lose(places.UNIT), ["install", "note", "configure", "service"], True),
         (lose(f"{places.UNIT}.d/{places.DROPIN}"), ["note", "configure", "service"], True),
-        (lose(places.FIREWALL), ["firewall"], False),
-        (lose(places.FIREWALL_UNIT), ["firewall"], False),
-        (lose(places.NFTABLES_DROPIN), ["firewall"], False),
+        *((lose(path), ["firewall"], False) for path in places.PLACES),
     ],
 )
 def test_what_a_difference_costs(
@@ -229,13 +226,11 @@ def test_other_firewalls_let_the_same_sources_in(finished: Facts) -> None:
     finished["ollama"]["firewall"].update(ufw=True, firewalld=False)
     assert to_do(finished) == ["openings"]
     made = compared(finished, ollama_allow=["10.0.0.1"])
-    to = "to any port 11434 proto tcp"
-    assert made["openings_in"] == ["ufw"]
-    assert made["ufw_rules"] == [f"from 10.0.0.1 {to}", f"in on docker0 {to}", f"in on br-+ {to}"]
-    assert made["firewalld_sources"] == ["10.0.0.1"]
+    assert list(made["openings_wanted"]) == ["ufw"]
+    assert made["openings_wanted"]["ufw"][0] == "from 10.0.0.1 to any port 11434 proto tcp"
     made = compared(finished, ollama_firewall="none")
-    assert (made["openings"], made["firewall_left"], made["ufw_rules"]) == (True, True, [])
-    for path in FILES.values():
+    assert (made["openings"], made["firewall_left"], made["openings_wanted"]) == (True, True, {"ufw": []})
+    for path in places.PLACES:
         finished["ollama"]["files"][path] = {"sha256": ""}
     assert to_do(finished, ollama_firewall="none") == [], "nothing of ours is here any more"
 
@@ -366,8 +361,7 @@ def test_a_container_that_is_as_it_should_be(bare: Facts) -> None:
     }  # fmt: skip
     ollama.update(nft=True, server=VERSION, container=running)
     ollama["models_dir"].update(exists=True, owner="root")
-    ollama["firewall"].update(table=MARK, enabled=True)
-    ollama["files"].update({path: sha(TEXTS[name]) for name, path in FILES.items()})
+    guard(bare)
     assert to_do(bare, **CONTAINER) == ["container"]
     ollama["files"]["/opt/ollama/compose.yaml"] = sha(made["texts"]["compose"])
     assert to_do(bare, **CONTAINER) == []

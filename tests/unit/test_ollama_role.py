@@ -23,6 +23,7 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.llmops.stack.plugins.filter import stack_mirror
 from ansible_collections.llmops.stack.plugins.filter.ollama import FilterModule
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts, _stack_facts_ollama
+from ansible_collections.llmops.stack.plugins.module_utils._guard import files
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import USER_HOME
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan_before import UNDO
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_systemd import (
@@ -35,8 +36,6 @@ ROLE = pathlib.Path(__file__).resolve().parents[2] / "roles" / "ollama"
 UNIT = "/etc/systemd/system/ollama.service"
 DROPIN = "/etc/systemd/system/ollama.service.d/10-llmops.conf"
 FIREWALL = "/etc/ollama/firewall.nft"
-FIREWALL_UNIT = "/etc/systemd/system/ollama-firewall.service"
-NFTABLES_DROPIN = "/etc/systemd/system/nftables.service.d/ollama.conf"
 SECRETS = "/etc/ollama/secrets.env"
 CONTAINER = "llmops-ollama-ollama-1"
 VERSION = "0.17.4"
@@ -44,7 +43,6 @@ PARTS = (
     *("install", "note", "firewall", "firewall_left", "openings", "configure", "service", "container", "prune"),
     *("metrics", "metrics_left"),
 )
-RULES = ((FIREWALL, "firewall"), (FIREWALL_UNIT, "firewall_unit"), (NFTABLES_DROPIN, "nftables_dropin"))
 NVIDIA = {"vendor": "nvidia", "pci": "0000:01:00.0", "driver": "nvidia", "nodes": ["/dev/nvidia0"], "name": "L4"}
 AMD = {"vendor": "amd", "pci": "0000:03:00.0", "driver": "amdgpu", "nodes": ["/dev/kfd"], "name": "MI300X"}
 PLANNED = trust_as_template("{{ __ollama_planned }}")
@@ -126,6 +124,11 @@ def to_do(ask: Ask, facts: dict[str, Any], **given: Any) -> list[str]:
     return [*parts, *(["settle"] if ask("__ollama_settle_needed", facts, **given) else [])]
 
 
+def guarded(ask: Ask, facts: dict[str, Any], **given: Any) -> dict[str, str]:
+    """The files of the guard as the role has them written."""
+    return files(ask("__ollama_plan.guard", facts, **given), ask("__ollama_guarded_ports", facts, **given))
+
+
 def mark_of(rules: str) -> str:
     (mark,) = re.findall(r"chain rules_([0-9a-f]{12}) ", rules)
     return str(mark)
@@ -143,8 +146,9 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     facts["gpus"] = list(gpus)
     changes = ask("__ollama_changes", facts, **given)
     texts = {**ask("__ollama_texts", facts, **given), **changes["texts"]}
-    for path, text in ((UNIT, "unit"), (DROPIN, "dropin"), (SECRETS, "secrets"), *RULES):
-        write(root, path, texts[text])
+    rules = guarded(ask, facts, **given)
+    for path, text in ((UNIT, texts["unit"]), (DROPIN, texts["dropin"]), (SECRETS, texts["secrets"]), *rules.items()):
+        write(root, path, text)
     release = {"complete": True, "overlays": ask("__ollama_plan.overlays", facts, **given), "checksums": {}}
     facts = look(
         root,
@@ -161,7 +165,7 @@ def finished(ask: Ask, root: pathlib.Path, gpus: tuple[dict[str, Any], ...] = ()
     facts["ollama"]["link"] = "/opt/ollama/current/bin/ollama"
     facts["ollama"]["running_env"] = {"OLLAMA_LLMOPS_STAMP": changes["stamp"]}
     facts["ollama"]["models_dir"].update(exists=True, owner="ollama")
-    facts["ollama"]["firewall"].update(table=mark_of(texts["firewall"]), enabled=True)
+    facts["ollama"]["firewall"].update(table=mark_of(rules[FIREWALL]), enabled=True)
     return facts
 
 
@@ -307,7 +311,7 @@ def test_units_of_gpu_hosts(ask: Ask, root: pathlib.Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here to ask")
-@pytest.mark.parametrize("text", ["unit", "firewall_unit", "dropin"])
+@pytest.mark.parametrize("text", ["unit", "dropin"])
 def test_systemd_understands_what_is_written(ask: Ask, root: pathlib.Path, tmp_path: pathlib.Path, text: str) -> None:
     file = tmp_path / "source.service"
     facts = look(root)
@@ -345,30 +349,15 @@ def test_a_login_is_kept_apart(ask: Ask, root: pathlib.Path) -> None:
     assert "55@" not in str(ask("__ollama_changes.remarks", facts, **proxy))
 
 
-def test_the_rules(ask: Ask, root: pathlib.Path) -> None:
-    text = ask("__ollama_firewall_text", look(root), ollama_allow=["10.0.0.0/8", "fd00::7"])
-    chain = re.sub(r"\s+", " ", text[text.index("chain ollama") :])
-    accepts, rejected = chain.split("reject with tcp reset")
-    assert 'iifname "lo" accept' in accepts
-    assert 'iifname "br-*" accept' in accepts
-    assert "ip saddr 10.0.0.0/8 accept" in accepts
-    assert "ip6 saddr fd00::7 accept" in accepts
-    assert "accept" not in rejected
-    (mark,) = re.findall(r"chain rules_([0-9a-f]{12}) ", text)
-    assert mark == hashlib.sha256(text.replace(mark, "@").encode()).hexdigest()[:12]
-    closed = ask("__ollama_firewall_text", look(root), ollama_containers=False, ollama_allow=["10.0.0.1"])
-    assert "br-" not in closed
-
-
 def test_before_a_gateway_nobody_else_is_let_in(ask: Ask, root: pathlib.Path) -> None:
     given: dict[str, Any] = {"ollama_allow": ["10.0.0.0/8"], "ollama_gateways": ["192.0.2.7"]}
-    chain = ask("__ollama_firewall_text", look(root), **given).partition("chain ollama")[2]
+    chain = guarded(ask, look(root), **given)[FIREWALL].partition("chain who")[2]
     assert re.findall(r"(\S+) accept", chain) == ['"lo"', "192.0.2.7"]
     alone = {**given, "ollama_containers": False, "ollama_allow": []}
     assert ask("__ollama_plan.bind", look(root), **alone) == "0.0.0.0"
     six = ask("__ollama_plan", look(root), **{**given, "ollama_gateways": ["2001:db8::7"]})
     assert six["bind"] == "[::]"
-    assert six["let_in"] == {"addresses": ["2001:db8::7"], "interfaces": []}
+    assert six["guard"]["let_in"] == {"addresses": ["2001:db8::7"], "interfaces": []}
     for wrong, words in (("gateway.example.com", "no address or network"), ("0.0.0.0/0", "which is everybody")):
         (said,) = ask("__ollama_plan.refusals", look(root), **{**given, "ollama_gateways": [wrong]})
         assert f"ollama_gateways holds {wrong}" in said.replace("'", "")
@@ -377,93 +366,22 @@ def test_before_a_gateway_nobody_else_is_let_in(ask: Ask, root: pathlib.Path) ->
 
 def test_rules_for_two_ports_until_the_new_one_has_answered(ask: Ask, root: pathlib.Path) -> None:
     facts = look(root)
-    before = ask("__ollama_firewall_text", facts, ollama_port=11434)
+    before = guarded(ask, facts, ollama_port=11434)[FIREWALL]
     here: dict[str, Any] = {"ollama_port": 11500, "__ollama_rules_before": read(before)}
-    both = ask("__ollama_firewall_text", facts, **here)
-    assert "tcp dport { 11500, 11434 } jump ollama" in both
+    both = guarded(ask, facts, **here)[FIREWALL]
+    assert "tcp dport { 11500, 11434 } jump who" in both
     assert ask("__ollama_settle_needed", facts, **here) is True
     # Ended in between, the next run sees the rules for both.
     again: dict[str, Any] = {"ollama_port": 11500, "__ollama_rules_before": read(both)}
-    assert ask("__ollama_firewall_text", facts, **again) == both
-    proved = ask("__ollama_firewall_text", facts, **again, __ollama_proved=True)
-    assert "tcp dport 11500 jump ollama" in proved
-    assert proved == ask("__ollama_firewall_text", facts, ollama_port=11500)
+    assert guarded(ask, facts, **again)[FIREWALL] == both
+    proved = guarded(ask, facts, **again, __ollama_proved=True)[FIREWALL]
+    assert "tcp dport 11500 jump who" in proved
+    assert proved == guarded(ask, facts, ollama_port=11500)[FIREWALL]
     assert ask("__ollama_settle_needed", facts, ollama_port=11434, __ollama_rules_before=read(before)) is False
 
 
 def read(text: str) -> dict[str, str]:
     return {"content": base64.b64encode(text.encode()).decode()}
-
-
-# A firewall for the script: its rules are lines of a file, and what it was called with is another.
-UFW = r"""#!/bin/sh
-rules=$(dirname "$0")/../rules; touch "$rules"
-[ "$1" = --dry-run ] && { dry=1; shift; }
-said=$*
-case $1 in
-delete) grep -vxF "${said#delete allow }" "$rules" >"$rules.new"; mv "$rules.new" "$rules" ;;
-allow) rule=${said#allow }; rule=${rule%% comment *}
-	if grep -qxF "$rule" "$rules"; then echo 'Skipping adding existing rule'
-	elif [ -z "${dry-}" ]; then echo "$rule" >>"$rules"; echo 'Rule added'; fi ;;
-esac
-"""
-FIREWALLD = r"""#!/bin/sh
-rules=$(dirname "$0")/../rules; touch "$rules"; where=runtime
-for word; do case $word in
---get-active-zones) printf 'public\n  interfaces: eth0\ndocker\n  interfaces: docker0\n'; exit ;;
---get-default-zone) echo public; exit ;;
---permanent) where=permanent ;;
---zone=*) zone=${word#*=} ;;
---*-rich-rule=*) what=${word%%-rich*}; line="$where $zone ${word#*=}" ;;
-esac; done
-case $what in
---query) grep -qxF -- "$line" "$rules" ;;
---add) echo "$line" >>"$rules" ;;
---remove) grep -vxF -- "$line" "$rules" >"$rules.new"; mv "$rules.new" "$rules" ;;
-esac
-"""
-
-
-@pytest.mark.parametrize("firewall", ["ufw", "firewalld"])
-def test_openings_are_made_kept_and_closed(ask: Ask, root: pathlib.Path, tmp_path: pathlib.Path, firewall: str) -> None:
-    facts = finished(ask, root)
-    facts["ollama"]["firewall"][firewall] = True
-    program = tmp_path / "bin" / {"ufw": "ufw", "firewalld": "firewall-cmd"}[firewall]
-    write(tmp_path, str(program.relative_to(tmp_path)), {"ufw": UFW, "firewalld": FIREWALLD}[firewall])
-    program.chmod(0o755)
-    rules = tmp_path / "rules"
-    rules.write_text("somebody's own\n")
-
-    def run(**given: Any) -> list[str]:
-        """First words of what the script says."""
-        script = ask(
-            "lookup('ansible.builtin.template', 'openings.sh.j2')",
-            facts,
-            item=firewall,
-            ollama_containers=False,
-            __ollama_openings_path=str(tmp_path / "etc/openings"),
-            **given,
-        )
-        path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
-        done = subprocess.run(["sh"], input=script, env={"PATH": path}, check=True, text=True, capture_output=True)
-        assert done.stderr == ""
-        return [line.split()[0] for line in done.stdout.splitlines()]
-
-    two = {"ollama_allow": ["10.0.0.1", "fd00::/8"]}
-    assert run(**two, ansible_check_mode=True) == ["opened", "opened"]
-    assert rules.read_text() == "somebody's own\n"
-    assert run(**two) == ["opened", "opened"]
-    assert len(rules.read_text().splitlines()) == {"ufw": 3, "firewalld": 5}[firewall]
-    assert run(**two) == []
-    assert run(**two, __ollama_proved=True) == []
-
-    moved = {"ollama_allow": ["10.0.0.1"], "ollama_port": 11500, "ollama_bind": "0.0.0.0"}
-    assert run(**moved) == ["opened", "stale", "stale"]
-    assert run(**moved, ansible_check_mode=True, __ollama_proved=True) == ["stale", "stale"]
-    assert run(**moved, __ollama_proved=True) == ["closed", "closed"]
-    assert "11434" not in rules.read_text()
-    assert run(**moved, ollama_firewall="none", __ollama_proved=True) == ["closed"]
-    assert rules.read_text() == "somebody's own\n"
 
 
 # -- in a container -----------------------------------------------------------------
@@ -733,17 +651,12 @@ def test_tasks_and_decisions_name_the_same_files(ask: Ask, root: pathlib.Path) -
         ("metrics_path", f"/opt/ollama/{_stack_facts_ollama.METRICS_PROGRAM}"),
         ("dropin_path", f"{_stack_facts_ollama.UNIT}.d/{_stack_facts_ollama.DROPIN}"),
         ("secrets_path", _stack_facts_ollama.SECRETS),
-        ("firewall_path", _stack_facts_ollama.FIREWALL),
-        ("firewall_unit_path", _stack_facts_ollama.FIREWALL_UNIT),
-        ("nftables_dropin_path", _stack_facts_ollama.NFTABLES_DROPIN),
+        ("firewall_path", _stack_facts_ollama.PLACES.rules),
         ("way_back_path", _stack_facts_ollama.WAY_BACK),
-        ("firewall_table", _stack_facts_ollama.TABLE[1]),
         ("user_home", USER_HOME),
         ("container", CONTAINER),
     ):
         assert ask(f"__ollama_{name}", facts) == path, name
-    for text in ("firewall_unit", "nftables_dropin"):
-        assert f"exec nft -f {FIREWALL}" in ask(f"__ollama_texts.{text}", facts)
 
 
 def test_models_are_asked_for_in_one_way() -> None:

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_addresses
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
-from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import announcement, proof_seconds, records, verdict
+from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
+    announcement,
+    proof_seconds,
+    records,
+    verdict,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
 
 DIGEST = "a80c4f17"

@@ -31,7 +31,7 @@ def environment() -> list[str]:
 def guarded() -> set[int]:
     """The ports that the kernel has rules of ours for."""
     rules = on_node("nft list table inet llmops_ollama")
-    (ports,) = re.findall(r"tcp dport (.+) jump ollama", rules)
+    (ports,) = re.findall(r"tcp dport (.+) jump who", rules)
     return set(map(int, re.findall(r"\d+", ports)))
 
 
