@@ -80,7 +80,7 @@ class Restore:
         if version != self.wish.version:
             raise BackupError(
                 f"The backup in {path} is of Dify {version}, and dify_version is {self.wish.version}: a database can "
-                f"only be read by the release that it belongs to. Nothing was changed. Set dify_version to {version}, "
+                f"only be read by the release that it belongs to. Set dify_version to {version}, "
                 "restore, and upgrade afterwards by changing it and running site.yml."
             )
         note = self._note()
@@ -94,7 +94,7 @@ class Restore:
         elif note.get("state") == BEGUN:
             raise BackupError(
                 f"A restore of {note.get('path')} was begun in {self.wish.home} and is not finished, and this is "
-                "another backup. Nothing was changed. Name that one in dify_restore_from, or move "
+                "another backup. Name that one in dify_restore_from, or move "
                 f"{self.wish.home}/volumes and {self.wish.home}/{NOTE} away first."
             )
         else:
@@ -124,8 +124,8 @@ class Restore:
         if started:
             raise BackupError(
                 f"The restore here was interrupted, and Dify was started all the same ({', '.join(started[:3])}): "
-                "what was written since would be lost. Nothing was changed. If nothing was, remove these containers "
-                "and run restore.yml again."
+                "what was written since would be lost. If nothing was written, remove these containers and run "
+                "restore.yml again."
             )
 
     def _containers(self) -> list[Container]:
@@ -146,8 +146,8 @@ class Restore:
             running = [f"containers of project {self.project.name} ({len(containers)})"] if containers else []
             what = ", ".join([*found, *running])
             raise BackupError(
-                f"This host has a Dify already: there is {what}. A backup is put back only where nothing can be lost, "
-                "so nothing was changed. Restore onto another host; or, if this one is to be replaced, take its "
+                f"This host has a Dify already: there is {what}. A backup is put back only where nothing can be lost. "
+                "Restore onto another host; or, if this one is to be replaced, take its "
                 f"containers down (docker compose --project-directory {home}/current -p {self.project.name} down), "
                 f"move {home}/volumes away, and run restore.yml again."
             )
@@ -162,7 +162,7 @@ class Restore:
         if free < need:
             raise BackupError(
                 f"The disk with {place} has {free // _MB} MB free, and the backup needs {need // _MB + 1} MB there. "
-                "Nothing was changed. Make room, or put dify_home on another disk."
+                "Make room, or put dify_home on another disk."
             )
 
     # -- the note

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, key_of, parse
 
 __all__ = [
     "PROVIDER",
@@ -57,7 +57,7 @@ def _gateway(name: str, found: Mapping[str, Any], own: bool, nodes: Iterable[Map
     """One address for all nodes. What several of them have is asked as the weakest of them can answer it."""
     models: dict[str, dict[str, Any]] = {}
     for model in (model for node in nodes for model in node["models"]):
-        before = models.setdefault(_key(str(model["name"])), dict(model))
+        before = models.setdefault(key_of(str(model["name"])), dict(model))
         lengths = [int(one.get("context_length") or 0) for one in (before, model)]
         if before.get("capabilities") is None:
             before.update(model)
@@ -76,21 +76,23 @@ def _gateway(name: str, found: Mapping[str, Any], own: bool, nodes: Iterable[Map
 def _merged(given: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("models") is None:
         return {**seen, **given, "models": seen["models"]}
-    known = {_key(str(one["name"])): one for one in seen["models"]}
+    known = {key_of(str(one["name"])): one for one in seen["models"]}
     return {
         **seen,
         **given,
-        "models": [{**known.get(_key(str(one["name"])), {}), **one} for one in given["models"]],
+        "models": [{**known.get(key_of(str(one["name"])), {}), **one} for one in given["models"]],
     }
 
 
 def _node(name: str, found: Mapping[str, Any], own: bool) -> dict[str, Any]:
     results = next((found[key].get("models") for key in _RESULTS if isinstance(found.get(key), Mapping)), None) or []
-    asked = {_key(one["name"]): {key: one[key] for key in _KEPT if key in one} for one in results if "error" not in one}
+    asked = {
+        key_of(one["name"]): {key: one[key] for key in _KEPT if key in one} for one in results if "error" not in one
+    }
     context = int(found.get("ollama_context_length") or 0)
     models = []
     for wanted in found.get("ollama_models") or []:
-        model = asked.get(_key(str(wanted)), {"name": _listed(str(wanted))})
+        model = asked.get(key_of(str(wanted)), {"name": _listed(str(wanted))})
         if model.get("capabilities") is not None and not model.get("context_length") and context:
             model = {**model, "context_length": context}
         models.append(model)
@@ -108,13 +110,6 @@ def _address(name: str, found: Mapping[str, Any], own: bool, role: str = "ollama
 
 def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address and not address.startswith("[") else address
-
-
-def _key(name: str) -> str:
-    try:
-        return parse(name).key
-    except BadName:
-        return name
 
 
 def _listed(name: str) -> str:
@@ -165,7 +160,7 @@ def _first_holders(nodes: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str
     first: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for node in nodes:
         for model in node.get("models") or []:
-            first.setdefault(_key(str(model["name"])), (node, model))
+            first.setdefault(key_of(str(model["name"])), (node, model))
     return list(first.values())
 
 
@@ -217,7 +212,7 @@ def node_notes(nodes: Iterable[Mapping[str, Any]], models: Iterable[Mapping[str,
 
 def _holds(node: Mapping[str, Any], name: str) -> bool:
     """Whether this run has seen it there: a node outside of the run says nothing."""
-    return any(_key(str(one["name"])) == _key(name) and kind_of(one) for one in node.get("models") or [])
+    return any(key_of(str(one["name"])) == key_of(name) and kind_of(one) for one in node.get("models") or [])
 
 
 def _and(names: list[str]) -> str:

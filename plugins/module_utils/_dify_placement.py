@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import PROVIDER, url_of
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of
 
 __all__ = ["unplaced"]
 
@@ -42,11 +42,4 @@ def unplaced(entry: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]]) -> st
 
 
 def _holds(node: Mapping[str, Any], model: str) -> bool:
-    return any(_key(str(one["name"])) == _key(model) for one in node.get("models") or [])
-
-
-def _key(name: str) -> str:
-    try:
-        return parse(name).key
-    except BadName:
-        return name
+    return any(key_of(str(one["name"])) == key_of(model) for one in node.get("models") or [])

@@ -22,7 +22,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_memory import
     default_context,
     describe,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of
 
 __all__ = ["fit", "fit_present"]
 
@@ -51,8 +51,8 @@ def fit(plan: Mapping[str, Any], facts: Mapping[str, Any], offers: Iterable[Mapp
         C(refusals) and C(warnings) are sentences, C(models) has what each takes.
     """
     given = plan["given"]
-    known = {_key(str(one["name"])): one for one in offers}
-    wanted = [known[_key(name)] for name in plan["lacking"] if _key(name) in known]
+    known = {key_of(str(one["name"])): one for one in offers}
+    wanted = [known[key_of(name)] for name in plan["lacking"] if key_of(name) in known]
     room = _room(given, facts, str(plan["gpu"]))
     absent: list[str] = []
     unfit: list[str] = []
@@ -77,24 +77,17 @@ def fit(plan: Mapping[str, Any], facts: Mapping[str, Any], offers: Iterable[Mapp
 def fit_present(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, list[str]]:
     """What speaks against models that are there, with the context that is wanted now; C(refusals) and C(warnings)."""
     mode = plan["given"].get("fit")
-    there = {_key(name): (name, seen) for name, seen in facts["ollama"]["store"]["models"].items() if seen["whole"]}
+    there = {key_of(name): (name, seen) for name, seen in facts["ollama"]["store"]["models"].items() if seen["whole"]}
     room = _room(plan["given"], facts, str(plan["gpu"]))
     refusals: list[str] = []
     warnings: list[str] = []
     for wanted in plan["given"]["models"] if mode in ("refuse", "warn") else []:
-        if _key(str(wanted)) in there:
-            name, seen = there[_key(str(wanted))]
+        if key_of(str(wanted)) in there:
+            name, seen = there[key_of(str(wanted))]
             refused, warned = _judge(_needs({**seen, "name": name}, plan, room), room)
             (refusals if mode == "refuse" else warnings).extend(refused)
             warnings += warned
     return {"refusals": refusals, "warnings": warnings}
-
-
-def _key(name: str) -> str:
-    try:
-        return parse(name).key
-    except BadName:
-        return name
 
 
 # -- what there is -----------------------------------------------------------------------------------------------------

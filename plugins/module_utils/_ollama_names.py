@@ -93,3 +93,11 @@ def parse(text: str) -> Name:
                 hint = " A model of another host needs host, namespace and model."
             raise BadName(f"{text!r} is no name of a model: {value!r} cannot be its {kind}.{hint}")
     return name
+
+
+def key_of(text: str) -> str:
+    """Equal for names that Ollama takes for the same model; what is no name, and was refused elsewhere, is itself."""
+    try:
+        return parse(text).key
+    except BadName:
+        return text

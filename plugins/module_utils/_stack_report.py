@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import ollama_nodes
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of
 
 __all__ = ["report"]
 
@@ -93,11 +93,11 @@ def _card(card: Mapping[str, Any]) -> str:
 
 def _models(found: Mapping[str, Any], info: Mapping[str, Any], routed: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     proved = (found.get("__ollama_models_checked") or {}).get("models") or []
-    loaded = {_key(str(one.get("name"))): one for one in info.get("models") or []}
-    routes = {_key(str(name)): one for name, one in (routed.get("models") or {}).items()}
+    loaded = {key_of(str(one.get("name"))): one for one in info.get("models") or []}
+    routes = {key_of(str(name)): one for name, one in (routed.get("models") or {}).items()}
     models = {}
     for one in proved:
-        key = _key(str(one["name"]))
+        key = key_of(str(one["name"]))
         probe = one.get("probe") or {}
         models[str(one["name"])] = {
             "digest": str(one.get("digest") or ""),
@@ -107,13 +107,6 @@ def _models(found: Mapping[str, Any], info: Mapping[str, Any], routed: Mapping[s
             "gateway": str(routes.get(key, {}).get("status") or ""),
         }
     return models
-
-
-def _key(name: str) -> str:
-    try:
-        return parse(name).key
-    except BadName:
-        return name
 
 
 # -- who gets there ----------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ class TestRefusals:
         path.write_text("precious\n")
         for act in (host.restore().check, host.restore().settings):
             said = host.refused(act)
-            assert "has a Dify already" in said and str(host.home) in said and "nothing was changed" in said
+            assert "has a Dify already" in said and str(host.home) in said and "nothing can be lost" in said
         assert [name for name in host.files() if name != ".llmops-upgrade.lock"] == [name]
 
     def test_a_host_that_has_containers(self, host: Host) -> None:
