@@ -28,20 +28,20 @@ _RULES = string.Template("""\
 table inet llmops_$name
 delete table inet llmops_$name
 table inet llmops_$name {
-	# Says in the kernel which file these rules are from.
-	chain rules_@ {
-	}
+    # Says in the kernel which file these rules are from.
+    chain rules_@ {
+    }
 
-	# Before the host's own rules: what is rejected here stays rejected, what is accepted here they see as well.
-	chain input {
-		type filter hook input priority filter - 10; policy accept;
-		tcp dport $ports jump who
-	}
+    # Before the host's own rules: what is rejected here stays rejected, what is accepted here they see as well.
+    chain input {
+        type filter hook input priority filter - 10; policy accept;
+        tcp dport $ports jump who
+    }
 
-	chain who {
-		iifname "lo" accept
-$accepted		reject with tcp reset
-	}
+    chain who {
+        iifname "lo" accept
+$accepted        reject with tcp reset
+    }
 }
 """)
 _UNIT = string.Template("""\
@@ -95,7 +95,7 @@ def files(guard: Mapping[str, Any], ports: Sequence[int | str]) -> dict[str, str
         **{key: guard[key] for key in ("name", "what", "services")},
         "rules": where.rules,
         "ports": str(ports[0]) if len(ports) == 1 else f"{{ {', '.join(map(str, ports))} }}",
-        "accepted": "".join(f"\t\t{source} accept\n" for source in accepted),
+        "accepted": "".join(f"        {source} accept\n" for source in accepted),
     }
     rules = _RULES.substitute(words)
     mark = hashlib.sha256(rules.encode()).hexdigest()[:12]

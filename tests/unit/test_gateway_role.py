@@ -143,7 +143,7 @@ def test_the_rules_let_in_whom_the_variables_name(ask: Ask, facts: dict[str, Any
     assert "tcp dport 11500 jump" in text
     sources = re.findall(r"(\S+) accept", text.partition("chain who")[2])
     assert sources == ['"lo"', '"docker0"', '"br-*"', "192.0.2.1", "2001:db8::1", "10.0.0.0/8"]
-    assert text.rstrip().endswith("reject with tcp reset\n\t}\n}")
+    assert text.rstrip().endswith("reject with tcp reset\n    }\n}")
     assert ask("__gateway_plan.bind", facts, **given) == "::"
     assert "Before=llmops-gateway.service" in texts[places.PLACES.unit]
 

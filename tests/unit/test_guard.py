@@ -38,7 +38,7 @@ def test_the_rules() -> None:
     assert mark == hashlib.sha256(text.replace(mark, "@").encode()).hexdigest()[:12]
     assert "tcp dport { 11434, 11500 } jump who" in files(said, [11434, 11500])["/etc/ollama/firewall.nft"]
     alone = files(guard(), [11434])["/etc/ollama/firewall.nft"]
-    assert 'iifname "lo" accept\n\t\treject with tcp reset' in alone
+    assert 'iifname "lo" accept\n        reject with tcp reset' in alone
 
 
 def test_what_loads_them() -> None:
