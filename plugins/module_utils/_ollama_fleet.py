@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of, parse
 
 __all__ = ["asked", "contents", "differing", "offered"]
 
@@ -43,7 +43,7 @@ def asked(hostvars: Hostvars, hosts: Iterable[str]) -> list[dict[str, Any]]:
             },
         )
         source["hosts"].append(host)
-        source["names"].update({_key(name): name for name in plan["lacking"]})
+        source["names"].update({key_of(name): name for name in plan["lacking"]})
     return [{**one, "names": list(one["names"].values())} for one in sources.values()]
 
 
@@ -66,9 +66,9 @@ def contents(hostvars: Hostvars, host: str, models: Mapping[str, str]) -> dict[s
     there, offers = _there(hostvars, host), _offers(hostvars, host)
     found = {}
     for name, digest in models.items():
-        seen = there.get(_key(name)) or offers.get(_key(name)) or {}
+        seen = there.get(key_of(name)) or offers.get(key_of(name)) or {}
         # One that had to be mended may be another now.
-        if seen.get("content") and (_key(name) not in there or seen["digest"] == digest):
+        if seen.get("content") and (key_of(name) not in there or seen["digest"] == digest):
             found[name] = str(seen["content"])
     return found
 
@@ -87,13 +87,13 @@ def differing(hostvars: Hostvars, hosts: Iterable[str], allowed: Mapping[str, An
         hosts: the Ollama hosts in it; what others have is not known.
         allowed: gateway_digests, the names for which somebody has decided what to do.
     """
-    decided = {_key(str(name)) for name in allowed}
+    decided = {key_of(str(name)) for name in allowed}
     models: dict[str, dict[str, list[_Seen]]] = {}
     shown: dict[str, str] = {}
     for host in hosts:
         for name, content, seen in _on(hostvars, host):
-            shown.setdefault(_key(name), parse(name).short)
-            models.setdefault(_key(name), {}).setdefault(content, []).append(seen)
+            shown.setdefault(key_of(name), parse(name).short)
+            models.setdefault(key_of(name), {}).setdefault(content, []).append(seen)
     return [
         _sentence(shown[key], list(contents.values()))
         for key, contents in models.items()
@@ -108,20 +108,20 @@ def _on(hostvars: Hostvars, host: str) -> Iterable[tuple[str, str, _Seen]]:
         return
     there, offers = _there(hostvars, host), _offers(hostvars, host)
     for name in plan["given"]["models"]:
-        key = _key(str(name))
+        key = key_of(str(name))
         seen = there.get(key) or offers.get(key) or {}
-        if key and seen.get("content"):
+        if seen.get("content"):
             yield str(name), str(seen["content"]), _Seen(host, str(seen["digest"]), key in there)
 
 
 def _there(hostvars: Hostvars, host: str) -> dict[str, Mapping[str, Any]]:
     facts = (hostvars[host].get("ansible_facts") or {}).get("llmops_stack")
     models = facts["ollama"]["store"]["models"] if facts else {}
-    return {_key(name): seen for name, seen in models.items() if seen["whole"]}
+    return {key_of(name): seen for name, seen in models.items() if seen["whole"]}
 
 
 def _offers(hostvars: Hostvars, host: str) -> dict[str, Mapping[str, Any]]:
-    return {_key(str(one["name"])): one for one in offered(hostvars, host)}
+    return {key_of(str(one["name"])): one for one in offered(hostvars, host)}
 
 
 def _sentence(name: str, groups: list[list[_Seen]]) -> str:
@@ -138,13 +138,6 @@ def _places(group: list[_Seen]) -> str:
     coming = [one.host for one in group if not one.there]
     parts = [f"is on {_and(there)}"] if there else []
     return " and ".join([*parts, *([f"would be pulled on {_and(coming)}"] if coming else [])])
-
-
-def _key(name: str) -> str:
-    try:
-        return parse(name).key
-    except BadName:
-        return ""
 
 
 def _and(names: list[str]) -> str:
