@@ -64,7 +64,8 @@ def tool(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     make.chmod(0o755)
     monkeypatch.setenv("PATH", f"{make.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("SAID", str(tmp_path / "said"))
-    monkeypatch.delenv("LANES", raising=False)
+    for name in ("LANES", "KEEP_WORLD"):  # what whoever runs the tests has for himself
+        monkeypatch.delenv(name, raising=False)
     for name in ("ROOT", "LOGS", "TALLY"):
         monkeypatch.setattr(module, name, tmp_path if name == "ROOT" else tmp_path / name.lower())
     (tmp_path / "logs").mkdir()
