@@ -61,13 +61,14 @@ _TROUBLE = {
     ),
     "refused": (
         "the connection is refused",
-        "The model server is down, listens on 127.0.0.1 only (ollama_bind), or its firewall lets this network not in "
-        "(ollama_containers, ollama_allow).",
+        "The model server, or the gateway before it (llmops-gateway.service), is down, listens on 127.0.0.1 only "
+        "(ollama_bind, gateway_bind), or its firewall lets this network not in (ollama_containers and ollama_allow, "
+        "gateway_containers and gateway_allow).",
     ),
     "timeout": (
         "nothing answers in time",
-        "A firewall drops the packets: let Dify's container networks reach the port (ollama_containers, ollama_allow, "
-        "or the host's own firewall).",
+        "A firewall drops the packets: let Dify's container networks reach the port (ollama_containers and "
+        "ollama_allow, gateway_containers and gateway_allow, or the host's own firewall).",
     ),
     "other": ("the connection fails", "See that a model server is at this address."),
     "answer": (

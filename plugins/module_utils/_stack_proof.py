@@ -104,10 +104,20 @@ def _place(seen: Mapping[str, Any], host: str, gateway: str) -> dict[str, Any]:
 
 def announcement(plan: Mapping[str, Any], host: str) -> str:
     """Said before a batch, as nobody may be left after it to say what was not reached."""
+    if plan["would"]:
+        return f"A run would change {'; then '.join(', '.join(batch) for batch in plan['would'])}."
     number, batch, later = _where(plan, host)
-    who = "they have proved themselves" if len(batch) > 1 else "it has proved itself"
-    after = f" Untouched until {who}: {', '.join(later)}." if later else ""
-    return f"Batch {number} of {len(plan['batches'])}: {', '.join(batch)}.{after}"
+    changed = [name for name in batch if name not in plan["settled"]]
+    said = [f"Batch {number} of {len(plan['batches'])}: {', '.join(changed)}."]
+    if later:
+        who = "they have proved themselves" if len(changed) > 1 else "it has proved itself"
+        said.append(f"Untouched until {who}: {', '.join(later)}.")
+    if len(changed) < len(batch):
+        said.append(f"As they should be already: {', '.join(name for name in batch if name not in changed)}.")
+    for name in changed:
+        if name in plan["alone"]:
+            said.append(f"No other host has {listed(plan['alone'][name])}: calls fail while {name} restarts.")
+    return " ".join(said)
 
 
 def verdict(

@@ -38,7 +38,7 @@ def report(
     """
     names, askers = list(nodes), list(difys)
     rows = [_row(hostvars, name, names, gateway, askers) for name in names]
-    problems = [_told(str(row["node"]), str(row["problem"])) for row in rows if row["problem"]]
+    problems = [_told(str(row["node"]), str(row[what])) for row in rows for what in ("problem", "remark") if row[what]]
     failures = {str(row["node"]): str(row["problem"]) for row in rows if _is_well(hostvars[str(row["node"])])}
     failures = {name: problem for name, problem in failures.items() if problem}
     return {"nodes": rows, "lines": [*_table(rows), *problems], "failures": failures}
@@ -54,18 +54,20 @@ def _row(
     found = hostvars[name]
     info: Mapping[str, Any] = found.get("__ollama_info") or {}
     routed = _routed(gateway, name)
+    models = _models(found, info, routed)
     return {
         "node": name,
         "kind": _kind(found),
         "gpu": _gpus((found.get("ansible_facts") or {}).get("llmops_stack", {}).get("gpus") or [], found),
         "version": str(info.get("version") or ""),
-        "models": _models(found, info, routed),
+        "models": models,
         "gateway": _state(gateway, routed),
         "dify": _reached(hostvars, name, nodes, _state(gateway, routed), difys),
         "problem": str(
             found.get("__report_failure")
             or (_unserved(gateway, routed) if info else "it was not looked at in this run, or could not be reached")
         ),
+        "remark": _idle_gpu(found, models),
     }
 
 
@@ -83,6 +85,17 @@ def _gpus(cards: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
     vendor = (found.get("__ollama_plan") or {}).get("gpu")
     shown = [_card(one) for one in cards if one.get("vendor") == vendor]
     return ", ".join(f"{shown.count(one)} x {one}" if shown.count(one) > 1 else one for one in dict.fromkeys(shown))
+
+
+def _idle_gpu(found: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is no failure with C(ollama_gpu=auto), and hardly what somebody wants."""
+    shares = [one["gpu_share"] for one in models.values() if one["gpu_share"] is not None]
+    if (found.get("__ollama_plan") or {}).get("gpu") in ("", "cpu", None) or not shares or max(shares) > 0:
+        return ""
+    return (
+        "it has a GPU, and its models run on the CPU; journalctl -u ollama says why. With ollama_gpu: nvidia or amd "
+        "that is a failure, with cpu it is what is wanted."
+    )
 
 
 def _card(card: Mapping[str, Any]) -> str:

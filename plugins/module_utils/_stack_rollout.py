@@ -172,26 +172,47 @@ def rollout(hostvars: Vars, groups: Groups, batches: Any = None, at_once: bool =
 
     Returns:
         C(batches) are lists of hosts, C(hosts) are all of them and C(sizes) how many come together, as plays take it.
-        C(kinds) says C(gpu) or C(cpu) of each, C(settled) names the hosts on which nothing differs.
+        C(kinds) says C(gpu) or C(cpu) of each, C(settled) names the hosts on which nothing differs, and C(alone) those
+        that have to stop a server which alone has a model, with these models. C(would) are the batches of a run, where
+        this one changes nothing.
     """
     hosts = [host for host in hosts_of(groups, "ollama") if hostvars[host].get("__ollama_plan")]
     kinds = {host: _kind(hostvars[host]) for host in hosts}
     wanted = {host: _wanted(hostvars[host]) for host in hosts}
     pending = [host for host in hosts if _differs(hostvars[host])]
     settled = [host for host in hosts if host not in pending]
+    cut = _cut(_given(batches), pending, kinds, wanted if groups.get("gateway") else {}, set(hosts)) if pending else []
     if at_once or not pending:
         made = [hosts] if hosts else []
     else:
-        made = _cut(_given(batches), pending, kinds, wanted if groups.get("gateway") else {}, set(hosts))
-        named = {host for batch in made for host in batch}
-        made[0] = [*(host for host in settled if host not in named), *made[0]]
+        named = {host for batch in cut for host in batch}
+        made = [[*(host for host in settled if host not in named), *cut[0]], *cut[1:]]
     return {
         "batches": made,
         "hosts": [host for batch in made for host in batch],
         "sizes": [len(batch) for batch in made],
         "kinds": kinds,
         "settled": settled,
+        "alone": _alone(hostvars, hosts_of(groups, "ollama"), pending),
+        "would": cut if at_once else [],
     }
+
+
+def _alone(hostvars: Vars, hosts: Sequence[str], pending: Iterable[str]) -> dict[str, list[str]]:
+    wanted = {host: _wanted(hostvars[host]) for host in hosts}
+    found = {}
+    for host in pending:
+        if _stops(hostvars[host]):
+            others = set().union(*(models for other, models in wanted.items() if other != host))
+            found[host] = sorted(wanted[host] - others)
+    return {host: models for host, models in found.items() if models}
+
+
+def _stops(found: Mapping[str, Any]) -> bool:
+    """Whether a server that answers has to be stopped."""
+    facts = (found.get("ansible_facts") or {}).get("llmops_stack") or {}
+    changes = found.get("__ollama_changes") or {}
+    return bool((facts.get("ollama") or {}).get("server") and (changes.get("restart") or changes.get("container")))
 
 
 def _kind(found: Mapping[str, Any]) -> str:

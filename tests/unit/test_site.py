@@ -228,7 +228,7 @@ def test_a_check_run_changes_nothing_and_sees_all_at_once(fleet: Fleet) -> None:
     assert fleet.versions() == versions("")
     assert fleet.gateway() == {}
     assert sorted(run.hosts("Ollama")) == sorted(NODES)
-    assert run.said("Say whose turn it is") == []
+    assert run.said("Say whose turn it is") == ["A run would change gpu1, cpu1; then gpu2; then cpu2."]
     assert run.hosts("Dify") == ["dify1"]
 
 

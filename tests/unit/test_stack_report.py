@@ -100,7 +100,17 @@ def test_a_row_for_programs() -> None:
         "gateway": "ready",
         "dify": True,
         "problem": "",
+        "remark": "",
     }  # fmt: skip
+
+
+def test_a_gpu_that_nothing_runs_on() -> None:
+    idle = gpu1()
+    idle["__ollama_info"]["models"] = [{"name": "deepseek-r1:14b", "gpu_share": 0.0}]
+    made = report({"gpu1": idle, "cpu1": cpu1()}, ["gpu1", "cpu1"], {}, [])
+    assert made["lines"][-1].startswith("gpu1: it has a GPU, and its models run on the CPU; journalctl -u ollama")
+    assert [row["remark"] != "" for row in made["nodes"]] == [True, False]
+    assert made["failures"] == {}
 
 
 @pytest.mark.parametrize(

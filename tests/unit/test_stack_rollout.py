@@ -330,7 +330,12 @@ def test_firewalls_are_told_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # -- after a batch ---------------------------------------------------------------------------------------------------
 
-PLAN = {"batches": [["gpu1", "cpu1"], ["gpu2"], ["gpu3", "cpu2"]]}
+PLAN: dict[str, Any] = {
+    "batches": [["gpu1", "cpu1"], ["gpu2"], ["gpu3", "cpu2"]],
+    "settled": [],
+    "alone": {},
+    "would": [],
+}
 AGAIN = "Correct the cause and run the same command again: it goes on with what is left."
 
 
@@ -345,6 +350,39 @@ def test_what_is_said_before_a_batch() -> None:
     )
     assert announcement(PLAN, "gpu2") == "Batch 2 of 3: gpu2. Untouched until it has proved itself: gpu3, cpu2."
     assert announcement(PLAN, "gpu3") == "Batch 3 of 3: gpu3, cpu2."
+    assert announcement({**PLAN, "settled": ["cpu1"]}, "gpu1") == (
+        "Batch 1 of 3: gpu1. Untouched until it has proved itself: gpu2, gpu3, cpu2. As they should be already: cpu1."
+    )
+    assert announcement({**PLAN, "alone": {"cpu2": ["bge-m3:latest"]}}, "gpu3") == (
+        "Batch 3 of 3: gpu3, cpu2. No other host has bge-m3:latest: calls fail while cpu2 restarts."
+    )
+
+
+def test_a_check_run_says_what_a_run_would_do() -> None:
+    hosts = fleet(2, 1)
+    plan = rollout(hosts, {"ollama": list(hosts)}, None, True)
+    assert plan["batches"] == [["gpu1", "gpu2", "cpu1"]]
+    assert announcement(plan, "gpu1") == "A run would change gpu1, cpu1; then gpu2."
+    settled = fleet(2, 1, differs=False)
+    assert rollout(settled, {"ollama": list(settled)}, None, True)["would"] == []
+
+
+def test_models_that_nobody_else_has() -> None:
+    def serving(*models: str, server: str = "0.17.4", **changes: bool) -> dict[str, Any]:
+        return host(
+            models=models,
+            ansible_facts={"llmops_stack": {"ollama": {"server": server}}},
+            __ollama_changes={"any": True, **changes},
+        )
+
+    hosts = {
+        "both": serving("tiny", "Big:7b", restart=True),
+        "pulls": serving("only-here", restart=False),
+        "new": serving("first", server="", restart=True),
+        "boxed": serving("tiny", "bge-m3", container=True),
+        "outside": {"ollama_models": ["big:7b"]},
+    }
+    assert rollout(hosts, {"ollama": list(hosts)})["alone"] == {"boxed": ["bge-m3:latest"]}
 
 
 def test_a_batch_that_is_well_is_passed_over_in_silence() -> None:
