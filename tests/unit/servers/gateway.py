@@ -115,31 +115,41 @@ class Node:
             self.stream(handler)
 
     def stream(self, handler: Any) -> None:
-        with self._lock:
-            self.running += 1
-            self.most = max(self.most, self.running)
         try:
-            time.sleep(self.first)
-            if self.break_after == 0:
-                raise ConnectionError
-            handler.send_response(200)
-            handler.send_header("Content-Type", "application/x-ndjson")
-            handler.send_header("Transfer-Encoding", "chunked")
-            handler.end_headers()
-            for number in range(self.tokens):
-                if number == self.break_after:
-                    raise ConnectionError
-                self.say(handler, {"node": self.name, "done": False, "at": time.monotonic()})
-                time.sleep(self.pause)
-            self.say(handler, {"node": self.name, "done": True})
+            with self._counted():
+                self._tokens(handler)
+            # With this a proxy takes the call for ended, and may send the next one at once.
             handler.wfile.write(b"0\r\n\r\n")
         except OSError:
             handler.close_connection = True
             with contextlib.suppress(OSError):
                 handler.connection.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        try:
+            yield
         finally:
             with self._lock:
                 self.running -= 1
+
+    def _tokens(self, handler: Any) -> None:
+        time.sleep(self.first)
+        if self.break_after == 0:
+            raise ConnectionError
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/x-ndjson")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for number in range(self.tokens):
+            if number == self.break_after:
+                raise ConnectionError
+            self.say(handler, {"node": self.name, "done": False, "at": time.monotonic()})
+            time.sleep(self.pause)
+        self.say(handler, {"node": self.name, "done": True})
 
     def say(self, handler: Any, event: dict[str, Any]) -> None:
         line = json.dumps(event).encode() + b"\n"
