@@ -10,6 +10,7 @@ Host variables are C(hostvars), in which preflights of this run have left C(__ol
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -199,12 +200,11 @@ def rollout(hostvars: Vars, groups: Groups, batches: Any = None, at_once: bool =
 
 
 def _alone(hostvars: Vars, hosts: Sequence[str], pending: Iterable[str]) -> dict[str, list[str]]:
-    wanted = {host: _wanted(hostvars[host]) for host in hosts}
-    found = {}
-    for host in pending:
-        if _stops(hostvars[host]):
-            others = set().union(*(models for other, models in wanted.items() if other != host))
-            found[host] = sorted(wanted[host] - others)
+    stopping = [host for host in pending if _stops(hostvars[host])]
+    if not stopping:
+        return {}
+    holders = collections.Counter(model for host in hosts for model in _wanted(hostvars[host]))
+    found = {host: sorted(model for model in _wanted(hostvars[host]) if holders[model] == 1) for host in stopping}
     return {host: models for host, models in found.items() if models}
 
 
