@@ -66,10 +66,12 @@ def wait_until_none(
 ) -> dict[str, int]:
     """The nodes that still have calls after this time, each with their number.
 
-    None means none twice in a row: a call that was just on its way to a node is seen the second time.
+    None means none twice in a row: a call that was just on its way to a node is seen the second time. The number is the
+    smaller one of the last two looks, as a check of health is over by the next one.
     """
     until = time.monotonic() + seconds
     quiet: dict[str, int] = dict.fromkeys(nodes, 0)
+    before: dict[str, int] = {}
     while True:
         running = {name: look(ends) for name, ends in nodes.items() if quiet[name] < 2}
         for name, calls in running.items():
@@ -77,8 +79,10 @@ def wait_until_none(
         left = {name: calls for name, calls in running.items() if quiet[name] < 2}
         if not left:
             return {}
-        if time.monotonic() > until:
-            return {name: calls for name, calls in left.items() if calls}
+        if before and time.monotonic() > until:
+            lasting = {name: min(calls, before[name]) for name, calls in left.items()}
+            return {name: calls for name, calls in lasting.items() if calls}
+        before = running
         time.sleep(pause)
 
 

@@ -92,6 +92,16 @@ def test_none_is_none_twice_in_a_row() -> None:
     assert calls.wait_until_none(ends, 0, lambda wanted: 3 if ("one", 1) in wanted else 0, pause=0) == {"one": 3}
 
 
+@pytest.mark.parametrize(
+    ("looks", "lasting"),
+    [([2, 1], {"one": 1}), ([1, 2], {"one": 1}), ([2, 2], {"one": 2}), ([0, 1], {}), ([1, 0], {})],
+)
+def test_a_check_of_health_is_no_call_that_lasts(looks: list[int], lasting: dict[str, int]) -> None:
+    """Its connection is there at one look, and not at the next one."""
+    seen = iter(looks)
+    assert calls.wait_until_none({"one": {("one", 1)}}, 0, lambda wanted: next(seen), pause=0) == lasting
+
+
 STAT = """# pxname,svname,qcur,qmax,scur,status,weight,check_desc,last_chk
 ollama,FRONTEND,,,3,OPEN,,,
 speak:latest,one,1,2,4,UP,4,Layer7 check passed,HTTP content check matched
