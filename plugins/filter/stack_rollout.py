@@ -14,7 +14,13 @@ from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
     records,
     verdict,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
+from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import (
+    hosts_of,
+    rollout,
+    said,
+    start,
+    to_close,
+)
 
 
 class FilterModule:
@@ -28,6 +34,7 @@ class FilterModule:
             "stack_rollout": rollout,
             "stack_said": said,
             "stack_start": start,
+            "stack_to_close": to_close,
             "stack_unplaced": unplaced,
             "stack_verdict": verdict,
         }

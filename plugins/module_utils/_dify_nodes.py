@@ -18,6 +18,7 @@ from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import 
 
 __all__ = [
     "PROVIDER",
+    "asks_gateway",
     "default_models",
     "kind_of",
     "model_servers",
@@ -51,6 +52,20 @@ def ollama_nodes(
         known = {**seen, **through}
         return [_merged(one, known[one["name"]]) if one.get("name") in known else dict(one) for one in given]
     return list((through or seen).values())
+
+
+def asks_gateway(
+    hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str], host: str, gateways: Iterable[str]
+) -> bool:
+    """Whether Dify on C(host) was told in this run to ask the gateway, and has no entry that asks a node itself.
+
+    C(__dify_models) is what M(llmops.stack.dify_model) returned there.
+    """
+    found = (hostvars[host].get("__dify_models") or {}).get("models") or []
+    asked = {str((one.get("credentials") or {}).get("base_url", "")).rstrip("/") for one in found}
+    nodes = {_address(name, hostvars[name], own=name == host) for name in hosts}
+    through = {_address(name, hostvars[name], name == host, "gateway") for name in gateways}
+    return bool(asked & through) and not asked & (nodes - through)
 
 
 def _gateway(name: str, found: Mapping[str, Any], own: bool, nodes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

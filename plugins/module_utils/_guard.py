@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Places", "changes", "files", "places", "refusal"]
+__all__ = ["Places", "changes", "files", "left_open", "let_in", "places", "refusal"]
 
 # Named, deleted and made anew in one transaction, so that it loads over whatever is there.
 _RULES = string.Template("""\
@@ -44,6 +45,7 @@ $accepted        reject with tcp reset
     }
 }
 """)
+_ACCEPTED = re.compile(r'(?m)^ +(?:iifname "([^"]+)"|ip6? saddr (\S+)) accept$')
 _UNIT = string.Template("""\
 # Written by Ansible.
 [Unit]
@@ -104,6 +106,20 @@ def files(guard: Mapping[str, Any], ports: Sequence[int | str]) -> dict[str, str
         where.unit: _UNIT.substitute(words),
         where.dropin: _DROPIN.substitute(words),
     }
+
+
+def let_in(rules: str) -> dict[str, list[str]]:
+    """Who is let in by the rules that C(files) has made, besides the host itself; nobody where there are none."""
+    found = _ACCEPTED.findall(rules)
+    return {
+        "addresses": [address for _interface, address in found if address],
+        "interfaces": [interface for interface, _address in found if interface not in ("", "lo")],
+    }
+
+
+def left_open(now: Mapping[str, Sequence[str]], wanted: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Who comes in now and would not any more, both as C(let_in) tells it."""
+    return {kind: [one for one in now[kind] if one not in wanted[kind]] for kind in wanted}
 
 
 def refusal(variable: str, entry: Any, everybody: str) -> str:

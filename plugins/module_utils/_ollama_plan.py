@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils import _guard
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_fit as room
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_metrics as metrics
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_plan_unit as unit
@@ -62,6 +63,10 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
     overlays = _overlays(given["overlays"], gpu, facts)
     image = f"{given['image']}:{given['version']}{'-rocm' if gpu == 'amd' else ''}"
     store = _store(given["models_dir"], facts)
+    let_in = _let_in(given)
+    # Behind a gateway nobody else is let in, so whoever is came before there was one.
+    leave = given["leave_open"] and given["gateways"]
+    left_open = _guard.left_open(facts["ollama"]["firewall"]["let_in"] if leave else let_in, let_in)
     wanted: dict[str, Any] = {
         **{name: given[name] for name in _LOOKED_AT},
         "engine_expected": given["engine_expected"],
@@ -91,8 +96,9 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
             "what": "Ollama",
             "services": "ollama.service docker.service",
             "home": places.HOME,
-            "let_in": _let_in(given),
+            "let_in": {kind: [*let_in[kind], *left_open[kind]] for kind in let_in},
         },
+        "left_open": [*left_open["addresses"], *left_open["interfaces"]],
         "firewall_wanted": given["firewall"] == "auto" and not loopback,
         "look_at": "journalctl -u ollama" if native else f"docker logs {CONTAINER}",
         "product": f"Ollama {given['version']} from {mask_urls(str(given['archive_url']))}"
@@ -110,7 +116,7 @@ def plan(variables: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, An
         *unit.refusals(given, facts["ollama"], decided),
         *metrics.refusals(given, facts),
     ]
-    decided["warnings"] = [*preflight.warnings(facts, wanted), *fit["warnings"]]
+    decided["warnings"] = [*preflight.warnings(facts, wanted), *fit["warnings"], *_said(decided["left_open"])]
     return decided
 
 
@@ -136,6 +142,15 @@ def _let_in(given: Mapping[str, Any]) -> dict[str, list[str]]:
         "addresses": list(given["allow"]),
         "interfaces": list(given["container_interfaces"]) if given["containers"] else [],
     }
+
+
+def _said(left_open: list[str]) -> list[str]:
+    if not left_open:
+        return []
+    return [
+        f"{', '.join(left_open)} may go on asking Ollama here until every Dify asks the gateway. Run site.yml with "
+        "neither --limit nor --tags; where dify_models names nodes, write the gateway's address instead."
+    ]
 
 
 def _store(path: str, facts: Mapping[str, Any]) -> str:

@@ -45,9 +45,10 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
 
     Returns:
         C(install), C(note), C(firewall), C(firewall_left), C(openings), C(configure), C(service), C(container),
-        C(prune), C(metrics) and C(metrics_left): which parts of the role have work to do, and C(any) of them. C(texts)
-        are those that were given, with their marks. C(remarks) are sentences. The others are named after what they
-        decide.
+        C(prune), C(metrics) and C(metrics_left): which parts of the role have work to do, and C(any) of them.
+        C(differs) is the same without C(openings), as other firewalls have to be told to know whether they differ.
+        C(texts) are those that were given, with their marks. C(remarks) are sentences. The others are named after what
+        they decide.
     """
     given = decided["given"]
     found: Mapping[str, Any] = facts["ollama"]
@@ -80,6 +81,7 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
     made["noted"] = found["way_back"] or before.note(found, made["previous"], there)
     made["note"] = bool(native and made["previous"] and not found["way_back"] and (made["configure"] or made["switch"]))
     made["any"] = any(made[part] for part in _PARTS)
+    made["differs"] = any(made[part] for part in _PARTS if part != "openings")
     waiting = [] if made["service"] else found["unit"]["pending"]
     said = [*decided["warnings"], *unit.remarks(given, found, decided, waiting)]
     made["remarks"] = [f"{given['host']}: {sentence}" for sentence in said]

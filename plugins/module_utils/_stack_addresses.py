@@ -22,12 +22,20 @@ from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import
 __all__ = ["addresses", "unplaced"]
 
 
-def addresses(hostvars: Vars, hosts: Iterable[str], gateway: str = "") -> dict[str, list[str]]:
+def addresses(
+    hostvars: Vars, hosts: Iterable[str], gateway: str = "", left_out: Iterable[str] = ()
+) -> dict[str, list[str]]:
     """Those of each of these hosts: its C(ansible_host), or C(gateway_address) of the gateway, resolved.
 
-    One of which nothing is known is left as it is, for the roles to refuse it in their words.
+    One of which nothing is known is left as it is, for the roles to refuse it in their words. One that is left out of
+    the run has none then, as it is dead and the others have to go on.
     """
-    return {host: _known(hostvars[host], host, gateway) or [_name(hostvars[host], host, gateway)] for host in hosts}
+    without = set(left_out)
+    return {
+        host: _known(hostvars[host], host, gateway)
+        or ([] if host in without else [_name(hostvars[host], host, gateway)])
+        for host in hosts
+    }
 
 
 def unplaced(hostvars: Vars, hosts: Iterable[str], gateway: str = "") -> list[str]:

@@ -18,7 +18,7 @@ import typing as t
 
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_layout, _stack_facts_store
 from ansible_collections.llmops.stack.plugins.module_utils import _ollama_systemd as systemd
-from ansible_collections.llmops.stack.plugins.module_utils._guard import places
+from ansible_collections.llmops.stack.plugins.module_utils._guard import let_in, places
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_host import Host
 from ansible_collections.llmops.stack.plugins.module_utils._stack_facts_ports import listeners
 
@@ -169,6 +169,7 @@ class OllamaFacts:
                 "ufw": self._ufw(),
                 "table": table,
                 "enabled": guard.get("UnitFileState", "").startswith("enabled"),
+                "let_in": let_in(self.host.read(PLACES.rules)),
             },
             "metrics": {
                 "active": figures.get("ActiveState") == "active",

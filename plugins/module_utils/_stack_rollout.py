@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import asks_gateway
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["Vars", "canonical", "hosts_of", "listed", "rollout", "said", "start"]
+__all__ = ["Vars", "canonical", "hosts_of", "listed", "rollout", "said", "start", "to_close"]
 
 BATCHES = (1, "25%", "100%")
 _NEEDED = ("mirror", "gateway")
@@ -233,7 +234,7 @@ def canonical(name: str) -> str:
 
 def _differs(found: Mapping[str, Any]) -> bool:
     """Anything on the host, or a model that is not there; what was not compared may differ."""
-    return bool(found.get("__ollama_changes", {"any": True})["any"] or found["__ollama_plan"].get("lacking"))
+    return bool(found.get("__ollama_changes", {"differs": True})["differs"] or found["__ollama_plan"].get("lacking"))
 
 
 def _cut(
@@ -281,6 +282,21 @@ def _leave_one(batch: list[str], wanted: Mapping[str, set[str]]) -> tuple[list[s
         if len(holders) > 1 and set(holders) <= set(batch) - set(carried):
             carried.append([host for host in batch if host in holders][-1])
     return [host for host in batch if host not in carried], carried
+
+
+def to_close(hostvars: Vars, groups: Groups) -> list[str]:
+    """The Ollama hosts that let others in than their gateway, which nobody needs any more.
+
+    There are none as long as a Dify that this collection tells its models has not been told, in this run, to ask the
+    gateway for all of them, or is not well.
+    """
+    nodes, gateways = hosts_of(groups, "ollama"), hosts_of(groups, "gateway")
+    for host in hosts_of(groups, "dify"):
+        found = hostvars[host]
+        well = (found.get("__dify_health") or {}).get("healthy")
+        if not well or not asks_gateway(hostvars, nodes, host, gateways):
+            return []
+    return [host for host in nodes if (hostvars[host].get("__ollama_plan") or {}).get("left_open")]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -326,10 +326,12 @@ ansible_facts:
             firewall:
               description: >-
                 Whether C(firewalld) and C(ufw) are active, C(table) (the digest of the rules in our nftables table, or
-                empty), and whether our own service is C(enabled).
+                empty), whether our own service is C(enabled), and whom its rules have C(let_in), as C(addresses) and
+                C(interfaces).
               returned: always
               type: dict
-              sample: {firewalld: false, ufw: false, table: 9f86d081884c, enabled: true}
+              sample: {firewalld: false, ufw: false, table: 9f86d081884c, enabled: true,
+                       let_in: {addresses: [192.0.2.9], interfaces: ["br-*"]}}
             metrics:
               description: Whether the program that serves Ollama's figures is C(active) and C(enabled).
               returned: always

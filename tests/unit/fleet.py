@@ -32,7 +32,15 @@ ROLES = {
         - {name: 'Traceloop', ansible.builtin.set_fact: {__traceloop_plan: {fragments: [], traces: {}}}}
     """,
     "dify/tasks/preflight.yml": "- {name: 'Dify looks', ansible.builtin.debug: {msg: look}}",
-    "dify/tasks/main.yml": "- {name: 'Dify', ansible.builtin.debug: {msg: '{{ dify_ollama_nodes }}'}}",
+    "dify/tasks/main.yml": """
+        - {name: 'Dify', ansible.builtin.debug: {msg: '{{ dify_ollama_nodes }}'}}
+        - name: Dify is proved
+          ansible.builtin.set_fact:
+            __dify_health: {healthy: "{{ not ill | default(false) }}"}
+            __dify_models: {models: [{credentials: {base_url: "{{ asked | default('http://192.0.2.9:11434') }}"}}]}
+          when: not ansible_check_mode
+        - {name: 'Dify fails', ansible.builtin.fail: {msg: ill}, when: ill | default(false)}
+    """,
     "mirror/tasks/preflight.yml": "- {name: 'Mirror looks', ansible.builtin.debug: {msg: look}}",
     "mirror/tasks/main.yml": "- {name: 'Mirror', ansible.builtin.debug: {msg: mirror}}",
     "gateway/tasks/preflight.yml": "- {name: 'Gateway looks', ansible.builtin.debug: {msg: look}}",
@@ -49,8 +57,14 @@ ROLES = {
         - name: Ollama looks
           ansible.builtin.set_fact:
             __ollama_plan: {gpu: "{{ kind }}", bind: 0.0.0.0, loopback: false, native: true, url: "http://node",
-              lacking: []}
-            __ollama_changes: {any: "{{ lookup('ansible.builtin.file', place) != version }}"}
+              lacking: [], left_open: "{{ ['10.0.0.5'] if before | default(false) and ollama_leave_open else [] }}"}
+            __ollama_changes:
+              any: "{{ lookup('ansible.builtin.file', place) != version }}"
+              differs: "{{ lookup('ansible.builtin.file', place) != version }}"
+    """,
+    "ollama/tasks/close.yml": """
+        - {name: 'Ollama looks again', ansible.builtin.import_tasks: preflight.yml}
+        - {name: 'Ollama closes', ansible.builtin.debug: {msg: '{{ __ollama_plan.left_open }}'}}
     """,
     "ollama/tasks/main.yml": """
         - {name: 'Ollama looks again', ansible.builtin.import_tasks: preflight.yml, when: ollama_look | bool}
@@ -198,7 +212,9 @@ class Fleet:
         for name in ("gateway/tasks/verify.yml", "gateway/vars", "ollama/vars"):
             (home / "roles" / name).symlink_to(ROOT / "roles" / name)
         (home / "roles/ollama/defaults").mkdir()
-        (home / "roles/ollama/defaults/main.yml").write_text("---\nollama_gateways: []\nollama_drain_seconds: 600\n")
+        (home / "roles/ollama/defaults/main.yml").write_text(
+            "---\nollama_gateways: []\nollama_leave_open: false\nollama_drain_seconds: 600\n"
+        )
         for name, text in ACTIONS.items():
             (home / "plugins/action" / f"{name}.py").write_text(textwrap.dedent(text))
         (self.folder / "callback").mkdir()

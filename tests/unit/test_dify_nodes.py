@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.llmops.stack.plugins.module_utils._dify_bootstrap import default_plugins
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
+    asks_gateway,
     default_models,
     model_servers,
     node_notes,
@@ -230,6 +232,27 @@ def test_a_gateway_is_the_one_server_that_dify_has() -> None:
     assert all("api_key" not in one["credentials"] for one in wanted)
     assert not any("cannot spread" in note for note in node_notes([found], wanted))
     assert ollama_nodes(hosts, nodes, "dify") == ollama_nodes(hosts, nodes, "dify", [])
+
+
+@pytest.mark.parametrize(
+    ("bases", "asks"),
+    [
+        (["http://192.0.2.9:11434"], True),
+        (["http://192.0.2.9:11434/", "https://api.example.com", None], True),  # models that are not from these nodes
+        (["http://192.0.2.9:11434", "http://192.0.2.21:11434/"], False),
+        (["http://host.docker.internal:11434"], False),  # the node on Dify's own host
+        (["https://api.example.com"], False),
+        ([], False),  # nobody told it anything
+    ],
+)
+def test_whether_dify_asks_the_gateway_for_everything(bases: list[str | None], asks: bool) -> None:
+    models = [{"credentials": {"base_url": base} if base else {}} for base in bases]
+    hosts: dict[str, Any] = {
+        "gpu1": host(CHAT, ansible_host="192.0.2.21"),
+        "gw": {"ansible_host": "192.0.2.9"},
+        "dify": {"__dify_models": {"models": models} if models else {"skipped": True}},
+    }
+    assert asks_gateway(hosts, ["gpu1", "dify"], "dify", ["gw"]) is asks
 
 
 def test_where_a_gateway_is_reached_and_what_it_wants() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 import pytest
-from ansible_collections.llmops.stack.plugins.module_utils._guard import changes, files, places
+from ansible_collections.llmops.stack.plugins.module_utils._guard import changes, files, left_open, let_in, places
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "roles" / "guard" / "templates" / "openings.sh.j2"
 LOADED = {"table": "", "enabled": False, "ufw": False, "firewalld": False}
@@ -39,6 +39,19 @@ def test_the_rules() -> None:
     assert "tcp dport { 11434, 11500 } jump who" in files(said, [11434, 11500])["/etc/ollama/firewall.nft"]
     alone = files(guard(), [11434])["/etc/ollama/firewall.nft"]
     assert 'iifname "lo" accept\n        reject with tcp reset' in alone
+
+
+def test_the_rules_say_whom_they_let_in() -> None:
+    said = guard("10.0.0.0/8", "fd00::7", interfaces=("docker0", "br-*"))
+    assert let_in(files(said, [11434])["/etc/ollama/firewall.nft"]) == said["let_in"]
+    assert let_in("") == {"addresses": [], "interfaces": []}
+
+
+def test_who_is_not_shut_out_yet() -> None:
+    now = guard("10.0.0.5", "10.7.0.0/16", "192.0.2.9", interfaces=("docker0",))["let_in"]
+    left = {"addresses": ["10.0.0.5", "10.7.0.0/16"], "interfaces": ["docker0"]}
+    assert left_open(now, guard("192.0.2.9")["let_in"]) == left
+    assert left_open(now, now) == left_open(let_in(""), now) == {"addresses": [], "interfaces": []}
 
 
 def test_what_loads_them() -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts
 from ansible_collections.llmops.stack.plugins.module_utils import _stack_facts_ollama as places
-from ansible_collections.llmops.stack.plugins.module_utils._guard import files
+from ansible_collections.llmops.stack.plugins.module_utils._guard import files, let_in
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan import plan
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_plan_changes import changes
 
@@ -105,11 +105,11 @@ def finished(bare: Facts) -> Facts:
     return bare
 
 
-def guard(facts: Facts) -> None:
+def guard(facts: Facts, **given: Any) -> None:
     """Its port as the role guards it."""
-    rules = files(decided(facts)["guard"], [11434])
+    rules = files(decided(facts, **given)["guard"], [11434])
     mark = rules[places.PLACES.rules].partition("chain rules_")[2][:12]
-    facts["ollama"]["firewall"].update(table=mark, enabled=True)
+    facts["ollama"]["firewall"].update(table=mark, enabled=True, let_in=let_in(rules[places.PLACES.rules]))
     facts["ollama"]["files"].update({path: sha(text) for path, text in rules.items()})
 
 
@@ -222,9 +222,32 @@ def test_old_versions_are_removed_when_there_are_too_many(finished: Facts) -> No
     assert compared(finished, ollama_keep=1)["prune"] is True
 
 
+def test_who_came_before_the_gateway_is_shut_out_last(finished: Facts) -> None:
+    before = {"ollama_allow": ["10.0.0.0/24"]}
+    now = {**before, "ollama_gateways": ["10.0.0.9"]}
+    guard(finished, **before)
+    assert decided(finished, ollama_leave_open=True)["left_open"] == [], (
+        "without a gateway, what is written holds at once"
+    )
+    first = decided(finished, **now, ollama_leave_open=True)
+    assert first["guard"]["let_in"] == {"addresses": ["10.0.0.9", "10.0.0.0/24"], "interfaces": ["docker0", "br-*"]}
+    assert first["left_open"] == ["10.0.0.0/24", "docker0", "br-*"]
+    assert first["warnings"][0].startswith("10.0.0.0/24, docker0, br-* may go on asking Ollama here until")
+    guard(finished, **now, ollama_leave_open=True)
+    assert to_do(finished, **now, ollama_leave_open=True) == []
+    assert decided(finished, **now, ollama_leave_open=True)["left_open"] == first["left_open"]
+    last = decided(finished, **now)
+    assert (last["guard"]["let_in"]["addresses"], last["left_open"], last["warnings"]) == (["10.0.0.9"], [], [])
+    assert to_do(finished, **now) == ["firewall"]
+    guard(finished, **now)
+    assert to_do(finished, **now, ollama_leave_open=True) == []
+
+
 def test_other_firewalls_let_the_same_sources_in(finished: Facts) -> None:
     finished["ollama"]["firewall"].update(ufw=True, firewalld=False)
     assert to_do(finished) == ["openings"]
+    assert compared(finished)["differs"] is False, "only they know, so they are told in every run"
+    assert compared(finished, ollama_allow=["10.0.0.1"])["differs"] is True
     made = compared(finished, ollama_allow=["10.0.0.1"])
     assert list(made["openings_wanted"]) == ["ufw"]
     assert made["openings_wanted"]["ufw"][0] == "from 10.0.0.1 to any port 11434 proto tcp"

@@ -254,6 +254,27 @@ def test_tags_choose_parts_of_the_work(fleet: Fleet) -> None:
     assert run.hosts("Dify") == ["dify1"]
 
 
+def test_who_was_left_in_is_shut_out_once_dify_asks_the_gateway(fleet: Fleet) -> None:
+    """A gateway that a fleet in service gets: its nodes have let Dify in before."""
+    fleet.hosts["dify1"]["dify_admin_email"] = "me@example.com"
+    fleet.hosts["gpu1"].update(before=True, ansible_host="192.0.2.21")
+    for arguments in (("--check",), ("--tags", "ollama")):
+        assert fleet.run(*arguments).hosts("Ollama closes") == []
+    for trouble in ({"ill": True}, {"asked": "http://192.0.2.21:11434"}):
+        fleet.hosts["dify1"].update(trouble)
+        run = fleet.run()
+        assert (run.rc != 0, run.hosts("Ollama closes")) == ("ill" in trouble, []), run.output
+        for key in trouble:
+            del fleet.hosts["dify1"][key]
+    run = fleet.run()
+    assert run.rc == 0, run.output
+    assert (run.hosts("Ollama closes"), run.said("Ollama closes")) == (["gpu1"], [[]])
+    tasks = [one.task.split(" : ")[-1] for one in run.events]
+    assert tasks.index("Ollama closes") > tasks.index("Dify is proved")
+    del fleet.hosts["dify1"]["dify_admin_email"]
+    assert fleet.run().hosts("Ollama closes") == [], "whoever tells Dify by hand finds the nodes closed"
+
+
 def test_nodes_that_left_the_inventory_are_forgotten(fleet: Fleet) -> None:
     fleet.in_service()
     fleet.groups["ollama"].remove("cpu2")

@@ -407,7 +407,8 @@ def test_other_firewalls(machine: Machine) -> None:
     )
     machine.write("etc/ufw/ufw.conf", "# ENABLED=yes\nENABLED=no\n")
     firewall = machine.facts()["ollama"]["firewall"]
-    assert firewall == {"firewalld": True, "ufw": False, "table": "", "enabled": True}
+    nobody: dict[str, list[str]] = {"addresses": [], "interfaces": []}
+    assert firewall == {"firewalld": True, "ufw": False, "table": "", "enabled": True, "let_in": nobody}
     machine.write("etc/ufw/ufw.conf", "ENABLED=yes\n")
     assert machine.facts()["ollama"]["firewall"]["ufw"] is False  # removed, and its settings left behind
     machine.program("usr/sbin/ufw")

@@ -30,7 +30,7 @@ def host(
         "ansible_host": "192.0.2.1",
         "ollama_models": list(models),
         "__ollama_plan": {"gpu": gpu, "bind": "0.0.0.0", "loopback": False, "lacking": list(models) if lacking else []},
-        "__ollama_changes": {"any": differs},
+        "__ollama_changes": {"differs": differs},
         "__rollout_reached": {"rc": 0},
         **more,
     }
@@ -325,6 +325,7 @@ def test_firewalls_are_told_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         "local": ["127.0.0.1"],
     }
     assert addresses(hosts, ["a"]) == {"a": ["192.0.2.7"]}
+    assert addresses(hosts, ["a", "nobody"], "", ["a", "nobody"]) == {"a": ["192.0.2.7"], "nobody": []}
     assert unplaced(hosts, hosts) == ["nobody"]
 
 
@@ -372,7 +373,7 @@ def test_models_that_nobody_else_has() -> None:
         return host(
             models=models,
             ansible_facts={"llmops_stack": {"ollama": {"server": server}}},
-            __ollama_changes={"any": True, **changes},
+            __ollama_changes={"differs": True, **changes},
         )
 
     hosts = {

@@ -7,6 +7,7 @@ All tests share its six hosts, which a run takes a minute to go over, so the ord
 
 What is long goes its own ways: test_rollout, the upgrade from 0.13.5 to 0.17.4 with people at it (a canary that does
 not start, then all the way), test_interruption and test_habits on the same hosts at whatever version they are,
+test_new_gateway on them once more, first without their gateway,
 test_bytes and test_airgap on hosts of their own, which they make and remove.
 """
 
