@@ -52,9 +52,10 @@ format: $(READY) ## let ruff format and sort the Python files
 docs-lint: $(READY)
 	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --skip-rstcheck .
 
+# Half of the time they wait for a process, so there are more of them than processors.
 unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
-	pytest -n auto -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
+	pytest -n $$((2 * $$(nproc))) -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
 
 monitoring: $(READY) ## the monitoring plugins without OpenTelemetry and with its newest release (OTEL=all: with each)
 	tools/monitoring $(OTEL)
@@ -135,7 +136,7 @@ fleet-nodes: engine # those of Molecule's scenario fleet; where they are there a
 fleet: fleet-nodes ## on the nodes of Molecule's scenario fleet: refusals, a node that dies
 	pytest tests/scenarios/fleet -m "not long"
 
-fleet-long: fleet-nodes ## rollouts in use, killed half-way, --check and --limit, bytes for 1, 2 and 4 nodes, a site without a way out
+fleet-long: fleet-nodes ## rollouts in use, a new gateway, killed half-way, --check and --limit, bytes for 1, 2 and 4 nodes, a site without a way out
 	pytest tests/scenarios/fleet -m long
 
 demo-matrix: $(READY) # make demo of a release of each era
