@@ -28,12 +28,12 @@ def owner(current: str) -> Iterator[Owner]:
     """Of a Dify that asks nodes, each model at the first one that has it."""
     written = copy.deepcopy(WRITTEN)
     del written["children"]["scenario"]["children"]["gateway"]
-    written["vars"]["ollama_allow"] = [on(DIFY, "hostname -I").split()[0]]
+    written["vars"]["ollama_allow"] = [on(GATEWAY, f"getent hosts llmops-{DIFY}").split()[0]]
     inventory = (
         ROOT / "build" / "fleet" / "without-gateway.yml"
     )  # as deep as the scenario's, which names files from there
     inventory.parent.mkdir(parents=True, exist_ok=True)
-    inventory.write_text(yaml.safe_dump({"all": written}), encoding="utf-8")
+    inventory.write_text(yaml.safe_dump({"all": written}, sort_keys=False), encoding="utf-8")
     try:
         finished_at(Fleet(DIFY, "fleet", inventory), ollama_version=current)
         yield Owner(FLEET.of(DIFY)).sign_in()
@@ -85,7 +85,7 @@ def test_nobody_notices(current: str, owner: Owner) -> None:
     command = ["docker", "exec", "-i", f"llmops-{DIFY}", "python3", "-", f"http://llmops-{DIRECT}:11434", "talker"]
     with LOAD.open("rb") as program:
         reading = subprocess.Popen(
-            [*command, "--streams=1", "--calls=1", "--predict=60000"], stdin=program, stdout=subprocess.PIPE, text=True
+            [*command, "--streams=1", "--calls=1", "--predict=16000"], stdin=program, stdout=subprocess.PIPE, text=True
         )
     with People(lambda: chat(owner.url, key, streaming=True), 2) as people:
         finished(ollama_version=current)
