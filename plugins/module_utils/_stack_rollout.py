@@ -287,13 +287,12 @@ def _leave_one(batch: list[str], wanted: Mapping[str, set[str]]) -> tuple[list[s
 def to_close(hostvars: Vars, groups: Groups) -> list[str]:
     """The Ollama hosts that let others in than their gateway, which nobody needs any more.
 
-    There are none as long as a Dify that this collection tells its models has not been told, in this run, to ask the
-    gateway for all of them, or is not well.
+    There are none as long as a Dify that is told its models (C(dify_admin_email)) has not been told, in this run, to
+    ask the gateway for all of them, or is not well.
     """
     nodes, gateways = hosts_of(groups, "ollama"), hosts_of(groups, "gateway")
-    for host in hosts_of(groups, "dify"):
-        found = hostvars[host]
-        well = (found.get("__dify_health") or {}).get("healthy")
+    for host in (host for host in hosts_of(groups, "dify") if hostvars[host].get("dify_admin_email")):
+        well = (hostvars[host].get("__dify_health") or {}).get("healthy")
         if not well or not asks_gateway(hostvars, nodes, host, gateways):
             return []
     return [host for host in nodes if (hostvars[host].get("__ollama_plan") or {}).get("left_open")]

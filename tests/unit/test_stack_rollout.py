@@ -17,7 +17,13 @@ from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
     records,
     verdict,
 )
-from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import hosts_of, rollout, said, start
+from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import (
+    hosts_of,
+    rollout,
+    said,
+    start,
+    to_close,
+)
 
 DIGEST = "a80c4f17"
 UNREACHABLE = {"unreachable": True, "msg": "Task failed: Failed to connect to the host via ssh: no route to host"}
@@ -327,6 +333,23 @@ def test_firewalls_are_told_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert addresses(hosts, ["a"]) == {"a": ["192.0.2.7"]}
     assert addresses(hosts, ["a", "nobody"], "", ["a", "nobody"]) == {"a": ["192.0.2.7"], "nobody": []}
     assert unplaced(hosts, hosts) == ["nobody"]
+
+
+def test_nodes_are_closed_when_every_dify_asks_the_gateway() -> None:
+    groups = {"ollama": ["gpu1", "gpu2"], "gateway": ["gw"], "dify": ["told", "by-hand"]}
+    asks = {"models": [{"credentials": {"base_url": "http://gw:11434"}}]}
+    hosts: dict[str, Any] = {
+        "gpu1": {"__ollama_plan": {"left_open": ["10.0.0.5"]}},
+        "gpu2": {"__ollama_plan": {"left_open": []}},
+        "gw": {},
+        "told": {"dify_admin_email": "me@example.com", "__dify_health": {"healthy": True}, "__dify_models": asks},
+        "by-hand": {},
+    }
+    assert to_close(hosts, groups) == ["gpu1"]
+    for trouble in ({"__dify_health": {"healthy": False}}, {"__dify_models": {"skipped": True}}):
+        assert to_close({**hosts, "told": {**hosts["told"], **trouble}}, groups) == []
+    assert to_close({**hosts, "by-hand": {"dify_admin_email": "you@example.com"}}, groups) == []
+    assert to_close({**hosts, "gpu1": {}}, groups) == [], "this run has not looked at it"
 
 
 # -- after a batch ---------------------------------------------------------------------------------------------------
