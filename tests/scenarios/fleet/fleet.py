@@ -207,13 +207,24 @@ def off(node: str) -> Iterator[float]:
     route = on(node, "ip -4 route show default")
     on(node, "ip link set eth0 down")
     moment = time.monotonic()
-    control("docker", "pause", f"llmops-{node}")
     try:
-        yield moment
+        with paused(node):
+            yield moment
     finally:
-        control("docker", "unpause", f"llmops-{node}")
         on(node, f"ip link set eth0 up && ip route replace {route}")
         wait_until_all_answer(120)
+
+
+@contextlib.contextmanager
+def paused(node: str) -> Iterator[None]:
+    """A kernel that is busy does not always freeze all processes in time, and the engine then gives up."""
+    command = ["docker", "pause", f"llmops-{node}"]
+    tries = (subprocess.run(command, stdout=subprocess.DEVNULL, check=False, timeout=120) for _number in range(3))
+    assert any(one.returncode == 0 for one in tries), f"{node} cannot be frozen"
+    try:
+        yield
+    finally:
+        control("docker", "unpause", f"llmops-{node}")
 
 
 def control(*command: str) -> None:
