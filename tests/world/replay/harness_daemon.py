@@ -164,8 +164,23 @@ class Daemon:
         return found
 
     def kill_plugins(self, number: int = signal.SIGKILL) -> None:
-        for pid in self.plugin_pids():
+        """Returns when they are dead: like the real daemon, the stand-in never answers a call that meets one dying."""
+        pids = self.plugin_pids()
+        for pid in pids:
             os.kill(pid, number)
+        deadline = time.monotonic() + 10
+        while any(map(_runs, pids)):
+            assert time.monotonic() < deadline, f"of the plugins {pids} one does not die"
+            time.sleep(0.005)
+
+
+def _runs(pid: int) -> bool:
+    """Whether the process still has its pipes: what is dead and not yet waited for has none."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
 @contextlib.contextmanager
