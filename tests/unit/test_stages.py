@@ -33,6 +33,7 @@ case "$1" in
   fails*) echo "why it failed"; exit 2 ;;
   counts) echo '{{"passed": 3, "failed": 1, "error": 0, "skipped": 2}}' >"$LLMOPS_TALLY/1.json"; exit 2 ;;
   stubborn) trap '' INT; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done ;;
+  priority) sleep 0.5; echo "$(nice) $(cat /proc/self/autogroup 2>/dev/null)" >"$SAID.priority" ;;
   slow) sleep {LONG} & wait; exit 0 ;;
   *) echo '{{"passed": 1, "failed": 0, "error": 0, "skipped": 0}}' >"$LLMOPS_TALLY/1.json" ;;
 esac
@@ -111,6 +112,32 @@ def test_a_chain_waits_for_what_it_needs_and_others_pass_it(tool: Any) -> None:
 def test_the_next_list_has_no_company(tool: Any) -> None:
     run(tool, [tool.Chain(["a"]), tool.Chain(["b", "c"])], [tool.Chain(["bench"])])
     assert said(tool)[-2:] == ["+bench", "-bench"]
+
+
+def test_a_quiet_chain_runs_beside_the_only_lane(tool: Any) -> None:
+    found = run(tool, [tool.Chain(["a:lint", "b"]), tool.Chain(["lint:a", "sanity:b"], quiet=True)], lanes=1)
+    assert list(found.values()) == ["ok"] * 4
+    lines = said(tool)
+    assert lines.index("-a") < lines.index("+b") and lines.index("+b") < lines.index("-sanity")
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_quiet_chain_yields_the_processors(tool: Any, quiet: bool) -> None:
+    run(tool, [tool.Chain(["priority"], quiet=quiet)], lanes=1)
+    nice, *session = (tool.ROOT / "said.priority").read_text().split()
+    wanted = "19" if quiet else str(os.getpriority(os.PRIO_PROCESS, 0))
+    assert nice == wanted
+    assert not session or session[-1] == (wanted if quiet else "0")
+
+
+def test_the_next_list_waits_for_a_quiet_chain(tool: Any) -> None:
+    run(tool, [tool.Chain(["a"]), tool.Chain(["quiet:a"], quiet=True)], [tool.Chain(["bench"])])
+    assert said(tool)[-2:] == ["+bench", "-bench"]
+
+
+def test_a_quiet_chain_that_fails_ends_the_lane(tool: Any) -> None:
+    found = run(tool, [tool.Chain(["slow", "b"]), tool.Chain(["fails:slow"], quiet=True)], lanes=1)
+    assert found == {"slow": "stopped", "fails:slow": "failed"}
 
 
 def test_a_failure_ends_the_other_lane_and_begins_nothing(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
