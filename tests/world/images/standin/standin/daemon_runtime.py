@@ -72,6 +72,7 @@ class Runtime:
         with self._lock:
             if self.stopped or (self._process is not None and self._process.poll() is None):
                 return
+            self._up.clear()  # whoever listened to the process before may not have seen its end yet
             try:
                 self._process = subprocess.Popen(
                     [str(directory / PYTHON), "-m", "main"],
@@ -194,11 +195,13 @@ class Runtime:
         assert process.stdout is not None and process.stderr is not None
         errors = threading.Thread(target=self._collect, args=(process,), daemon=True)
         errors.start()
+        was_up = False
         for line in process.stdout:
             kind, session, data = daemon_protocol.event(line)
             if kind == "heartbeat":
                 self._last_beat = time.monotonic()
-                if not self._up.is_set():
+                if not was_up:
+                    was_up = True
                     self._failures = 0
                     self.ever_up = True
                     self._up.set()
@@ -213,8 +216,9 @@ class Runtime:
             events = self._sessions.get(session)
             if kind and events is not None:
                 events.put({"event": kind, "data": data})
-        was_up = self._up.is_set()
-        self._up.clear()
+        with self._lock:
+            if process is self._process:  # and not one that was started since
+                self._up.clear()
         process.wait()
         errors.join(1)
         if not self.stopped:
