@@ -47,8 +47,8 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
         C(install), C(note), C(firewall), C(firewall_left), C(openings), C(configure), C(service), C(container),
         C(prune), C(metrics) and C(metrics_left): which parts of the role have work to do, and C(any) of them.
         C(differs) is the same without C(openings), as other firewalls have to be told to know whether they differ.
-        C(texts) are those that were given, with their marks. C(remarks) are sentences. The others are named after what
-        they decide.
+        C(serves) says whether there is a server to be stopped, C(texts) are those that were given, with their marks, and
+        C(remarks) are sentences. The others are named after what they decide.
     """
     given = decided["given"]
     found: Mapping[str, Any] = facts["ollama"]
@@ -80,6 +80,8 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
     made["previous"] = before.previous(found, native)
     made["noted"] = found["way_back"] or before.note(found, made["previous"], there)
     made["note"] = bool(native and made["previous"] and not found["way_back"] and (made["configure"] or made["switch"]))
+    # One that listens elsewhere than is wanted, or that is too busy to answer the look in time, has calls to lose, too.
+    made["serves"] = bool(found["server"] or found["active"] or found["container"]["running"])
     made["any"] = any(made[part] for part in _PARTS)
     made["differs"] = any(made[part] for part in _PARTS if part != "openings")
     waiting = [] if made["service"] else found["unit"]["pending"]

@@ -24,6 +24,7 @@ _PORT = 11434
 _SOON = 20  # seconds of loading that need no word in between
 _PROOF = 600  # seconds for each model, as M(llmops.stack.gateway_nodes) has it
 _EVERYWHERE = ("0.0.0.0", "::", "[::]", "auto", "")  # noqa: S104 - compared, not bound
+_LOCAL = ("127.0.0.1", "::1", "localhost")
 _AGAIN = "Correct the cause and run the same command again: it goes on with what is left."
 
 
@@ -75,7 +76,7 @@ def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
     """Nothing where nobody asked this server; of a failed host, what it lists and should have."""
     wanted = {canonical(str(name)) for name in seen.get("ollama_models") or ()}
     for result in (seen.get("__ollama_models"), seen.get("__rollout_listed")):
-        if isinstance(result, Mapping) and isinstance(result.get("models"), (list, tuple)):
+        if isinstance(result, Mapping) and isinstance(result.get("models"), (list, tuple)) and result.get("version", "?"):
             return {
                 canonical(str(model["name"])): str(model["digest"])
                 for model in result["models"]
@@ -86,17 +87,24 @@ def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _place(seen: Mapping[str, Any], host: str, gateway: str) -> dict[str, Any]:
     """How the gateway reaches it: as C(ollama_url) says it, or where it listens."""
-    port = int(seen.get("ollama_port") or _PORT)
-    plan = seen.get("__ollama_plan") or {}
-    bind = str(plan.get("bind") or "").strip("[]")
+    bind, port = _listens(seen)
     if host == gateway:
-        return {"address": "127.0.0.1" if bind in _EVERYWHERE or plan.get("loopback") else bind, "port": port}
+        return {"address": bind or "127.0.0.1", "port": port}
     if seen.get("ollama_url"):
         url = urlsplit(str(seen["ollama_url"]))
         return {"address": url.hostname or host, "port": url.port or (443 if url.scheme == "https" else 80)}
-    if bind not in _EVERYWHERE and not plan.get("loopback"):
-        return {"address": bind, "port": port}
-    return {"address": str(seen.get("ansible_host") or host), "port": port}
+    return {"address": bind or str(seen.get("ansible_host") or host), "port": port}
+
+
+def _listens(seen: Mapping[str, Any]) -> tuple[str, int]:
+    """The one address, where it has one that others reach, and the port: as planned, or of what came back instead."""
+    plan = seen.get("__ollama_plan") or {}
+    bind, port = str(plan.get("bind") or "").strip("[]"), int(seen.get("ollama_port") or _PORT)
+    local = bool(plan.get("loopback"))
+    back = urlsplit(str((seen.get("__rollout_listed") or {}).get("url") or ""))
+    if back.hostname:
+        bind, port, local = back.hostname, back.port or 80, back.hostname in _LOCAL
+    return ("" if local or bind in _EVERYWHERE else bind), port
 
 
 # -- what is said ----------------------------------------------------------------------------------------------------

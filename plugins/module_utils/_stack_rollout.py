@@ -210,10 +210,8 @@ def _alone(hostvars: Vars, hosts: Sequence[str], pending: Iterable[str]) -> dict
 
 
 def _stops(found: Mapping[str, Any]) -> bool:
-    """Whether a server that answers has to be stopped."""
-    facts = (found.get("ansible_facts") or {}).get("llmops_stack") or {}
     changes = found.get("__ollama_changes") or {}
-    return bool((facts.get("ollama") or {}).get("server") and (changes.get("restart") or changes.get("container")))
+    return bool(changes.get("serves") and (changes.get("restart") or changes.get("container")))
 
 
 def _kind(found: Mapping[str, Any]) -> str:

@@ -129,6 +129,11 @@ problems:
   type: list
   elements: str
   sample: []
+url:
+  description: The server that was asked, without a login.
+  returned: always
+  type: str
+  sample: http://127.0.0.1:11434
 version:
   description: Version that answered, empty where none did.
   returned: always
@@ -327,6 +332,7 @@ class OllamaInfo:
             "changed": False,
             "ok": not self.problems,
             "problems": self.problems,
+            "url": mask_urls(self.url),
             "version": self.version,
             "service": self.state.public,
             "models": [{key: value for key, value in one.items() if not key.startswith("_")} for one in models],

@@ -408,6 +408,16 @@ def test_engine_and_toolkit_are_missed_only_where_they_should_be_there(bare: Fac
     assert "Toolkit" in sentence
 
 
+def test_a_server_that_the_look_did_not_hear_may_have_calls(bare: Facts) -> None:
+    """One at another port than the wanted one, or too busy to answer within a second."""
+    assert compared(bare)["serves"] is False
+    for part, key, value in (("", "server", VERSION), ("", "active", True), ("container", "running", True)):
+        found = copy.deepcopy(bare)
+        (found["ollama"][part] if part else found["ollama"])[key] = value
+        assert compared(found)["serves"] is True
+        assert compared(found, **CONTAINER)["serves"] is True
+
+
 # -- the way back -----------------------------------------------------------------------
 
 

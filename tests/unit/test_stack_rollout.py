@@ -229,6 +229,7 @@ def test_models_with_an_error_or_that_nobody_asked_for_are_none() -> None:
         "failed": host(__ollama_models=broken),
         "back": host(__rollout_listed=proved("tiny:latest", "somebodys:latest")),
         "silent": host(__rollout_listed={"failed": False, "msg": "no answer"}),
+        "mute": host(__rollout_listed={"url": "http://127.0.0.1:11434", "version": "", "models": []}),
         "empty": host(models=()),
     }
     made = {one["name"]: one["models"] for one in records(hosts, hosts, "gw")}
@@ -296,6 +297,21 @@ def test_a_gateway_speaks_plain_http_to_its_nodes() -> None:
 def test_where_the_gateway_reaches_a_host(more: dict[str, Any], address: str, port: int) -> None:
     (made,) = records({"node": host(models=(), **more)}, ["node"], "gw")
     assert (made["address"], made["port"]) == (address, port)
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "port"),
+    [
+        ("http://127.0.0.1:11434", "192.0.2.1", 11434),
+        ("http://10.0.0.5:11434", "10.0.0.5", 11434),
+        ("http://[2001:db8::5]:8080", "2001:db8::5", 8080),
+    ],
+)
+def test_what_came_back_is_reached_where_it_was(url: str, address: str, port: int) -> None:
+    plan = {"bind": "10.0.0.99", "loopback": False}
+    back = host(ollama_port=11440, __ollama_plan=plan, __rollout_listed={**proved("tiny"), "url": url})
+    (made,) = records({"node": back}, ["node"], "gw")
+    assert (made["address"], made["port"], list(made["models"])) == (address, port, ["tiny:latest"])
 
 
 def test_a_gateway_reaches_its_own_ollama_by_loopback() -> None:
@@ -392,17 +408,13 @@ def test_a_check_run_says_what_a_run_would_do() -> None:
 
 
 def test_models_that_nobody_else_has() -> None:
-    def serving(*models: str, server: str = "0.17.4", **changes: bool) -> dict[str, Any]:
-        return host(
-            models=models,
-            ansible_facts={"llmops_stack": {"ollama": {"server": server}}},
-            __ollama_changes={"differs": True, **changes},
-        )
+    def serving(*models: str, serves: bool = True, **changes: bool) -> dict[str, Any]:
+        return host(models=models, __ollama_changes={"differs": True, "serves": serves, **changes})
 
     hosts = {
         "both": serving("tiny", "Big:7b", restart=True),
         "pulls": serving("only-here", restart=False),
-        "new": serving("first", server="", restart=True),
+        "new": serving("first", serves=False, restart=True),
         "boxed": serving("tiny", "bge-m3", container=True),
         "outside": {"ollama_models": ["big:7b"]},
     }
