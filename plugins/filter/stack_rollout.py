@@ -10,8 +10,10 @@ from typing import Any, Callable
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
 from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
     announcement,
+    outdated,
     proof_seconds,
     records,
+    unrouted,
     verdict,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import (
@@ -29,6 +31,7 @@ class FilterModule:
             "stack_addresses": addresses,
             "stack_announcement": announcement,
             "stack_hosts": hosts_of,
+            "stack_outdated": outdated,
             "stack_proof_seconds": proof_seconds,
             "stack_records": records,
             "stack_rollout": rollout,
@@ -36,5 +39,6 @@ class FilterModule:
             "stack_start": start,
             "stack_to_close": to_close,
             "stack_unplaced": unplaced,
+            "stack_unrouted": unrouted,
             "stack_verdict": verdict,
         }

@@ -145,9 +145,12 @@ class Gateway:
     def _known(self, nodes: rules.Nodes, records: rules.Nodes, digests: Mapping[str, Any]) -> rules.Nodes:
         """The nodes with these records, but for those whose models are others under names that are in use."""
         made = rules.without(nodes, records)
+        there = {*records, *self.params["names"]} if self.params["names"] else set(nodes)
+        outdated = rules.outdated(nodes, there, self.params["outdated"])
         # Where two differ, the one that is as it was before stays.
         for name, node in sorted(records.items(), key=lambda one: rules.is_new(nodes, *one)):
-            clash = rules.other_digests(made, name, node, digests)
+            others = rules.giving_way(made, outdated, node, digests)
+            clash = rules.other_digests(others, name, node, digests)
             old = nodes.get(name)
             if clash:
                 self.unproved[name] = clash
@@ -155,6 +158,7 @@ class Gateway:
                     made[name] = old
             else:
                 state = old["state"] if old else rules.READY
+                made = others
                 made[name] = {**node, "models": rules.allowed(node["models"], digests), "state": state}
         return dict(sorted(made.items()))
 

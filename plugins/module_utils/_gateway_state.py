@@ -25,10 +25,12 @@ __all__ = [
     "READY",
     "StateError",
     "allowed",
+    "giving_way",
     "introduced",
     "is_address",
     "is_new",
     "other_digests",
+    "outdated",
     "placed",
     "record",
     "with_state",
@@ -151,24 +153,57 @@ def allowed(models: Mapping[str, str], digests: Mapping[str, Any]) -> dict[str, 
 
 def other_digests(nodes: Mapping[str, Node], name: str, node: Mapping[str, Any], digests: Mapping[str, Any]) -> str:
     """A sentence where a node has another model under a name that calls are spread by; empty where it has not."""
-    chosen = _chosen(digests)
     for model, digest in node["models"].items():
-        if model in chosen:
-            continue
         for other in sorted(nodes):
-            known = nodes[other]["models"].get(model, digest)
-            if other != name and known != digest and not _same_content(model, node, nodes[other]):
+            if other != name and _differs(model, node, nodes[other], digests):
                 return (
-                    f"{name} has another {model} than {other}: {digest[:12]}, not {known[:12]}. Calls would be "
-                    "answered by one or the other. Pull the same on both, or set gateway_digests to the digest that "
-                    f"is wanted, or to any: {{{model}: any}}."
+                    f"{name} has another {model} than {other}: {digest[:12]}, not {nodes[other]['models'][model][:12]}. "
+                    "Calls would be answered by one or the other. Pull the same on both, or set gateway_digests to "
+                    f"the digest that is wanted, or to any: {{{model}: any}}."
                 )
     return ""
 
 
-def _same_content(model: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def outdated(
+    nodes: Mapping[str, Node], there: Iterable[str], said: Mapping[str, Iterable[Any]]
+) -> dict[str, list[str]]:
+    """What nodes were known to have and is not there any more, or not for long: as said, and all of nodes that are gone.
+
+    Raises:
+        StateError: what is said names a model that can have no such name.
+    """
+    stay = set(there)
+    try:
+        given = {name: [canonical(str(model)) for model in models] for name, models in said.items()}
+    except BadName as exc:
+        raise StateError(f"outdated: {exc}") from exc
+    return {**given, **{name: list(node["models"]) for name, node in nodes.items() if name not in stay}}
+
+
+def giving_way(
+    nodes: Mapping[str, Node], outdated: Mapping[str, Iterable[str]], node: Mapping[str, Any], digests: Mapping[str, Any]
+) -> Nodes:
+    """The other nodes without models that are outdated there and that this node has in another shape.
+
+    Args:
+        outdated: what the function of that name returned.
+    """
+    made: Nodes = dict(nodes)
+    for name, models in outdated.items():
+        gone = {model for model in models if name in nodes and _differs(model, node, nodes[name], digests)}
+        if gone:
+            kept = {model: digest for model, digest in nodes[name]["models"].items() if model not in gone}
+            made[name] = {**nodes[name], "models": kept}
+    return made
+
+
+def _differs(model: str, one: Mapping[str, Any], other: Mapping[str, Any], digests: Mapping[str, Any]) -> bool:
+    """Whether both have a model of this name, it is not the same one, and nobody has decided what to do then."""
+    digest, known = one["models"].get(model), other["models"].get(model)
+    if None in (digest, known) or digest == known or model in _chosen(digests):
+        return False
     content = one.get("contents", {}).get(model)
-    return content is not None and content == other.get("contents", {}).get(model)
+    return content is None or content != other.get("contents", {}).get(model)
 
 
 def _chosen(digests: Mapping[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_fleet import contents
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, canonical, listed
 
-__all__ = ["announcement", "proof_seconds", "records", "verdict"]
+__all__ = ["announcement", "outdated", "proof_seconds", "records", "unrouted", "verdict"]
 
 _PORT = 11434
 _SOON = 20  # seconds of loading that need no word in between
@@ -48,6 +48,35 @@ def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str
                 "contents": {canonical(name): content for name, content in contents(hostvars, host, models).items()},
             }
         )
+    return found
+
+
+def outdated(hostvars: Vars, hosts: Iterable[str]) -> dict[str, list[str]]:
+    """The models that a look of this run has not found on a host whose turn is still to come, where it has some."""
+    lacking = {
+        host: [canonical(str(name)) for name in (hostvars[host].get("__ollama_plan") or {}).get("lacking") or ()]
+        for host in hosts
+        if "__ollama_models" not in hostvars[host]
+    }
+    return {host: models for host, models in lacking.items() if models}
+
+
+def unrouted(hostvars: Vars, hosts: Iterable[str], routes: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """The models that hosts have proved in this run and that no call is passed to, as gateway_digests names others.
+
+    Args:
+        routes: the models that the gateway knows.
+
+    Returns:
+        By model, each digest that there is with its hosts.
+    """
+    known = set(routes)
+    found: dict[str, dict[str, list[str]]] = {}
+    for host in hosts:
+        seen = hostvars[host]
+        for model, digest in ((_models(seen) if seen.get("__ollama_models") else None) or {}).items():
+            if model not in known:
+                found.setdefault(model, {}).setdefault(digest, []).append(host)
     return found
 
 

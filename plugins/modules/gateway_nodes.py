@@ -77,10 +77,17 @@ options:
     description:
       - Nodes by name for V(drained), V(ready) and V(absent). One that the gateway does not know is left out of the
         result.
-      - With O(purge), nodes that may stay though they are not among O(nodes).
+      - With V(present), the other nodes that there are. What is known of any further one gives way where a node has
+        another model under a name, and with O(purge) it is forgotten.
     type: list
     elements: str
     default: []
+  outdated:
+    description:
+      - With V(present), models by the name of the node that was known to have them and has them no more, or not for
+        long. Where one of O(nodes) has another model under such a name, calls go to that one alone.
+    type: dict
+    default: {}
   purge:
     description: Whether V(present) forgets nodes that are neither in O(nodes) nor in O(names).
     type: bool
@@ -261,6 +268,7 @@ def arguments() -> dict[str, t.Any]:
         "state": {"type": "str", "default": "present", "choices": ["present", "drained", "ready", "absent"]},
         "nodes": {"type": "list", "elements": "dict", "default": [], "options": node},
         "names": {"type": "list", "elements": "str", "default": []},
+        "outdated": {"type": "dict", "default": {}},
         "purge": {"type": "bool", "default": False},
         "prove": {"type": "bool", "default": False},
         "deadline": {"type": "int", "default": 600},

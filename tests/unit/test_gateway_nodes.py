@@ -247,6 +247,33 @@ class TestDigests:
         assert (told["unproved"], told["healthy"]) == ({}, ["one", "two"])
 
 
+    @pytest.mark.parametrize("prove", [False, True])
+    @pytest.mark.parametrize(
+        "more", [{"names": ["two"]}, {"names": ["one", "two"], "outdated": {"one": ["Speak", "never:there"]}}]
+    )
+    def test_what_is_no_more_gives_way(self, stack: Stack, more: dict[str, Any], prove: bool) -> None:
+        """A node that left the inventory, or one whose model was deleted, to be pulled again in a later batch."""
+        one, two = Node("one", "speak:latest", "only1:latest"), Node("two", digest=OTHER)
+        stack.begin(one)
+        told = stack.tell(nodes=[two.record()], prove=prove, **more)
+        assert (told["unproved"], told["healthy"]) == ({}, ["one", "two"])
+        assert told["models"]["speak:latest"]["nodes"] == ["two"]
+        assert told["models"]["only1:latest"]["nodes"] == ["one"], "what nobody else has is left as it is"
+        assert not stack.tell(nodes=[two.record()], prove=prove, **more)["changed"]
+
+    def test_a_node_that_is_refused_takes_nobody_anything(self, stack: Stack) -> None:
+        one, two, three = Node("one"), Node("two", digest=OTHER), Node("three")
+        stack.begin(one, three)
+        told = stack.tell(nodes=[two.record()], prove=True, names=["one", "two", "three"], outdated={"one": ["speak"]})
+        assert "two has another speak:latest than three" in told["unproved"]["two"]
+        assert told["models"]["speak:latest"]["nodes"] == ["one", "three"]
+
+    def test_what_is_outdated_has_the_name_of_a_model(self, stack: Stack, failed: type[Exception]) -> None:
+        stack.begin(Node("one"))
+        with pytest.raises(failed, match="outdated: "):
+            stack.tell(nodes=[Node("two").record()], outdated={"one": ["no/such/name/at all"]})
+
+
 class TestDamaged:
     @pytest.mark.parametrize("name", ["nodes.json", "settings.json"])
     @pytest.mark.parametrize("text", ['{"one": ', "[]", ""])

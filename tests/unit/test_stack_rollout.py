@@ -13,8 +13,10 @@ from ansible_collections.llmops.stack.plugins.module_utils import _stack_address
 from ansible_collections.llmops.stack.plugins.module_utils._stack_addresses import addresses, unplaced
 from ansible_collections.llmops.stack.plugins.module_utils._stack_proof import (
     announcement,
+    outdated,
     proof_seconds,
     records,
+    unrouted,
     verdict,
 )
 from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import (
@@ -256,6 +258,27 @@ def test_a_long_proof_is_one_in_the_background() -> None:
     hosts = {"warm": node(0.1, 3.0, None), "cold": node(12.5, 8.0), "bare": host(), "lost": host(__ollama_models={})}
     assert proof_seconds(hosts, ["warm", "bare", "lost"]) == 0
     assert proof_seconds(hosts, ["warm", "cold"]) == 3 * 600 + 300
+
+
+def test_what_is_to_be_pulled_again_is_outdated_at_the_gateway() -> None:
+    hosts = {
+        "later": host(models=("Tiny", "big:7b"), lacking=True),
+        "done": host(lacking=True, __ollama_models=proved("tiny")),
+        "has": host(),
+        "outside": {"ollama_models": ["tiny"]},
+    }
+    assert outdated(hosts, hosts) == {"later": ["tiny:latest", "big:7b"]}
+
+
+def test_a_model_that_nobody_is_asked_for() -> None:
+    hosts = {
+        "one": host(models=("Tiny", "big:7b"), __ollama_models=proved("tiny:latest", "big:7b")),
+        "two": host(__ollama_models=proved("tiny:latest")),
+        "outside": {"ollama_models": ["elsewhere"]},
+        "untouched": host(models=("later",)),
+    }
+    assert unrouted(hosts, hosts, ["big:7b"]) == {"tiny:latest": {DIGEST: ["one", "two"]}}
+    assert unrouted(hosts, hosts, {"big:7b": {}, "tiny:latest": {}}) == {}
 
 
 def test_a_record_says_what_models_are_besides_their_digests() -> None:
