@@ -11,12 +11,16 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import PROVIDER, default_models, node_notes
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import (
+    OLLAMA_PLUGIN,
+    PROVIDER,
+    default_models,
+    node_notes,
+)
 from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import since
 
 __all__ = ["bootstrap", "default_plugins", "failure", "probe_dsl"]
 
-_OLLAMA_PLUGIN = "langgenius/ollama"
 # Newer releases take it as it is or after a confirmation; for files of 0.1.5 and older they ask the marketplace.
 _DSL_VERSION = "0.3.1"
 _PROBE_TOKENS = 256
@@ -32,8 +36,8 @@ _STEPS = {
 def default_plugins(models: Iterable[Mapping[str, Any]]) -> list[str]:
     """The plugin that brings the provider of the models, where they are of Ollama."""
     wanted = (one for one in models if isinstance(one, Mapping) and one.get("state") != "absent")
-    brought = (PROVIDER, f"{_OLLAMA_PLUGIN}/{PROVIDER}")
-    return [_OLLAMA_PLUGIN] if any(str(one.get("provider") or PROVIDER) in brought for one in wanted) else []
+    brought = (PROVIDER, f"{OLLAMA_PLUGIN}/{PROVIDER}")
+    return [OLLAMA_PLUGIN] if any(str(one.get("provider") or PROVIDER) in brought for one in wanted) else []
 
 
 def bootstrap(wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def bootstrap(wanted: Mapping[str, Any]) -> dict[str, Any]:
     nodes = [dict(one) for one in wanted["nodes"]]
     notes = node_notes(nodes, models)
     if not has_plugins:
-        extra = [_called(one) for one in plugins if _called(one).partition(":")[0] != _OLLAMA_PLUGIN]
+        extra = [_called(one) for one in plugins if _called(one).partition(":")[0] != OLLAMA_PLUGIN]
         if extra:
             notes.append(f"Dify {version} has no plugins, so {', '.join(extra)} waits for a release from 1.0 on.")
     asked = _probe_model(models, nodes, str(wanted["probe_model"])) if wanted["probe_app"] else None

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, key_of, parse
 
 __all__ = [
+    "OLLAMA_PLUGIN",
     "PROVIDER",
     "asks_gateway",
     "default_models",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 PROVIDER = "ollama"
+OLLAMA_PLUGIN = "langgenius/ollama"
 _OWN_URL = "http://host.docker.internal"
 _PORT = 11434
 # The registered results of role ollama: of its models, and of its verify.

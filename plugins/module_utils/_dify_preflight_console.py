@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import OLLAMA_PLUGIN
 from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import (
     NAME_LENGTH,
     PASSWORD_RULE,
@@ -20,6 +21,8 @@ from ansible_collections.llmops.stack.plugins.module_utils._dify_owner import (
 )
 from ansible_collections.llmops.stack.plugins.module_utils._dify_placement import unplaced
 from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_given import WishError, given_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_plugin_names import Wanted, order_of
+from ansible_collections.llmops.stack.plugins.module_utils._dify_versions import is_known, since
 
 __all__ = ["console_refusals"]
 
@@ -28,6 +31,7 @@ _MODEL_TYPES = ("llm", "text-embedding", "rerank", "speech2text", "tts", "modera
 _CREDENTIAL_NAME_LENGTH = 30
 _APP_KEYS = ("name", "dsl", "src", "state", "enable_api", "key", "key_file", "overwrite")
 _STATES = ("present", "absent")
+_WITH_KEY = "0.2.0"  # of the Ollama plugin, the first with the credential api_key
 
 
 def console_refusals(wanted: Mapping[str, Any]) -> list[str]:
@@ -35,7 +39,8 @@ def console_refusals(wanted: Mapping[str, Any]) -> list[str]:
 
     Args:
         wanted: the variables of role dify without their prefix: C(admin_email), C(admin_password), C(admin_name),
-            C(plugins), C(models), C(apps), C(probe_app), C(plugin_public_keys); and C(nodes), which is ollama_nodes.
+            C(plugins), C(models), C(apps), C(probe_app), C(plugin_public_keys), C(version); and C(nodes), which is
+            ollama_nodes.
     """
     return [
         *_owner(wanted),
@@ -43,6 +48,7 @@ def console_refusals(wanted: Mapping[str, Any]) -> list[str]:
         *_models(wanted.get("models") or [], wanted.get("nodes") or []),
         *_apps(wanted.get("apps") or [], str(wanted.get("probe_app") or "")),
         *_keys(wanted.get("plugin_public_keys") or []),
+        *_gateway_key(wanted),
     ]
 
 
@@ -175,6 +181,34 @@ def _keys(texts: Iterable[Any]) -> list[str]:
         for number, text in enumerate(texts, 1)
         if not re.match(r"\s*-----BEGIN (RSA )?PUBLIC KEY-----", str(text))
     ]
+
+
+def _gateway_key(wanted: Mapping[str, Any]) -> list[str]:
+    """What could not bring it would be turned away from the moment on in which the gateway asks for it."""
+    if not wanted.get("admin_email") or not any(node.get("key") for node in wanted.get("nodes") or []):
+        return []
+    hint = "or leave gateway_key empty, so that addresses alone decide who may ask"
+    version = str(wanted.get("version") or "")
+    if is_known(version) and not since(version, "plugin_daemon"):
+        return [
+            f"Dify {version} cannot bring the gateway_key: its Ollama provider has no field for it. Upgrade, {hint}."
+        ]
+    return [
+        f"dify_plugins has {OLLAMA_PLUGIN}:{given.version}, which cannot bring the gateway_key: that takes "
+        f"{_WITH_KEY} or newer. Raise the version, {hint}."
+        for given in _named(wanted.get("plugins") or [])
+        if given.plugin == OLLAMA_PLUGIN and given.version and order_of(given.version) < order_of(_WITH_KEY)
+    ]
+
+
+def _named(entries: Iterable[Any]) -> Iterable[Wanted]:
+    for entry in entries:
+        try:
+            given = given_of(entry)
+        except WishError:  # told by _plugins()
+            continue
+        if given.wanted and given.state != "absent":
+            yield given.wanted
 
 
 def _unknown(entry: Mapping[str, Any], known: tuple[str, ...]) -> str:

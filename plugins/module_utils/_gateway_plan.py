@@ -142,7 +142,13 @@ def _taken(given: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
             said.append(_owned(name, port, {"unit": _OLLAMA}))
             continue
         owner = facts["ports"].get(str(port))
-        if owner and not (owner["unit"] == places.SERVICE or (facts["gateway"]["active"] and not owner["pid"])):
+        if owner and owner["unit"] == _OLLAMA and given["taken_ports"]:
+            said.append(
+                f"Port {port} is still Ollama's on this host, and it is to move to {given['taken_ports'][0]}, which "
+                "comes after the gateway. Take the host out of the group gateway for one run of site.yml, or give the "
+                f"gateway another port (gateway_{name})."
+            )
+        elif owner and not (owner["unit"] == places.SERVICE or (facts["gateway"]["active"] and not owner["pid"])):
             said.append(_owned(name, port, owner))
     return said
 

@@ -28,6 +28,7 @@ __all__ = [
     "giving_way",
     "introduced",
     "is_address",
+    "is_name",
     "is_new",
     "other_digests",
     "outdated",
@@ -56,7 +57,7 @@ def record(given: Mapping[str, Any]) -> Node:
         StateError: HAProxy could not be told so.
     """
     name, address = str(given["name"]), str(given["address"])
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+    if not is_name(name):
         raise StateError(f"{name!r} cannot be the name of a node at the gateway: letters, digits and _.- only.")
     if not _is_place(address):
         raise StateError(f"The address of {name}, {address!r}, is neither an IP address nor a host's name.")
@@ -74,6 +75,11 @@ def record(given: Mapping[str, Any]) -> Node:
         "models": dict(sorted(models.items())),
         "contents": dict(sorted(contents.items())),
     }
+
+
+def is_name(text: str) -> bool:
+    """Whether HAProxy can call a node so."""
+    return re.fullmatch(r"[A-Za-z0-9_.-]+", text) is not None
 
 
 def _bare(digest: Any) -> str:
@@ -156,8 +162,9 @@ def other_digests(nodes: Mapping[str, Node], name: str, node: Mapping[str, Any],
     for model, digest in node["models"].items():
         for other in sorted(nodes):
             if other != name and _differs(model, node, nodes[other], digests):
+                known = nodes[other]["models"][model]
                 return (
-                    f"{name} has another {model} than {other}: {digest[:12]}, not {nodes[other]['models'][model][:12]}. "
+                    f"{name} has another {model} than {other}: {digest[:12]}, not {known[:12]}. "
                     "Calls would be answered by one or the other. Pull the same on both, or set gateway_digests to "
                     f"the digest that is wanted, or to any: {{{model}: any}}."
                 )
@@ -167,7 +174,7 @@ def other_digests(nodes: Mapping[str, Node], name: str, node: Mapping[str, Any],
 def outdated(
     nodes: Mapping[str, Node], there: Iterable[str], said: Mapping[str, Iterable[Any]]
 ) -> dict[str, list[str]]:
-    """What nodes were known to have and is not there any more, or not for long: as said, and all of nodes that are gone.
+    """What nodes were known to have and have no more, or not for long: as said, and all that gone nodes had.
 
     Raises:
         StateError: what is said names a model that can have no such name.
@@ -181,7 +188,10 @@ def outdated(
 
 
 def giving_way(
-    nodes: Mapping[str, Node], outdated: Mapping[str, Iterable[str]], node: Mapping[str, Any], digests: Mapping[str, Any]
+    nodes: Mapping[str, Node],
+    outdated: Mapping[str, Iterable[str]],
+    node: Mapping[str, Any],
+    digests: Mapping[str, Any],
 ) -> Nodes:
     """The other nodes without models that are outdated there and that this node has in another shape.
 

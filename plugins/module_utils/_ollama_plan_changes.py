@@ -47,8 +47,8 @@ def changes(decided: Mapping[str, Any], facts: Mapping[str, Any], texts: Mapping
         C(install), C(note), C(firewall), C(firewall_left), C(openings), C(configure), C(service), C(container),
         C(prune), C(metrics) and C(metrics_left): which parts of the role have work to do, and C(any) of them.
         C(differs) is the same without C(openings), as other firewalls have to be told to know whether they differ.
-        C(serves) says whether there is a server to be stopped, C(texts) are those that were given, with their marks, and
-        C(remarks) are sentences. The others are named after what they decide.
+        C(serves) says whether there is a server to be stopped, C(texts) are those that were given, with their marks,
+        and C(remarks) are sentences. The others are named after what they decide.
     """
     given = decided["given"]
     found: Mapping[str, Any] = facts["ollama"]

@@ -105,7 +105,11 @@ def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
     """Nothing where nobody asked this server; of a failed host, what it lists and should have."""
     wanted = {canonical(str(name)) for name in seen.get("ollama_models") or ()}
     for result in (seen.get("__ollama_models"), seen.get("__rollout_listed")):
-        if isinstance(result, Mapping) and isinstance(result.get("models"), (list, tuple)) and result.get("version", "?"):
+        if (
+            isinstance(result, Mapping)
+            and isinstance(result.get("models"), (list, tuple))
+            and result.get("version", "?")
+        ):
             return {
                 canonical(str(model["name"])): str(model["digest"])
                 for model in result["models"]

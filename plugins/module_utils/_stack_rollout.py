@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import asks_gateway
+from ansible_collections.llmops.stack.plugins.module_utils._gateway_state import is_name
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
@@ -67,6 +68,7 @@ def start(
         if len(groups.get(group) or ()) > 1
     ]
     refusals += _batch_refusals(_given(batches), hosts_of(groups, "ollama"))
+    refusals += _name_refusals(groups)
     refusals += _url_refusals(hostvars, groups, asked)
     vital = [host for host in dead if any(host in (groups.get(group) or ()) for group in _NEEDED)]
     causes = " ".join(f"{host}: {why}" for host, why in dead.items())
@@ -83,6 +85,15 @@ def start(
         )
     remarks = [f"{listed(dead)} cannot be reached and {be} left out of this run. {causes}"] if dead and skip else []
     return {"refusals": refusals, "remarks": remarks, "left_out": list(dead)}
+
+
+def _name_refusals(groups: Groups) -> list[str]:
+    return [
+        f"{host} cannot be the name of a node at a gateway, which takes letters, digits and _.- only. Give the host "
+        "another name in the inventory, and what it is called now as its ansible_host."
+        for host in (hosts_of(groups, "ollama") if groups.get("gateway") else ())
+        if not is_name(host)
+    ]
 
 
 def _url_refusals(hostvars: Vars, groups: Groups, asked: Iterable[str]) -> list[str]:

@@ -141,6 +141,42 @@ def test_a_model_on_no_node() -> None:
         )
 
 
+KEYED = [{"name": "gw", "url": "http://192.0.2.9:11434", "models": [{"name": "talk:latest"}], "key": "s3cret"}]
+
+
+@pytest.mark.parametrize(
+    ("version", "plugin", "said"),
+    [
+        (
+            "1.12.1",
+            "langgenius/ollama:0.1.0",
+            "langgenius/ollama:0.1.0, which cannot bring the gateway_key",
+        ),
+        (
+            "1.12.1",
+            {"plugin": "langgenius/ollama", "version": "0.0.9"},
+            "Raise the version, or leave gateway_key",
+        ),
+        ("0.15.3", "langgenius/ollama", "Dify 0.15.3 cannot bring the gateway_key"),
+        ("1.12.1", "langgenius/ollama:0.2.0", ""),
+        ("1.12.1", "langgenius/ollama:1.0.0", ""),
+        ("1.12.1", "langgenius/ollama", ""),
+        ("1.12.1", {"plugin": "langgenius/ollama", "state": "absent"}, ""),
+        ("1.12.1", "no plugin", "dify_plugins, entry 1"),
+        ("2.0.0", "langgenius/openai:0.1.0", ""),
+    ],
+)
+def test_a_key_that_nobody_could_bring(version: str, plugin: Any, said: str) -> None:
+    found = console_refusals({**GOOD, "models": [], "plugins": [plugin], "nodes": KEYED, "version": version})
+    assert (said in " ".join(found) and len(found) == 1) if said else not found
+    assert "s3cret" not in " ".join(found)
+
+
+def test_a_key_that_somebody_brings_by_hand() -> None:
+    wanted = {**GOOD, "models": [], "plugins": ["langgenius/ollama:0.1.0"], "nodes": KEYED, "version": "1.12.1"}
+    assert console_refusals({**wanted, "admin_email": ""}) == []
+
+
 def test_a_model_on_another_node() -> None:
     (sentence,) = console_refusals({**GOOD, "models": [at("http://192.0.2.22:11434", "big:70b")], "nodes": NODES})
     assert "big:70b is not on cpu1, at which Dify is to ask it (http://192.0.2.22:11434), but on gpu1." in sentence

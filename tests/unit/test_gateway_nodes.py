@@ -246,7 +246,6 @@ class TestDigests:
         told = stack.tell(nodes=[one.record(), two.record()], prove=True)
         assert (told["unproved"], told["healthy"]) == ({}, ["one", "two"])
 
-
     @pytest.mark.parametrize("prove", [False, True])
     @pytest.mark.parametrize(
         "more", [{"names": ["two"]}, {"names": ["one", "two"], "outdated": {"one": ["Speak", "never:there"]}}]

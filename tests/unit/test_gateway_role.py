@@ -213,6 +213,8 @@ def test_a_port_that_is_taken(ask: Ask, facts: dict[str, Any]) -> None:
     ]
     ollama = {**facts, "ports": {"11434": {**other, "process": "ollama", "unit": "ollama.service"}}}
     assert "Port 11434 is Ollama's on this host" in ask("__gateway_plan.refusals", ollama)[0]
+    moving = ask("__gateway_plan.refusals", ollama, gateway_taken_ports=[11435])
+    assert "is to move to 11435" in moving[0] and "Take the host out of the group gateway for one run" in moving[0]
     # One that is still to come on the same host has the port, too.
     assert "Port 11434 is Ollama's" in ask("__gateway_plan.refusals", facts, gateway_taken_ports=[11434])[0]
     own = {**facts, "ports": {"11434": {**other, "process": "haproxy", "unit": places.SERVICE}}}

@@ -306,6 +306,14 @@ def test_a_gateway_speaks_plain_http_to_its_nodes() -> None:
     assert start(hosts, {"ollama": ["cpu1"]}, ["cpu1"])["refusals"] == []
 
 
+def test_a_gateway_cannot_call_a_node_by_an_address_with_colons() -> None:
+    hosts = {"2001:db8::21": host(), "gpu-1.lan": host(), "gw": host()}
+    groups = {"ollama": ["2001:db8::21", "gpu-1.lan"], "gateway": ["gw"]}
+    (said,) = start(hosts, groups, hosts)["refusals"]
+    assert said.startswith("2001:db8::21 cannot be the name of a node") and said.endswith("as its ansible_host.")
+    assert start(hosts, {"ollama": groups["ollama"]}, hosts)["refusals"] == []
+
+
 @pytest.mark.parametrize(
     ("more", "address", "port"),
     [
