@@ -123,6 +123,7 @@ class TestServer:
         ollama.answers["/api/ps"] = as_json({"models": [loaded]})
         found = ask(url, expect_version="v0.17.4", gpus=[NVIDIA], gpu=GPU)
         assert (found["ok"], found["problems"], found["changed"], found["version"]) == (True, [], False, "0.17.4")
+        assert found["url"] == url
         assert found["models"] == [
             {
                 "name": "deepseek-r1:1.5b", "digest": DIGEST, "size": 1117322768, "loaded": True, "gpu_share": 0.75,

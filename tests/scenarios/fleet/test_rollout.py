@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import fleet
 import pytest
-from fleet import BROKEN, CANARIES, NEW, OLD, OLLAMA, complaints, finished, play
+from fleet import BROKEN, CANARIES, NEW, OLD, OLLAMA, complaints, finished, play, recap
 from load import Load
 
 # Twenty streams are all that two cores can do, and another chain of stages would have to share them.
 pytestmark = pytest.mark.long
 
 STREAMS = 20
+MOVED = "fcpu1"
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,21 @@ def test_the_next_run_takes_the_fleet_to_a_good_version(people: Load) -> None:
     assert fleet.versions() == dict.fromkeys(OLLAMA, NEW)
     fleet.wait_until_all_answer(20)
     none_lost(people)
+
+
+def test_a_node_that_is_to_move_and_does_not_start_serves_where_it_was(people: Load) -> None:
+    run = play(f"--limit={MOVED}", ollama_version=BROKEN, ollama_port=11440)
+    assert run.status != 0
+    assert "told not to start" in complaints(run) and "has it in service" in complaints(run), complaints(run)
+    assert fleet.version(MOVED) == NEW
+    fleet.wait_until_all_answer(20)
+    none_lost(people)
+
+
+def test_a_node_moves_to_another_port_and_back(people: Load) -> None:
+    """At the new one nobody listens before: that is no reason to cut what runs at the old one."""
+    for port in (11440, 11434):
+        run = finished(f"--limit={MOVED}", ollama_version=NEW, ollama_port=port)
+        assert recap(run)[MOVED]["changed"]
+        fleet.wait_until_all_answer(20)
+        none_lost(people)
