@@ -142,7 +142,7 @@ fleet-long: fleet-nodes ## rollouts in use, a new gateway, killed half-way, --ch
 demo-matrix: $(READY) # make demo of a release of each era
 	pytest tests/demo
 
-test: $(READY) ## everything that CI runs: one node after the other (LANES=2: two), what needs none beside them
+test: $(READY) ## everything that CI runs: one stage at a time (LANES=2: two), lint and sanity beside them
 	tools/stages test
 
 test-long: $(READY) ## test, longer scenarios, other Pythons, the bench, and the demo of six releases

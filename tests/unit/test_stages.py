@@ -114,28 +114,29 @@ def test_the_next_list_has_no_company(tool: Any) -> None:
     assert said(tool)[-2:] == ["+bench", "-bench"]
 
 
-def test_a_chain_beside_the_only_lane(tool: Any) -> None:
-    found = run(tool, [tool.Chain(["a:lint", "b"]), tool.Chain(["lint:a", "sanity:b"], beside=19)], lanes=1)
+def test_a_quiet_chain_runs_beside_the_only_lane(tool: Any) -> None:
+    found = run(tool, [tool.Chain(["a:lint", "b"]), tool.Chain(["lint:a", "sanity:b"], quiet=True)], lanes=1)
     assert list(found.values()) == ["ok"] * 4
     lines = said(tool)
     assert lines.index("-a") < lines.index("+b") and lines.index("+b") < lines.index("-sanity")
 
 
-@pytest.mark.parametrize("niceness", [19, 15, 0])
-def test_a_chain_beside_yields_the_processors(tool: Any, niceness: int) -> None:
-    run(tool, [tool.Chain(["priority"], beside=niceness)], lanes=1)
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_quiet_chain_yields_the_processors(tool: Any, quiet: bool) -> None:
+    run(tool, [tool.Chain(["priority"], quiet=quiet)], lanes=1)
     nice, *session = (tool.ROOT / "said.priority").read_text().split()
-    assert nice == str(niceness or os.getpriority(os.PRIO_PROCESS, 0))
-    assert not session or session[-1] == str(niceness)
+    wanted = "19" if quiet else str(os.getpriority(os.PRIO_PROCESS, 0))
+    assert nice == wanted
+    assert not session or session[-1] == (wanted if quiet else "0")
 
 
-def test_the_next_list_waits_for_a_chain_beside(tool: Any) -> None:
-    run(tool, [tool.Chain(["a"]), tool.Chain(["beside:a"], beside=19)], [tool.Chain(["bench"])])
+def test_the_next_list_waits_for_a_quiet_chain(tool: Any) -> None:
+    run(tool, [tool.Chain(["a"]), tool.Chain(["quiet:a"], quiet=True)], [tool.Chain(["bench"])])
     assert said(tool)[-2:] == ["+bench", "-bench"]
 
 
-def test_a_chain_beside_that_fails_ends_the_lane(tool: Any) -> None:
-    found = run(tool, [tool.Chain(["slow", "b"]), tool.Chain(["fails:slow"], beside=19)], lanes=1)
+def test_a_quiet_chain_that_fails_ends_the_lane(tool: Any) -> None:
+    found = run(tool, [tool.Chain(["slow", "b"]), tool.Chain(["fails:slow"], quiet=True)], lanes=1)
     assert found == {"slow": "stopped", "fails:slow": "failed"}
 
 
