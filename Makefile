@@ -104,11 +104,11 @@ scenarios: node ## bad input, broken states and interrupted runs, on the node of
 console: node ## owner, plugins, models and apps, and what goes wrong with them, on the same node
 	pytest tests/scenarios/console
 
-traces: node ## every model call seen, in each backend and whatever becomes of it, on the same node; dashboard and alerts
+traces: node ## every model call seen, in each backend, on the same node; dashboard and alerts
 	pytest tests/monitoring
 	pytest tests/scenarios/traces -m "not long"
 
-traces-long: node ## without a collector, too
+traces-long: node ## whatever becomes of the backend, and without a collector, too
 	pytest tests/scenarios/traces -m long
 
 models: nodes ## upgrades of Ollama and broken models, on the nodes of Molecule's scenario ollama

@@ -6,6 +6,8 @@ import pytest
 from node import COLLECTOR, NODE, Phoenix, ask, chats, on_node, says, until
 from states import be, verified
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", autouse=True)
 def phoenix() -> None:

@@ -6,6 +6,8 @@ import pytest
 from node import NODE, Traceloop, chats, says, switch
 from states import KEY, be, verified
 
+pytestmark = pytest.mark.long
+
 # What the backend does, what is said of it, what to do about it, and whether it is tried again until it is well.
 TROUBLES = {
     "key=another-one-of-sixteen": ("does not take the spans.*401", "traceloop_api_key", False),
