@@ -221,6 +221,7 @@ def _alone(hostvars: Vars, hosts: Sequence[str], pending: Iterable[str]) -> dict
 
 
 def _stops(found: Mapping[str, Any]) -> bool:
+    """Whether there is a server, and it has to be stopped."""
     changes = found.get("__ollama_changes") or {}
     return bool(changes.get("serves") and (changes.get("restart") or changes.get("container")))
 
