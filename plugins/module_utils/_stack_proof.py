@@ -61,23 +61,23 @@ def outdated(hostvars: Vars, hosts: Iterable[str]) -> dict[str, list[str]]:
     return {host: models for host, models in lacking.items() if models}
 
 
-def unrouted(hostvars: Vars, hosts: Iterable[str], routes: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+def unrouted(hostvars: Vars, hosts: Iterable[str], routes: Iterable[str]) -> list[str]:
     """The models that hosts have proved in this run and that no call is passed to, as gateway_digests names others.
 
     Args:
         routes: the models that the gateway knows.
 
     Returns:
-        By model, each digest that there is with its hosts.
+        A model, a digest of it that there is, and the hosts that have it, each as the gateway's operator reads it.
     """
     known = set(routes)
-    found: dict[str, dict[str, list[str]]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for host in hosts:
         seen = hostvars[host]
         for model, digest in ((_models(seen) if seen.get("__ollama_models") else None) or {}).items():
             if model not in known:
-                found.setdefault(model, {}).setdefault(digest, []).append(host)
-    return found
+                found.setdefault((model, digest), []).append(host)
+    return [f"{model} {digest} on {', '.join(names)}" for (model, digest), names in sorted(found.items())]
 
 
 def proof_seconds(hostvars: Vars, hosts: Iterable[str]) -> int:

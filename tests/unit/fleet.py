@@ -120,7 +120,10 @@ ACTIONS = {
                         nodes = {name: node for name, node in nodes.items() if name in given["names"]}
                     place.write_text(json.dumps(nodes))
                 healthy = [name for name, node in nodes.items() if node["state"] == "ready"]
-                return {"changed": False, "nodes": nodes, "healthy": healthy, "unproved": unproved, "busy": {}}
+                left_out = os.environ.get("LEFT_OUT", "").split(",")
+                models = {model: {} for node in nodes.values() for model in node["models"] if model not in left_out}
+                return {"changed": False, "nodes": nodes, "models": models, "healthy": healthy, "unproved": unproved,
+                        "busy": {}}
     """,
     "gateway_info": """
         import json, os, pathlib

@@ -293,6 +293,14 @@ def test_a_gateway_without_nodes_is_refused_before_dify(fleet: Fleet) -> None:
     assert "no node that is proved and answers" in run.said("Make sure that somebody answers")[0]
 
 
+def test_a_digest_that_no_node_has_is_named_before_dify(fleet: Fleet) -> None:
+    run = fleet.run(LEFT_OUT="tiny:latest")
+    assert run.rc != 0
+    assert run.hosts("Dify") == []
+    said = run.said("Make sure that calls of every model go somewhere")[0]
+    assert "There is tiny:latest d2 on gpu1, gpu2, cpu1, cpu2." in said, said
+
+
 def test_what_a_killed_run_has_left_drained_comes_back(fleet: Fleet) -> None:
     fleet.in_service()
     fleet.hosts["gpu2"]["slow"] = 60

@@ -277,8 +277,8 @@ def test_a_model_that_nobody_is_asked_for() -> None:
         "outside": {"ollama_models": ["elsewhere"]},
         "untouched": host(models=("later",)),
     }
-    assert unrouted(hosts, hosts, ["big:7b"]) == {"tiny:latest": {DIGEST: ["one", "two"]}}
-    assert unrouted(hosts, hosts, {"big:7b": {}, "tiny:latest": {}}) == {}
+    assert unrouted(hosts, hosts, ["big:7b"]) == [f"tiny:latest {DIGEST} on one, two"]
+    assert unrouted(hosts, hosts, {"big:7b": {}, "tiny:latest": {}}) == []
 
 
 def test_a_record_says_what_models_are_besides_their_digests() -> None:
