@@ -195,6 +195,13 @@ def sites(hosts: tuple[MirrorHost, MirrorHost], capsys: pytest.CaptureFixture[st
     return Sites(*hosts, found["needs"], runner(capsys))
 
 
+@pytest.fixture
+def filled(sites: Sites) -> Sites:
+    """With all that is needed, whichever tests came before."""
+    assert sites.fill()["missing"] == []
+    return sites
+
+
 def test_check_mode_knows_what_is_known_before(sites: Sites) -> None:
     before = sorted(sites.site.home.rglob("*"))
     found = sites.fill(check=True)
@@ -221,15 +228,15 @@ def test_everything_comes_once_with_the_digests_that_it_has(sites: Sites) -> Non
     assert sites.asked() == before
 
 
-def test_of_several_machines_the_one_that_hosts_are(sites: Sites) -> None:
-    whole = json.loads(raw(sites.upstream, SEVERAL))
+def test_of_several_machines_the_one_that_hosts_are(filled: Sites) -> None:
+    whole = json.loads(raw(filled.upstream, SEVERAL))
     own = next(one["digest"] for one in whole["manifests"] if one["platform"]["architecture"] == "amd64")
-    assert f"sha256:{digest(sites.site, SEVERAL)}" == own
-    more = [{**one, "architectures": ["amd64", "arm64"]} if one["name"] == SEVERAL else one for one in sites.needs]
-    found = sites._replace(needs=more).fill()
+    assert f"sha256:{digest(filled.site, SEVERAL)}" == own
+    more = [{**one, "architectures": ["amd64", "arm64"]} if one["name"] == SEVERAL else one for one in filled.needs]
+    found = filled._replace(needs=more).fill()
     assert [one["name"] for one in found["fetched"]] == [SEVERAL]
-    assert digest(sites.site, SEVERAL) == digest(sites.upstream, SEVERAL)
-    assert not sites._replace(needs=more).fill()["changed"]
+    assert digest(filled.site, SEVERAL) == digest(filled.upstream, SEVERAL)
+    assert not filled._replace(needs=more).fill()["changed"]
 
 
 def test_what_images_have_in_common_comes_once(sites: Sites, tmp_path: Path) -> None:
@@ -258,54 +265,52 @@ def test_an_image_that_is_nowhere(sites: Sites) -> None:
     assert "Correct the image's name" in found["msg"]
 
 
-def test_a_newer_image_under_the_same_tag(sites: Sites, tmp_path: Path) -> None:
-    before = digest(sites.upstream, "library/nginx:latest")
+def test_a_newer_image_under_the_same_tag(filled: Sites, tmp_path: Path) -> None:
+    before = digest(filled.upstream, "library/nginx:latest")
     newer = Layout(tmp_path / "newer")
     newer.name("nginx:latest", "amd64", text="a newer nginx")
-    newer.push("nginx:latest", f"127.0.0.1:{sites.upstream.registry_port}")
-    assert digest(sites.upstream, "library/nginx:latest") != before
-    assert not sites.fill()["changed"]
-    found = sites.fill(refresh=True)
+    newer.push("nginx:latest", f"127.0.0.1:{filled.upstream.registry_port}")
+    assert digest(filled.upstream, "library/nginx:latest") != before
+    assert not filled.fill()["changed"]
+    found = filled.fill(refresh=True)
     assert [one["name"] for one in found["fetched"]] == ["nginx:latest"]
-    assert digest(sites.site, "library/nginx:latest") == digest(sites.upstream, "library/nginx:latest")
+    assert digest(filled.site, "library/nginx:latest") == digest(filled.upstream, "library/nginx:latest")
 
 
-def test_a_bundle_makes_a_mirror_where_nothing_else_is_reached(sites: Sites, tmp_path: Path) -> None:
+def test_a_bundle_makes_a_mirror_where_nothing_else_is_reached(filled: Sites, tmp_path: Path) -> None:
     bundle = str(tmp_path / "bundle.tar")
-    sites.fill()
-    written = sites.run("mirror_bundle", home=str(sites.site.home), path=bundle, state="written")
+    written = filled.run("mirror_bundle", home=str(filled.site.home), path=bundle, state="written")
     assert written["changed"]
     dark = MirrorHost()
     try:
-        read = sites.run("mirror_bundle", home=str(dark.home), path=bundle, state="read")
+        read = filled.run("mirror_bundle", home=str(dark.home), path=bundle, state="read")
         assert read["new_files"] == written["files"]
         dark.start()
-        found = sites.fill(dark, offline=True, upstream="http://127.0.0.1:9", sources={})
+        found = filled.fill(dark, offline=True, upstream="http://127.0.0.1:9", sources={})
         assert (found["changed"], found["missing"], found["bytes_transferred"]) == (False, [], 0)
         for name in ("langgenius/dify-api:1.12.1", "library/nginx:latest"):
-            assert digest(dark, name) == digest(sites.site, name)
+            assert digest(dark, name) == digest(filled.site, name)
         assert dark.ask(f"/v2/library/tiny/blobs/sha256:{SUM}").headers["Location"].endswith(SUM)
-        more = [*sites.needs, {"kind": "model", "name": "other:latest", "hosts": ["one"]}]
-        missing = sites._replace(needs=more).fill(dark, offline=True)
+        more = [*filled.needs, {"kind": "model", "name": "other:latest", "hosts": ["one"]}]
+        missing = filled._replace(needs=more).fill(dark, offline=True)
         assert [one["name"] for one in missing["missing"]] == ["other:latest"]
         assert "mirror_bundle_to" in missing["msg"]
     finally:
         dark.stop()
 
 
-def test_images_that_nobody_needs_free_their_room(sites: Sites) -> None:
-    sites.fill()
-    blobs = sites.site.home / "registry/docker/registry/v2/blobs/sha256"
+def test_images_that_nobody_needs_free_their_room(filled: Sites) -> None:
+    blobs = filled.site.home / "registry/docker/registry/v2/blobs/sha256"
     before = len(list(blobs.rglob("data")))
-    kept = [one for one in sites.needs if one["kind"] not in ("release",) and one["name"] != SEVERAL]
+    kept = [one for one in filled.needs if one["kind"] not in ("release",) and one["name"] != SEVERAL]
     kept.append({"kind": "image", "name": "redis:6-alpine", "hosts": [], "architectures": ["amd64"]})
-    found = sites._replace(needs=kept).fill(prune=True)
+    found = filled._replace(needs=kept).fill(prune=True)
     assert "image langgenius/dify-api:1.12.1" in found["removed"]
     assert "image library/redis:6-alpine" not in found["removed"]
     assert found["notes"] == []
     assert len(list(blobs.rglob("data"))) == 3 < before
-    assert sites.site.ask("/v2/langgenius/dify-api/manifests/1.12.1", port=sites.site.registry_port).status == 404
-    assert digest(sites.site, "library/redis:6-alpine") == digest(sites.upstream, "library/redis:6-alpine")
+    assert filled.site.ask("/v2/langgenius/dify-api/manifests/1.12.1", port=filled.site.registry_port).status == 404
+    assert digest(filled.site, "library/redis:6-alpine") == digest(filled.upstream, "library/redis:6-alpine")
     # And they come back when they are wanted again.
-    assert sites.fill()["missing"] == []
-    assert digest(sites.site, "langgenius/dify-api:1.12.1") == digest(sites.upstream, "langgenius/dify-api:1.12.1")
+    assert filled.fill()["missing"] == []
+    assert digest(filled.site, "langgenius/dify-api:1.12.1") == digest(filled.upstream, "langgenius/dify-api:1.12.1")
