@@ -52,10 +52,11 @@ format: $(READY) ## let ruff format and sort the Python files
 docs-lint: $(READY)
 	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self --skip-rstcheck .
 
-# Half of the time they wait for a process, so there are more of them than processors.
+# Half of the time they wait for a process, so there are more of them than processors. On a busy machine such a process
+# may miss its moment: what fails is run once more, a few tests at most; the log shows them, `make test` their number.
 unit: $(READY) releases ## unit tests, gates and replay tests; no container
 	tools/bootstrap tests
-	pytest -n $$((2 * $$(nproc))) -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
+	pytest -n $$((2 * $$(nproc))) --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks -m "not world" --ignore-glob='tests/unit/test_monitoring_*'
 
 monitoring: $(READY) ## the monitoring plugins without OpenTelemetry and with its newest release (OTEL=all: with each)
 	tools/monitoring $(OTEL)

@@ -20,5 +20,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not reporter:
         return
-    counts = {name: len(reporter.stats.get(name, [])) for name in ("passed", "failed", "error", "skipped")}
+    counts = {name: len(reporter.stats.get(name, [])) for name in ("passed", "failed", "error", "skipped", "rerun")}
     pathlib.Path(folder, f"{os.getpid()}.json").write_text(json.dumps(counts))

@@ -31,6 +31,7 @@ case "$1" in
 esac
 case "$1" in
   fails*) echo "why it failed"; exit 2 ;;
+  again) echo '{{"passed": 1, "rerun": 2}}' >"$LLMOPS_TALLY/1.json" ;;
   counts) echo '{{"passed": 3, "failed": 1, "error": 0, "skipped": 2}}' >"$LLMOPS_TALLY/1.json"; exit 2 ;;
   stubborn) trap '' INT; for i in 1 2 3 4 5 6 7 8 9; do sleep 1; done ;;
   priority) sleep 0.5; echo "$(nice) $(cat /proc/self/autogroup 2>/dev/null)" >"$SAID.priority" ;;
@@ -175,6 +176,13 @@ def test_counts_are_those_of_each_stage(tool: Any) -> None:
     table = tool.told(["a", "b", "counts"], stages.results, 12.0).splitlines()
     assert table[-1] == "5 passed, 1 failed, 2 skipped"
     assert table[-2].split()[-1] == "12"
+
+
+def test_what_was_run_again_is_told(tool: Any) -> None:
+    stages = tool.Stages([[tool.Chain(["again"])]], 1)
+    stages.run()
+    table = tool.told(["again"], stages.results, 1.0).splitlines()
+    assert table[-2:] == ["run again after a failure, as the logs say: 2", "1 passed, 0 failed, 0 skipped"]
 
 
 def test_a_failure_outside_pytest_counts(tool: Any) -> None:
