@@ -19,7 +19,7 @@ export PYTHONPATH := $(CURDIR)/collections
 export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help venv lock lint format releases unit monitoring pythons images gates docs-lint build sanity engine world world-down \
-	molecule node nodes scenarios console traces traces-long models models-long upgrade upgrade-long fleet-nodes fleet fleet-long demo-matrix test test-long bench demo demo-down clean
+	molecule node nodes scenarios scenarios-long console traces traces-long models models-long upgrade upgrade-long fleet-nodes fleet fleet-long demo-matrix test test-long bench demo demo-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,11 +99,15 @@ node: engine # the node of Molecule's default scenario; one that runs already is
 nodes: engine # those of the scenario ollama; where they are there already, they are left as they are
 	docker container inspect llmops-ollama1 llmops-ollama2 >/dev/null 2>&1 || molecule converge --scenario-name ollama
 
-scenarios: node ## bad input, broken states and interrupted runs, on the node of Molecule's default scenario
-	pytest tests/scenarios/dify
+scenarios: node ## bad input and broken states, on the node of Molecule's default scenario
+	pytest tests/scenarios/dify -m "not long"
+
+scenarios-long: node ## a changed setting, runs that are killed, a daemon that restarts or stays away, on the same node
+	pytest tests/scenarios/dify -m long
+	pytest tests/scenarios/console -m long
 
 console: node ## owner, plugins, models and apps, and what goes wrong with them, on the same node
-	pytest tests/scenarios/console
+	pytest tests/scenarios/console -m "not long"
 
 traces: node ## every model call seen, in each backend, on the same node; dashboard and alerts
 	pytest tests/monitoring

@@ -21,7 +21,7 @@ from node import (
     switch,
 )
 
-pytestmark = pytest.mark.usefixtures("nothing_is_lost", "starts_at_once")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_is_lost", "starts_at_once")]
 
 
 def away(seconds: int) -> None:

@@ -7,7 +7,10 @@ import time
 import urllib.error
 import urllib.request
 
+import pytest
 from node import containers, on_node, play
+
+pytestmark = pytest.mark.long
 
 URL = "http://127.0.0.1:18180"
 

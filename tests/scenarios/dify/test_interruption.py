@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from node import kill_when, on_node, play
+
+pytestmark = pytest.mark.long
 
 COMPOSE = "docker compose --project-directory /opt/dify/current -p dify"
 
