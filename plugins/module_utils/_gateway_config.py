@@ -18,9 +18,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_rules import error, rules
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 
-__all__ = ["ANY", "Rendered", "backend_of", "canonical", "holders", "node_backend", "place_of", "render", "weight_of"]
+__all__ = ["ANY", "Rendered", "backend_of", "holders", "node_backend", "place_of", "render", "weight_of"]
 
 CONFIG = "haproxy.cfg"
 MAP = "models.map"
@@ -37,15 +36,6 @@ _HEAVIEST = 256
 class Rendered(NamedTuple):
     files: dict[str, str]  # by their names below the home
     stamp: str  # of all that takes a reload; weights can be changed in the running process
-
-
-def canonical(name: str) -> str:
-    """The name that all names of one model share: as Ollama lists it, in lower case.
-
-    Raises:
-        BadName: Ollama would refuse the name.
-    """
-    return parse(name).short.lower()
 
 
 def backend_of(model: str) -> str:

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import canonical
 from ansible_collections.llmops.stack.plugins.module_utils._http import Http, HttpError, Response
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_api import ApiError, Ollama
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_probe import ProbeError, probe
 
 __all__ = ["Proof", "prove"]
@@ -72,13 +71,7 @@ def _node(url: str, key: str, name: str, node: Mapping[str, Any], seconds: float
 
 
 def _listed(api: Ollama) -> dict[str, str]:
-    found = {}
-    for one in api.tags():
-        try:
-            found[canonical(str(one.get("name")))] = str(one.get("digest") or "")
-        except BadName:
-            continue
-    return found
+    return {key_of(str(one.get("name"))): str(one.get("digest") or "") for one in api.tags()}
 
 
 def _told(found: str, digest: str) -> str:

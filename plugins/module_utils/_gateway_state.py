@@ -17,8 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import canonical
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
 
 __all__ = [
     "DRAINED",
@@ -64,8 +63,8 @@ def record(given: Mapping[str, Any]) -> Node:
     if not 0 < int(given["port"]) < 65536:
         raise StateError(f"The port of {name}, {given['port']}, is none.")
     try:
-        models = {canonical(str(one)): _bare(digest) for one, digest in given["models"].items()}
-        contents = {canonical(str(one)): str(content) for one, content in given["contents"].items()}
+        models = {parse(str(one)).key: _bare(digest) for one, digest in given["models"].items()}
+        contents = {parse(str(one)).key: str(content) for one, content in given["contents"].items()}
     except BadName as exc:
         raise StateError(f"{name}: {exc}") from exc
     return {
@@ -181,7 +180,7 @@ def outdated(
     """
     stay = set(there)
     try:
-        given = {name: [canonical(str(model)) for model in models] for name, models in said.items()}
+        given = {name: [parse(str(model)).key for model in models] for name, models in said.items()}
     except BadName as exc:
         raise StateError(f"outdated: {exc}") from exc
     return {**given, **{name: list(node["models"]) for name, node in nodes.items() if name not in stay}}
@@ -219,6 +218,6 @@ def _differs(model: str, one: Mapping[str, Any], other: Mapping[str, Any], diges
 def _chosen(digests: Mapping[str, Any]) -> dict[str, str]:
     """Raises: StateError."""
     try:
-        return {canonical(str(model)): _bare(digest) for model, digest in digests.items()}
+        return {parse(str(model)).key: _bare(digest) for model, digest in digests.items()}
     except BadName as exc:
         raise StateError(f"gateway_digests: {exc}") from exc

@@ -48,8 +48,8 @@ class Name(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Equal for names that Ollama takes for the same model."""
-        return self.full.lower()
+        """Equal for names that Ollama takes for the same model: as it lists it, in lower case."""
+        return self.short.lower()
 
     @property
     def parts(self) -> tuple[str, str, str, str]:

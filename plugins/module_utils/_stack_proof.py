@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._ollama_fleet import contents
-from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, canonical, listed
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of
+from ansible_collections.llmops.stack.plugins.module_utils._stack_rollout import Vars, listed
 
 __all__ = ["announcement", "outdated", "proof_seconds", "records", "unrouted", "verdict"]
 
@@ -45,7 +46,7 @@ def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str
                 **_place(seen, host, gateway),
                 "parallel": _parallel(seen),
                 "models": models,
-                "contents": {canonical(name): content for name, content in contents(hostvars, host, models).items()},
+                "contents": {key_of(name): content for name, content in contents(hostvars, host, models).items()},
             }
         )
     return found
@@ -54,7 +55,7 @@ def records(hostvars: Vars, hosts: Iterable[str], gateway: str) -> list[dict[str
 def outdated(hostvars: Vars, hosts: Iterable[str]) -> dict[str, list[str]]:
     """The models that a look of this run has not found on a host whose turn is still to come, where it has some."""
     lacking = {
-        host: [canonical(str(name)) for name in (hostvars[host].get("__ollama_plan") or {}).get("lacking") or ()]
+        host: [key_of(str(name)) for name in (hostvars[host].get("__ollama_plan") or {}).get("lacking") or ()]
         for host in hosts
         if "__ollama_models" not in hostvars[host]
     }
@@ -103,7 +104,7 @@ def _parallel(seen: Mapping[str, Any]) -> int:
 
 def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
     """Nothing where nobody asked this server; of a failed host, what it lists and should have."""
-    wanted = {canonical(str(name)) for name in seen.get("ollama_models") or ()}
+    wanted = {key_of(str(name)) for name in seen.get("ollama_models") or ()}
     for result in (seen.get("__ollama_models"), seen.get("__rollout_listed")):
         if (
             isinstance(result, Mapping)
@@ -111,9 +112,9 @@ def _models(seen: Mapping[str, Any]) -> dict[str, str] | None:
             and result.get("version", "?")
         ):
             return {
-                canonical(str(model["name"])): str(model["digest"])
+                key_of(str(model["name"])): str(model["digest"])
                 for model in result["models"]
-                if model.get("digest") and not model.get("error") and canonical(str(model["name"])) in wanted
+                if model.get("digest") and not model.get("error") and key_of(str(model["name"])) in wanted
             }
     return None if wanted else {}
 

@@ -67,7 +67,7 @@ def _row(
             found.get("__report_failure")
             or (_unserved(gateway, routed) if info else "it was not looked at in this run, or could not be reached")
         ),
-        "remark": _idle_gpu(found, models),
+        "remark": " ".join(filter(None, (_idle_gpu(found, models), _passed_by(models, _state(gateway, routed))))),
     }
 
 
@@ -154,6 +154,17 @@ def _unserved(gateway: Mapping[str, Any], routed: Mapping[str, Any]) -> str:
         )
     what = "does not know it" if state == "absent" else "sends it no calls, as it is drained"
     return f"the gateway {what}. Run site.yml, which proves it and has calls go there."
+
+
+def _passed_by(models: Mapping[str, Mapping[str, Any]], state: str) -> str:
+    """Which models of a node in service get no calls there: wanted with C(gateway_digests), and easily overlooked."""
+    idle = [name for name, one in models.items() if not one["gateway"]]
+    if state != "ready" or not idle:
+        return ""
+    return (
+        f"the gateway passes no calls for {', '.join(idle)} to it: gateway_digests names another digest, or site.yml "
+        "has not proved it there yet."
+    )
 
 
 def _reached(hostvars: Hostvars, name: str, nodes: Sequence[str], state: str, difys: Sequence[str]) -> bool | None:

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from ansible_collections.llmops.stack.plugins.module_utils._dify_nodes import asks_gateway
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_state import is_name
-from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import BadName, parse
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import key_of
 from ansible_collections.llmops.stack.plugins.module_utils._urls import mask_urls
 
-__all__ = ["Vars", "canonical", "hosts_of", "listed", "rollout", "said", "start", "to_close"]
+__all__ = ["Vars", "hosts_of", "listed", "rollout", "said", "start", "to_close"]
 
 BATCHES = (1, "25%", "100%")
 _NEEDED = ("mirror", "gateway")
@@ -231,15 +231,7 @@ def _kind(found: Mapping[str, Any]) -> str:
 
 
 def _wanted(found: Mapping[str, Any]) -> set[str]:
-    return {canonical(str(name)) for name in found.get("ollama_models") or ()}
-
-
-def canonical(name: str) -> str:
-    """Equal for names that Ollama takes for the same model; one that is none was refused before it matters here."""
-    try:
-        return parse(name).short.lower()
-    except BadName:
-        return name
+    return {key_of(str(name)) for name in found.get("ollama_models") or ()}
 
 
 def _differs(found: Mapping[str, Any]) -> bool:

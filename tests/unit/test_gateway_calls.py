@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.llmops.stack.plugins.module_utils import _gateway_calls as calls
-from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import backend_of, canonical, render
+from ansible_collections.llmops.stack.plugins.module_utils._gateway_config import backend_of, render
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_socket import Server, parse_stat
 from ansible_collections.llmops.stack.plugins.module_utils._gateway_state import placed
+from ansible_collections.llmops.stack.plugins.module_utils._ollama_names import parse
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
@@ -159,5 +160,5 @@ def test_the_configuration() -> None:
     [("Speak", "speak:latest"), ("registry.ollama.ai/library/a:B", "a:b"), ("hf.co/You/Repo:Q4", "hf.co/you/repo:q4")],
 )
 def test_names(name: str, expected: str) -> None:
-    assert canonical(name) == expected
-    assert "/" not in backend_of(canonical(name))
+    assert parse(name).key == expected
+    assert "/" not in backend_of(parse(name).key)

@@ -77,6 +77,8 @@ def test_lines_for_people() -> None:
         "                                              talk:latest      aaaaaaaaaaaa",
         "cpu1   cpu   -                       0.32.15  talk:latest      aaaaaaaaaaaa  19.8      0 %     drained  no",
         "gone1  gpu   -                       -        -                -             -         -       down     no",
+        "gpu1: the gateway passes no calls for deepseek-r1:14b to it: gateway_digests names another digest, or "
+        "site.yml has not proved it there yet.",
         "cpu1: the gateway sends it no calls, as it is drained. Run site.yml, which proves it and has calls go there.",
         "gone1: it was not looked at in this run, or could not be reached",
     ]
@@ -100,7 +102,8 @@ def test_a_row_for_programs() -> None:
         "gateway": "ready",
         "dify": True,
         "problem": "",
-        "remark": "",
+        "remark": "the gateway passes no calls for deepseek-r1:14b to it: gateway_digests names another digest, or "
+        "site.yml has not proved it there yet.",
     }  # fmt: skip
 
 
