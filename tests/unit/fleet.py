@@ -31,7 +31,12 @@ ROLES = {
     "traceloop/tasks/main.yml": """
         - {name: 'Traceloop', ansible.builtin.set_fact: {__traceloop_plan: {fragments: [], traces: {}}}}
     """,
-    "dify/tasks/preflight.yml": "- {name: 'Dify looks', ansible.builtin.debug: {msg: look}}",
+    "dify/tasks/preflight.yml": """
+        - name: Dify is lost early
+          ansible.builtin.set_fact: {ansible_connection: ssh, ansible_port: 1}
+          when: lost_early | default(false)
+        - {name: 'Dify looks', ansible.builtin.raw: 'true'}
+    """,
     "dify/tasks/main.yml": """
         - {name: 'Dify', ansible.builtin.debug: {msg: '{{ dify_ollama_nodes }}'}}
         - name: Dify is proved
@@ -54,10 +59,15 @@ ROLES = {
     "ollama/tasks/preflight.yml": """
         - name: Ollama refuses
           ansible.builtin.assert: {that: not refused | default(false), fail_msg: not ready}
+        - name: Ollama is lost early
+          ansible.builtin.set_fact: {ansible_connection: ssh, ansible_port: 1}
+          when: lost_early | default(false)
+        - {name: 'Ollama is looked at', ansible.builtin.raw: 'true'}
         - name: Ollama looks
           ansible.builtin.set_fact:
+            __ollama_bundled: {models: [{name: tiny, digest: "{{ 64 * content }}", content: "{{ content }}"}]}
             __ollama_plan: {gpu: "{{ kind }}", bind: 0.0.0.0, loopback: false, native: true, url: "http://node",
-              lacking: [], left_open: "{{ ['10.0.0.5'] if before | default(false) and ollama_leave_open else [] }}"}
+              lacking: [], given: {models: [tiny]}, left_open: "{{ ['10.0.0.5'] if before | default(false) and ollama_leave_open else [] }}"}
             __ollama_changes:
               any: "{{ lookup('ansible.builtin.file', place) != version }}"
               differs: "{{ lookup('ansible.builtin.file', place) != version }}"
@@ -70,7 +80,7 @@ ROLES = {
         - {name: 'Ollama looks again', ansible.builtin.import_tasks: preflight.yml, when: ollama_look | bool}
         - {name: 'Ollama', ansible.builtin.debug: {msg: '{{ ollama_gateways }}'}}
         - name: Ollama is told
-          ansible.builtin.debug: {msg: "{{ [ollama_gateway_digests, ollama_drain_seconds | int] }}"}
+          ansible.builtin.debug: {msg: "{{ ollama_drain_seconds | int }}"}
         - name: Ollama drains
           ansible.builtin.include_tasks: drain.yml
           when: __ollama_changes.any and ollama_drain_at | length > 0 and not ansible_check_mode
@@ -194,7 +204,7 @@ class Fleet:
         self.folder = folder
         self.hosts: dict[str, dict[str, Any]] = {}
         self.groups: dict[str, list[str]] = {}
-        self.variables: dict[str, Any] = {"version": "2", "ollama_models": ["tiny"], "kind": "cpu"}
+        self.variables: dict[str, Any] = {"version": "2", "ollama_models": ["tiny"], "kind": "cpu", "content": "a"}
         (folder / "gateway.json").write_text("{}")
         (folder / "ansible.cfg").write_text("")  # none that somebody has for himself
         self._collection()

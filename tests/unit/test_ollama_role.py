@@ -637,7 +637,6 @@ def test_every_variable_reaches_the_decisions(ask: Ask, root: pathlib.Path) -> N
     assert names - passed == {
         "ollama_look", "ollama_verify", "ollama_download_timeout", "ollama_start_timeout", "ollama_pull_timeout",
         "ollama_pull_stall", "ollama_probe_timeout", "ollama_url", "ollama_drain_at", "ollama_drain_seconds",
-        "ollama_gateway_digests",
     }  # fmt: skip
     assert passed - names == {"host", "engine_expected"}
 

@@ -127,6 +127,15 @@ def test_a_host_that_is_lost_in_the_middle(fleet: Fleet) -> None:
     assert said.startswith("gpu1: it could not be reached any more, in the middle of its changes. Done: cpu1. Not ")
 
 
+@pytest.mark.parametrize("host", ["gpu2", "dify1"])
+def test_a_host_that_is_lost_while_it_is_looked_at(fleet: Fleet, host: str) -> None:
+    fleet.hosts[host].update(lost_early=True, ansible_host="127.0.0.1")
+    run = fleet.run()
+    assert run.rc != 0
+    assert fleet.versions() == versions("")
+    assert run.hosts("Mirror") == run.hosts("Gateway") == run.hosts("Dify") == []
+
+
 def test_a_batch_of_which_nobody_is_left(plain: Fleet) -> None:
     plain.hosts["gpu2"].update(lost=True, ansible_host="127.0.0.1")
     run = plain.run()
@@ -196,13 +205,25 @@ def test_batches_by_name(fleet: Fleet) -> None:
 def test_what_is_said_to_one_group_holds_where_it_is_asked(fleet: Fleet) -> None:
     for name in NODES:
         fleet.hosts[name].update(stack_skip_unreachable=True, stack_batches=["100%"], ollama_drain_seconds=7)
-    fleet.hosts["gw1"]["gateway_digests"] = {"tiny": "any"}
     fleet.hosts["cpu2"].update(DEAD)
     run = fleet.run()
     assert run.rc == 0, run.output
     assert fleet.versions() == versions("gpu1 gpu2 cpu1")
-    assert run.said("Ollama is told") == [[{"tiny": "any"}, 7]] * 3
+    assert run.said("Ollama is told") == [7] * 3
     assert run.said("Say whose turn it is")[0].startswith("Batch 1 of 2: gpu1, gpu2.")
+
+
+def test_two_models_of_one_name(fleet: Fleet) -> None:
+    fleet.hosts["cpu2"]["content"] = "b"
+    run = fleet.run()
+    assert run.rc != 0
+    assert fleet.versions() == versions("") and run.hosts("Mirror") == []
+    (said,) = run.said("Refuse different models under one name behind a gateway")
+    assert said.startswith("Nothing was changed. tiny:latest is not one model: aaaaaaaaaaaa would be pulled on gpu1,")
+
+    fleet.hosts["gw1"]["gateway_digests"] = {"tiny": "any"}
+    run = fleet.run()
+    assert run.rc == 0, run.output
 
 
 def test_the_gateway_alone_asks_nothing_of_hosts_that_were_not_told(fleet: Fleet) -> None:
