@@ -158,7 +158,7 @@ def announcement(plan: Mapping[str, Any], host: str) -> str:
         said.append(f"As they should be already: {', '.join(name for name in batch if name not in changed)}.")
     for name in changed:
         if name in plan["alone"]:
-            said.append(f"No other host has {listed(plan['alone'][name])}: calls fail while {name} restarts.")
+            said.append(f"No other host has {listed(plan['alone'][name])}: calls of it fail while {name} is drained and restarts.")
     return " ".join(said)
 
 
@@ -191,7 +191,7 @@ def verdict(
             if not reason and host not in nodes and _models(hostvars[host]) is not None:
                 reason = f"the gateway on {gateway} does not know it after it was told."
         if reason:
-            failed[host] = f"{_ended(reason)}{_service(nodes.get(host))}"
+            failed[host] = f"{_ended(reason)}{_service(nodes.get(host), hostvars[host])}"
     if not failed and not trouble:
         return {"failed": {}, "speaker": "", "message": ""}
     speaker = next((host for host in alive if host in failed), alive[0])
@@ -214,10 +214,15 @@ def _answer(proof: Any, gateway: str) -> tuple[Mapping[str, Any], str]:
     return proof, ""
 
 
-def _service(node: Mapping[str, Any] | None) -> str:
+def _service(node: Mapping[str, Any] | None, seen: Mapping[str, Any]) -> str:
     if node is None:
         return ""
-    return " The gateway " + ("has it in service." if node.get("state") == "ready" else "sends it no calls.")
+    if node.get("state") != "ready":
+        return " The gateway sends it no calls."
+    known = node.get("models")
+    wanted = sorted({key_of(str(name)) for name in seen.get("ollama_models") or ()})
+    without = [] if known is None else [name for name in wanted if name not in known]
+    return f" The gateway has it in service{f', but not for {listed(without)}' if without else ''}."
 
 
 def _message(failed: Mapping[str, str], trouble: str, batch: list[str], later: list[str]) -> str:
@@ -226,7 +231,8 @@ def _message(failed: Mapping[str, str], trouble: str, batch: list[str], later: l
     parts += [trouble] if trouble else []
     parts += [f"Done: {listed(well)}."] if well and not trouble else []
     parts += [f"Not reached and untouched: {listed(later)}." if later else "No other Ollama host was left."]
-    return " ".join([*parts, _AGAIN])
+    left = f" To go on without: --limit 'all:!{':!'.join(failed)}'." if failed else ""
+    return " ".join([*parts, f"{_AGAIN}{left}"])
 
 
 def _ended(text: str) -> str:

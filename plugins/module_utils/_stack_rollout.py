@@ -215,9 +215,21 @@ def _alone(hostvars: Vars, hosts: Sequence[str], pending: Iterable[str]) -> dict
     stopping = [host for host in pending if _stops(hostvars[host])]
     if not stopping:
         return {}
-    holders = collections.Counter(model for host in hosts for model in _wanted(hostvars[host]))
-    found = {host: sorted(model for model in _wanted(hostvars[host]) if holders[model] == 1) for host in stopping}
+    holders = collections.Counter(model for host in hosts for model in _served(hostvars[host]))
+    found = {host: sorted(model for model in _served(hostvars[host]) if holders[model] == 1) for host in stopping}
     return {host: models for host, models in found.items() if models}
+
+
+def _served(found: Mapping[str, Any]) -> set[str]:
+    """The models that it can answer for now; one that is alive and not looked at in this run has them all."""
+    if _unreached(found.get("__rollout_reached")):
+        return set()
+    plan, changes = found.get("__ollama_plan"), found.get("__ollama_changes") or {}
+    if not plan:
+        return _wanted(found)
+    return (
+        _wanted(found) - {key_of(str(name)) for name in plan.get("lacking") or ()} if changes.get("serves") else set()
+    )
 
 
 def _stops(found: Mapping[str, Any]) -> bool:

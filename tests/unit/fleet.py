@@ -48,6 +48,7 @@ ROLES = {
     """,
     "mirror/tasks/preflight.yml": "- {name: 'Mirror looks', ansible.builtin.debug: {msg: look}}",
     "mirror/tasks/main.yml": "- {name: 'Mirror', ansible.builtin.debug: {msg: mirror}}",
+    "mirror/tasks/verify.yml": "- {name: 'Mirror is there', ansible.builtin.raw: 'true'}",
     "gateway/tasks/preflight.yml": "- {name: 'Gateway looks', ansible.builtin.debug: {msg: look}}",
     "gateway/tasks/main.yml": "- {name: 'Gateway', ansible.builtin.debug: {msg: '{{ gateway_clients }}'}}",
     "traceloop/tasks/verify.yml": "- {name: 'Traces', ansible.builtin.set_fact: {__traceloop_plan: {traces: {}}}}",
@@ -67,7 +68,10 @@ ROLES = {
           ansible.builtin.set_fact:
             __ollama_bundled: {models: [{name: tiny, digest: "{{ 64 * content }}", content: "{{ content }}"}]}
             __ollama_plan: {gpu: "{{ kind }}", bind: 0.0.0.0, loopback: false, native: true, url: "http://node",
-              lacking: [], given: {models: [tiny]}, left_open: "{{ ['10.0.0.5'] if before | default(false) and ollama_leave_open else [] }}"}
+              lacking: "{{ ['more'] if lacks | default(false) else [] }}", given: {models: [tiny]}, store: /store,
+              registry: "", registry_insecure: false, no_proxy: "",
+              left_open: "{{ ['10.0.0.5'] if before | default(false) and ollama_leave_open else [] }}"}
+            __ollama_found: {server: "1", unit: {models_dir: /store}}
             __ollama_changes:
               any: "{{ lookup('ansible.builtin.file', place) != version }}"
               differs: "{{ lookup('ansible.builtin.file', place) != version }}"
@@ -155,6 +159,13 @@ ACTIONS = {
             def run(self, tmp=None, task_vars=None):
                 return {"changed": False, "models": [{"name": "tiny:latest", "digest": "listed"}]}
     """,
+    "ollama_model": """
+        from ansible.plugins.action import ActionBase
+
+        class ActionModule(ActionBase):
+            def run(self, tmp=None, task_vars=None):
+                return {"failed": True, "msg": "it needs a newer Ollama"}
+    """,
 }
 
 CALLBACK = """
@@ -227,6 +238,7 @@ class Fleet:
         (home / "roles/ollama/defaults").mkdir()
         (home / "roles/ollama/defaults/main.yml").write_text(
             "---\nollama_gateways: []\nollama_leave_open: false\nollama_drain_seconds: 600\n"
+            "ollama_models_dir: /store\nollama_https_proxy: ''\nollama_bundle: ''\nollama_pull_timeout: 9\nollama_pull_stall: 9\n"
         )
         for name, text in ACTIONS.items():
             (home / "plugins/action" / f"{name}.py").write_text(textwrap.dedent(text))

@@ -621,6 +621,16 @@ def test_only_a_server_with_calls_to_lose_is_drained(ask: Ask, root: pathlib.Pat
     assert ask("__ollama_drain_needed", look(root), ollama_drain_at="gw1") is False
 
 
+def test_only_a_server_with_the_same_store_pulls_before_it_is_drained(ask: Ask, root: pathlib.Path) -> None:
+    facts = look(root, server=VERSION)
+    facts["ollama"]["unit"]["models_dir"] = "/usr/share/ollama/.ollama/models"
+    assert ask("__ollama_pull_first", facts) is False  # nothing is missing
+    assert ask("__ollama_pull_first", facts, ollama_models=["tiny"]) is True
+    assert ask("__ollama_pull_first", facts, ollama_models=["tiny"], ollama_models_dir="/srv/models") is False
+    facts["ollama"]["server"] = ""
+    assert ask("__ollama_pull_first", facts, ollama_models=["tiny"]) is False
+
+
 def test_systemd_forgets_a_unit_that_is_gone() -> None:
     """It would go on to show one that cannot be started, until somebody has it look again."""
     tasks = yaml.safe_load((ROLE / "tasks/metrics_off.yml").read_text())

@@ -11,7 +11,6 @@ import pytest
 from ansible_collections.llmops.stack.tests.unit.fleet import DEAD, Fleet
 
 NODES = ["gpu1", "gpu2", "cpu1", "cpu2"]
-AGAIN = "Correct the cause and run the same command again: it goes on with what is left."
 
 
 @pytest.fixture
@@ -29,6 +28,13 @@ def fleet(plain: Fleet) -> Fleet:
     plain.add("gateway", "gw1", ansible_host="192.0.2.9")
     plain.add("mirror", "mirror1")
     return plain
+
+
+def again(without: str) -> str:
+    return (
+        "Correct the cause and run the same command again: it goes on with what is left. "
+        f"To go on without: --limit 'all:!{without}'."
+    )
 
 
 def versions(done: str) -> dict[str, str]:
@@ -85,7 +91,7 @@ def test_a_canary_that_fails_ends_the_run_and_the_next_one_goes_on(fleet: Fleet)
     (said,) = run.said("Go no further after a batch that is not well")
     assert said == (
         "cpu1: Ollama 2 did not come up. The gateway has it in service. Done: gpu1. "
-        f"Not reached and untouched: gpu2 and cpu2. {AGAIN}"
+        f"Not reached and untouched: gpu2 and cpu2. {again('cpu1')}"
     )
     assert run.hosts("Go no further after a batch that is not well", "failed") == ["cpu1"]
 
@@ -102,7 +108,7 @@ def test_a_failure_without_a_gateway_ends_the_run_as_well(plain: Fleet) -> None:
     assert run.rc != 0
     assert plain.versions() == versions("gpu1 cpu1")
     assert run.said("Go no further after a batch that is not well") == [
-        f"gpu2: Ollama 2 did not come up. Not reached and untouched: cpu2. {AGAIN}"
+        f"gpu2: Ollama 2 did not come up. Not reached and untouched: cpu2. {again('gpu2')}"
     ]
 
 
@@ -125,6 +131,16 @@ def test_a_host_that_is_lost_in_the_middle(fleet: Fleet) -> None:
     assert fleet.gateway() == ready("cpu1")
     (said,) = run.said("Go no further after a batch that is not well")
     assert said.startswith("gpu1: it could not be reached any more, in the middle of its changes. Done: cpu1. Not ")
+
+
+def test_a_model_is_fetched_while_the_node_serves_or_after_it(fleet: Fleet) -> None:
+    fleet.hosts["gpu1"]["lacks"] = True
+    run = fleet.run()
+    assert run.rc == 0, run.output
+    done = [one.task.rpartition("| ")[2] for one in run.events if one.host == "gpu1"]
+    (pull,) = [number for number, task in enumerate(done) if task.startswith("Pull what is missing while")]
+    assert done[pull + 2].startswith("Have no new calls come here")
+    assert run.hosts("Drain | Pull what is missing while calls still come here") == ["gpu1"]
 
 
 @pytest.mark.parametrize("host", ["gpu2", "dify1"])

@@ -425,7 +425,7 @@ def test_what_is_said_before_a_batch() -> None:
         "Batch 1 of 3: gpu1. Untouched until it has proved itself: gpu2, gpu3, cpu2. As they should be already: cpu1."
     )
     assert announcement({**PLAN, "alone": {"cpu2": ["bge-m3:latest"]}}, "gpu3") == (
-        "Batch 3 of 3: gpu3, cpu2. No other host has bge-m3:latest: calls fail while cpu2 restarts."
+        "Batch 3 of 3: gpu3, cpu2. No other host has bge-m3:latest: calls of it fail while cpu2 is drained and restarts."
     )
 
 
@@ -450,6 +450,18 @@ def test_models_that_nobody_else_has() -> None:
         "outside": {"ollama_models": ["big:7b"]},
     }
     assert rollout(hosts, {"ollama": list(hosts)})["alone"] == {"boxed": ["bge-m3:latest"]}
+    # Who does not answer for a model yet, or any more, takes no calls of it meanwhile.
+    lacks = serving("bge-m3", restart=False)
+    lacks["__ollama_plan"]["lacking"] = ["BGE-M3"]
+    others = {
+        "dead": host(models=("big:7b",), __rollout_reached={"unreachable": True}),
+        "bare": serving("tiny", serves=False),
+    }
+    hosts = {"both": hosts["both"], "boxed": serving("bge-m3", container=True), "lacks": lacks, **others}
+    del hosts["dead"]["__ollama_plan"]
+    assert rollout(hosts, {"ollama": list(hosts)})["alone"] == {
+        "both": ["big:7b", "tiny:latest"], "boxed": ["bge-m3:latest"],
+    }  # fmt: skip
 
 
 def test_a_batch_that_is_well_is_passed_over_in_silence() -> None:
@@ -469,7 +481,13 @@ def test_a_failure_names_host_reason_and_whom_it_saved() -> None:
     assert seen["speaker"] == "cpu1"
     assert seen["message"] == (
         "cpu1: Ollama 0.18.0 did not come up. Ollama 0.17.4 serves again as before. The gateway has it in service. "
-        f"Done: gpu1. Not reached and untouched: gpu2, gpu3 and cpu2. {AGAIN}"
+        f"Done: gpu1. Not reached and untouched: gpu2, gpu3 and cpu2. {AGAIN} To go on without: --limit 'all:!cpu1'."
+    )
+    answer = proof()
+    answer["nodes"]["cpu1"]["models"] = {}
+    assert (
+        "has it in service, but not for tiny:latest. Done"
+        in verdict(hosts, PLAN, ["gpu1", "cpu1"], "gw", answer)["message"]
     )
     assert "The gateway sends it no calls." in verdict(hosts, PLAN, ["gpu1", "cpu1"], "gw", proof("cpu1"))["message"]
     assert "The gateway" not in verdict(hosts, PLAN, ["gpu1", "cpu1"])["message"]

@@ -18,6 +18,7 @@ def fleet(tmp_path: pathlib.Path) -> Fleet:
     fleet.add("ollama", "gpu1", "cpu1")
     fleet.add("gateway", "gw1")
     fleet.add("dify", "dify1")
+    fleet.add("mirror", "mirror1")
     fleet.in_service()
     return fleet
 
@@ -41,7 +42,7 @@ def test_a_fleet_that_is_well(fleet: Fleet) -> None:
     assert "cpu1" in table(run)
 
 
-@pytest.mark.parametrize("host", ["gw1", "dify1", "cpu1"])
+@pytest.mark.parametrize("host", ["gw1", "dify1", "cpu1", "mirror1"])
 def test_a_host_that_is_lost_does_not_take_the_table_with_it(fleet: Fleet, host: str) -> None:
     fleet.hosts[host].update(DEAD)
     run = fleet.verify()
