@@ -158,7 +158,9 @@ def announcement(plan: Mapping[str, Any], host: str) -> str:
         said.append(f"As they should be already: {', '.join(name for name in batch if name not in changed)}.")
     for name in changed:
         if name in plan["alone"]:
-            said.append(f"No other host has {listed(plan['alone'][name])}: calls of it fail while {name} is drained and restarts.")
+            said.append(
+                f"No other host has {listed(plan['alone'][name])}: calls fail while {name} is drained and restarts."
+            )
     return " ".join(said)
 
 

@@ -32,8 +32,8 @@ options:
     description:
       - V(present) adds O(nodes) or brings them up to date, and with O(settings) alone only configures the gateway.
       - V(drained) has no new calls go to O(names), and waits up to O(deadline) until none of the gateway runs there.
-        C(site.yml) puts a node back once it is proved, whoever has drained it; keep one that is to stay out from it with
-        C(--limit).
+        C(site.yml) puts a node back once it is proved, whoever has drained it; C(--limit) leaves out one that is to
+        stay out.
       - V(ready) has calls go to O(names) again.
       - V(absent) forgets O(names).
     type: str

@@ -238,7 +238,8 @@ class Fleet:
         (home / "roles/ollama/defaults").mkdir()
         (home / "roles/ollama/defaults/main.yml").write_text(
             "---\nollama_gateways: []\nollama_leave_open: false\nollama_drain_seconds: 600\n"
-            "ollama_models_dir: /store\nollama_https_proxy: ''\nollama_bundle: ''\nollama_pull_timeout: 9\nollama_pull_stall: 9\n"
+            "ollama_models_dir: /store\nollama_https_proxy: ''\nollama_bundle: ''\n"
+            "ollama_pull_timeout: 9\nollama_pull_stall: 9\n"
         )
         for name, text in ACTIONS.items():
             (home / "plugins/action" / f"{name}.py").write_text(textwrap.dedent(text))

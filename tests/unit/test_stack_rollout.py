@@ -425,7 +425,7 @@ def test_what_is_said_before_a_batch() -> None:
         "Batch 1 of 3: gpu1. Untouched until it has proved itself: gpu2, gpu3, cpu2. As they should be already: cpu1."
     )
     assert announcement({**PLAN, "alone": {"cpu2": ["bge-m3:latest"]}}, "gpu3") == (
-        "Batch 3 of 3: gpu3, cpu2. No other host has bge-m3:latest: calls of it fail while cpu2 is drained and restarts."
+        "Batch 3 of 3: gpu3, cpu2. No other host has bge-m3:latest: calls fail while cpu2 is drained and restarts."
     )
 
 
