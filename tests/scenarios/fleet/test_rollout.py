@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import fleet
 import pytest
-from fleet import BROKEN, CANARIES, NEW, OLD, OLLAMA, complaints, finished, play, recap
+from fleet import BROKEN, CANARIES, NEW, OLD, OLLAMA, ONLY, complaints, finished, play, recap
 from load import Load
 
 # Twenty streams are all that two cores can do, and another chain of stages would have to share them.
@@ -68,3 +69,17 @@ def test_a_node_moves_to_another_port_and_back(people: Load) -> None:
         assert recap(run)[MOVED]["changed"]
         fleet.wait_until_all_answer(20)
         none_lost(people)
+
+
+def test_what_a_node_lacks_is_fetched_while_it_serves(people: Load) -> None:
+    run = finished(f"--limit={MOVED}", ollama_version=OLD, ollama_models=["speak", "talker", ONLY])
+    fetched, drained, proved = (
+        re.search(rf"TASK \[.*{task}[^\n]*\n(\w+): \[{MOVED}\]", run.output)
+        for task in ("Pull what is missing while", "Have no new calls come here", "Pull what is missing and prove")
+    )
+    assert fetched and drained and proved, run.output[-6000:]
+    assert fetched.start() < drained.start()
+    assert (fetched.group(1), proved.group(1)) == ("changed", "ok")
+    finished(f"--limit={MOVED}", ollama_version=NEW)
+    fleet.wait_until_all_answer(20)
+    none_lost(people)
