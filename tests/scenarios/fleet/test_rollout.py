@@ -54,7 +54,7 @@ def test_the_next_run_takes_the_fleet_to_a_good_version(people: Load) -> None:
 
 
 def test_a_node_that_is_to_move_and_does_not_start_serves_where_it_was(people: Load) -> None:
-    run = play(f"--limit={MOVED}", ollama_version=BROKEN, ollama_port=11440)
+    run = play("site.yml", f"--limit={MOVED}", ollama_version=BROKEN, ollama_port=11440)
     assert run.status != 0
     assert "told not to start" in complaints(run) and "has it in service" in complaints(run), complaints(run)
     assert fleet.version(MOVED) == NEW
@@ -74,7 +74,7 @@ def test_a_node_moves_to_another_port_and_back(people: Load) -> None:
 def test_what_a_node_lacks_is_fetched_while_it_serves(people: Load) -> None:
     run = finished(f"--limit={MOVED}", ollama_version=OLD, ollama_models=["speak", "talker", ONLY])
     fetched, drained, proved = (
-        re.search(rf"TASK \[.*{task}[^\n]*\n(\w+): \[{MOVED}\]", run.output)
+        re.search(rf"TASK \[.*{task}[^\n]*\n(\w+): \[{MOVED}\b", run.output)
         for task in ("Pull what is missing while", "Have no new calls come here", "Pull what is missing and prove")
     )
     assert fetched and drained and proved, run.output[-6000:]
